@@ -1,0 +1,304 @@
+"""Verdicts, brackets and the frozen results every engine returns."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import polars as pl
+    from numpy.typing import NDArray
+
+MISCLASSIFIED = "misclassified"
+BROKEN = "broken"
+CERTIFIED = "certified"
+OPEN = "open"
+ERROR = "error"
+VERDICTS = (MISCLASSIFIED, BROKEN, CERTIFIED, OPEN, ERROR)
+"""Order of the polars Enum column `verdict`; int8 codes in arrays are indices into it."""
+
+
+def wilson(successes: int, total: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the Wilson score interval of a proportion (Wilson 1927), clipped to [0, 1]."""
+    if total == 0:
+        return (0.0, 1.0)
+    from statistics import NormalDist
+
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    p = successes / total
+    centre = (p + z * z / (2 * total)) / (1 + z * z / total)
+    half = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total)) / (1 + z * z / total)
+    low = 0.0 if successes == 0 else max(0.0, centre - half)
+    high = 1.0 if successes == total else min(1.0, centre + half)
+    return (low, high)
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """Certified accuracy <= true robust accuracy <= attacked accuracy, over `total` samples."""
+
+    certified: float
+    """Fraction of samples proven safe."""
+    attacked: float
+    """Fraction of samples not proven misclassified or broken; an `error` never counts as robust."""
+    total: int
+    confidence: float = 0.95
+
+    @property
+    def open(self) -> float:
+        """Fraction of samples decided from neither side: the figure to shrink."""
+        return self.attacked - self.certified
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Confidence interval of the population's robust accuracy.
+
+        From the lower Wilson limit of the certified to the upper Wilson limit of the attacked
+        accuracy.
+        """
+        low, _ = wilson(round(self.certified * self.total), self.total, confidence=self.confidence)
+        _, high = wilson(round(self.attacked * self.total), self.total, confidence=self.confidence)
+        return (low, high)
+
+    def __str__(self) -> str:
+        """Return `61.0 % <= robust <= 64.0 %`."""
+        return f"{self.certified:.1%} <= robust <= {self.attacked:.1%}"
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What was spent on each sample, int64 [n], counted one sample at a time."""
+
+    forwards: NDArray[np.int64]
+    gradients: NDArray[np.int64]
+    queries: NDArray[np.int64]
+
+    @staticmethod
+    def zeros(n: int) -> Spent:
+        """Nothing spent on `n` samples."""
+        return Spent(*(np.zeros(n, dtype=np.int64) for _ in range(3)))
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """What the attacks found, one row a sample, in the order the samples were given."""
+
+    sample: NDArray[np.int64]
+    """Sample ids [n]."""
+    label: NDArray[np.int64]
+    verdict: NDArray[np.int8]
+    """Indices into VERDICTS [n]: misclassified, broken, open or error."""
+    x_adv: NDArray[np.float32]
+    """[n, *input]: the adversarial example where broken, else the best point found."""
+    margin: NDArray[np.float64]
+    """Smallest margin z_y - max_{i != y} z_i found [n]; negative exactly where broken."""
+    distance: NDArray[np.float64]
+    """Norm of the adversarial perturbation [n], NaN where none was found."""
+    found_by: tuple[str, ...]
+    """Name of the attack that broke each sample, empty where none did."""
+    spent: Spent
+    flags: tuple[str, ...] = ()
+    """Diagnostics in plain words (gradient masking, replay disagreements, ...)."""
+
+    @property
+    def clean_accuracy(self) -> float:
+        """Fraction of samples classified correctly before any perturbation."""
+        return float(np.mean((self.verdict != 0) & (self.verdict != 4)))
+
+    @property
+    def robust_accuracy(self) -> float:
+        """Fraction of samples no attack broke (an upper end of the bracket)."""
+        return float(np.mean(self.verdict == VERDICTS.index(OPEN)))
+
+    @cached_property
+    def frame(self) -> pl.DataFrame:
+        """One row a sample: sample, label, verdict, margin, distance, found_by, and what was spent."""
+        return frame(self)
+
+
+@dataclass(frozen=True)
+class CertifyResult:
+    """What the certifiers proved, one row a sample."""
+
+    sample: NDArray[np.int64]
+    label: NDArray[np.int64]
+    certified: NDArray[np.bool_]
+    """True where every perturbation in the threat model keeps the label, in real arithmetic."""
+    margin_lower: NDArray[np.float64]
+    """Proven lower bound of the margin over the threat model [n]; -inf where nothing was proven."""
+    margins_lower: NDArray[np.float64]
+    """Lower bounds of z_y - z_i for each other class i ascending [n, num_classes - 1]."""
+    certificate: tuple[Mapping[str, Any] | None, ...]
+    """What re-checking needs, one a sample: method, region and bound; None where not certified."""
+    method: str
+    reason: tuple[str, ...]
+    """Why a sample is not certified (`bound`, `not finite`, `operator X`); empty where it is."""
+
+    @property
+    def certified_accuracy(self) -> float:
+        """Fraction of samples proven safe (the lower end of the bracket)."""
+        return float(np.mean(self.certified))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The bracket with its evidence: attacks and certifiers on one set of samples."""
+
+    sample: NDArray[np.int64]
+    label: NDArray[np.int64]
+    verdict: NDArray[np.int8]
+    """Indices into VERDICTS [n]."""
+    x_adv: NDArray[np.float32]
+    """Adversarial examples of the broken samples [number broken, *input], ascending row order."""
+    x_clean: NDArray[np.float32]
+    """The clean inputs those came from, same shape: the evidence stands alone."""
+    margin: NDArray[np.float64]
+    """Smallest margin any attack reached [n]; the clean margin where nothing was attacked."""
+    margin_lower: NDArray[np.float64]
+    """Proven lower bound of the margin [n]; -inf where none."""
+    distance: NDArray[np.float64]
+    found_by: tuple[str, ...]
+    """Attack or certifier that decided each sample; empty where open."""
+    spent: Spent
+    model: str
+    model_digest: str
+    threat: str
+    flags: tuple[str, ...] = ()
+    info: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that identify the evaluation: threat, methods, seed, versions."""
+
+    @property
+    def bracket(self) -> Bracket:
+        """Certified <= robust <= attacked."""
+        n = len(self.verdict)
+        certified = int(np.sum(self.verdict == VERDICTS.index(CERTIFIED)))
+        undecided = int(np.sum(self.verdict == VERDICTS.index(OPEN)))
+        return Bracket(certified / n, (certified + undecided) / n, n)
+
+    @property
+    def clean_accuracy(self) -> float:
+        """Fraction of samples classified correctly before any perturbation."""
+        return float(np.mean((self.verdict != 0) & (self.verdict != 4)))
+
+    @cached_property
+    def frame(self) -> pl.DataFrame:
+        """One row a sample, see `AttackResult.frame`, plus `margin_lower`."""
+        return frame(self)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write verdicts (Parquet), evidence and manifest into a new run folder; return it."""
+        from .runs import save_evaluation
+
+        return save_evaluation(self, folder)
+
+
+def frame(result: AttackResult | Evaluation) -> pl.DataFrame:
+    """Lay a result out as a polars frame, one row a sample."""
+    import polars as pl
+
+    columns: dict[str, pl.Series] = {
+        "sample": pl.Series(result.sample),
+        "label": pl.Series(result.label),
+        "verdict": pl.Series([VERDICTS[code] for code in result.verdict], dtype=pl.Enum(VERDICTS)),
+        "margin": pl.Series(result.margin),
+    }
+    if isinstance(result, Evaluation):
+        columns["margin_lower"] = pl.Series(result.margin_lower)
+    columns |= {
+        "distance": pl.Series(result.distance),
+        "found_by": pl.Series(result.found_by, dtype=pl.String),
+        "forwards": pl.Series(result.spent.forwards),
+        "gradients": pl.Series(result.spent.gradients),
+        "queries": pl.Series(result.spent.queries),
+    }
+    return pl.DataFrame(columns)
+
+
+@dataclass(frozen=True)
+class ScanResult:
+    """Poison scores of training samples, one row a sample."""
+
+    score: NDArray[np.float64]
+    """Higher is more suspicious [n]; comparable within a class."""
+    flagged: NDArray[np.bool_]
+    p_value: NDArray[np.float64]
+    """Calibrated under the null of the detector [n]."""
+    label: NDArray[np.int64]
+    method: str
+    classes: NDArray[np.int64]
+    """Class labels [c], ascending."""
+    eigenvalues: NDArray[np.float64]
+    """Leading eigenvalue of each class's covariance [c]."""
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def frame(self) -> pl.DataFrame:
+        """One row a sample: sample, label, score, p_value, flagged."""
+        import polars as pl
+
+        return pl.DataFrame(
+            {
+                "sample": np.arange(len(self.score), dtype=np.int64),
+                "label": self.label,
+                "score": self.score,
+                "p_value": self.p_value,
+                "flagged": self.flagged,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One scan of a run: where it looked, what it found, and the truth where it is known."""
+
+    data: str
+    result: ScanResult
+    poison: NDArray[np.bool_] | None = None
+    """Planted samples [n], where the suite planted them."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder read back: every evaluation and scan, with what identifies them."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+    """Suite or call, versions, digests, plan; no timings."""
+    evaluations: tuple[Evaluation, ...]
+    scans: tuple[Scan, ...] = ()
+    errors: tuple[str, ...] = ()
+    """One line for every shard that failed."""
+
+    @cached_property
+    def summary(self) -> pl.DataFrame:
+        """One row an evaluation: model, threat, clean, certified, attacked, ci_low, ci_high, open,
+        samples, forwards, gradients, queries."""
+        import polars as pl
+
+        rows = []
+        for e in self.evaluations:
+            low, high = e.bracket.interval
+            rows.append(
+                {
+                    "model": e.model,
+                    "threat": e.threat,
+                    "clean": e.clean_accuracy,
+                    "certified": e.bracket.certified,
+                    "attacked": e.bracket.attacked,
+                    "ci_low": low,
+                    "ci_high": high,
+                    "open": e.bracket.open,
+                    "samples": e.bracket.total,
+                    "forwards": int(e.spent.forwards.sum()),
+                    "gradients": int(e.spent.gradients.sum()),
+                    "queries": int(e.spent.queries.sum()),
+                }
+            )
+        return pl.DataFrame(rows)

@@ -1,0 +1,96 @@
+//! The contract every operator file fulfils.
+
+use aisec_numeric::Scalar;
+
+/// Where an operator is applied: how many samples lie one after another in each buffer, and
+/// the per-sample shapes of its inputs and its output (the batch axis is never part of a shape).
+#[derive(Debug, Clone, Copy)]
+pub struct Site<'a> {
+    pub batch: usize,
+    pub inputs: &'a [&'a [usize]],
+    pub output: &'a [usize],
+}
+
+impl Site<'_> {
+    pub fn input_len(&self, index: usize) -> usize {
+        self.inputs[index].iter().product()
+    }
+
+    pub fn output_len(&self) -> usize {
+        self.output.iter().product()
+    }
+}
+
+/// Element-wise float64 bounds of a node, `batch` samples one after another.
+#[derive(Debug, Clone, Copy)]
+pub struct Interval<'a> {
+    pub lower: &'a [f64],
+    pub upper: &'a [f64],
+}
+
+/// Linear bounds of an operator's output in terms of its input, for one sample and given
+/// input bounds. All lines hold in real arithmetic for the exact float coefficients stored.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Relaxation {
+    /// The operator is affine in its inputs: [`Operator::vjp`] carries coefficients back
+    /// exactly (up to the rounding covered by [`Operator::terms`] and [`Operator::magnitude`])
+    /// and its value at zero is the constant part.
+    Affine,
+    /// `lower_slope·x + lower_offset <= y <= upper_slope·x + upper_offset`, element by element.
+    Elementwise {
+        lower_slope: Vec<f64>,
+        lower_offset: Vec<f64>,
+        upper_slope: Vec<f64>,
+        upper_offset: Vec<f64>,
+    },
+    /// Each output is bounded below by one input element, and above by one input element or,
+    /// where `upper_index` is `None`, by the constant `upper_offset`.
+    Select {
+        lower_index: Vec<usize>,
+        upper_index: Vec<Option<usize>>,
+        upper_offset: Vec<f64>,
+    },
+}
+
+/// One operator's rules, side by side. Buffers are row-major and hold `site.batch` samples.
+///
+/// Every sample is computed bit for bit the same whatever the batch, its position in it and
+/// the number of threads: sums run over a fixed order that depends on shapes alone.
+pub trait Operator {
+    /// The output shape, or what is wrong with the inputs.
+    fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String>;
+
+    /// Writes the output for every sample.
+    fn forward<T: Scalar>(&self, site: &Site, inputs: &[&[T]], output: &mut [T]);
+
+    /// Adds the vector-Jacobian product of `cotangent` to `grads[i]` for each input `i`.
+    /// For affine operators neither `inputs` nor `output` is read, and both may be empty.
+    fn vjp<T: Scalar>(
+        &self,
+        site: &Site,
+        inputs: &[&[T]],
+        output: &[T],
+        cotangent: &[T],
+        grads: &mut [&mut [T]],
+    );
+
+    /// Outward-rounded bounds of the output over the input boxes, for every sample.
+    fn interval(&self, site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]);
+
+    /// Linear bounds for one sample (`site.batch == 1`) given sound input bounds.
+    fn relax(&self, site: &Site, inputs: &[Interval]) -> Relaxation {
+        let _ = (site, inputs);
+        Relaxation::Affine
+    }
+
+    /// Affine operators: the longest sum (number of products) behind one output of `forward`
+    /// or one entry of `vjp`; rounding errors are bounded by gamma of this length.
+    fn terms(&self, site: &Site) -> usize {
+        let _ = site;
+        1
+    }
+
+    /// Affine operators: an upper bound of `|W|·x + |c|` for non-negative `x` (one sample),
+    /// where `W` and `c` are the operator's matrix and constant.
+    fn magnitude(&self, site: &Site, inputs: &[&[f64]], output: &mut [f64]);
+}

@@ -1,0 +1,9 @@
+//! Arithmetic shared by every engine: matrix products and convolutions with a fixed
+//! accumulation order, outward rounding, norm balls, counter-based random numbers.
+#![forbid(unsafe_code)]
+
+mod cancel;
+mod scalar;
+
+pub use cancel::{Cancel, Cancelled};
+pub use scalar::Scalar;

@@ -1,0 +1,24 @@
+//! The Python extension `aisec_eval._core`: convert, release the GIL, call, convert back.
+//! One file per core crate, of the same name.
+
+use pyo3::prelude::*;
+
+mod bounds;
+mod call;
+mod checker;
+mod detect;
+mod graph;
+mod numeric;
+mod search;
+
+#[pymodule]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    call::register(module)?;
+    numeric::register(module)?;
+    graph::register(module)?;
+    bounds::register(module)?;
+    search::register(module)?;
+    detect::register(module)?;
+    checker::register(module)
+}
