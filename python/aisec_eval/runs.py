@@ -1,0 +1,370 @@
+"""Run folders: results with their evidence on disk, and reading them back.
+
+```
+manifest.json                     what was run: schema, kind, versions, entries; never a time
+evaluations/000-net-linf-0.3/     verdicts.parquet  evidence.npz  evaluation.json
+scans/000-digits/                 scores.parquet  scan.json
+errors.json                       one line for each shard that failed
+```
+
+The same results give the same bytes. The manifest is written last: a folder with one is whole.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import _files
+from .errors import RunError
+from .results import BROKEN, VERDICTS, Evaluation, Run, Scan, ScanResult, Spent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import polars as pl
+
+SCHEMA = 1
+_ENTRY = re.compile(r"[0-9]{3,}-[a-z0-9][a-z0-9.-]*")
+_EVIDENCE = ("row", "x_clean", "x_adv")
+
+
+def save_evaluation(evaluation: Evaluation, folder: str | Path) -> Path:
+    """Write one evaluation into a new run folder, all of it or nothing.
+
+    Args:
+        evaluation: what `evaluate()` returned.
+        folder: must not exist yet, or be empty.
+
+    Returns:
+        The folder.
+
+    Raises:
+        RunError: the folder exists and is not empty, or cannot be written.
+    """
+    target = Path(folder)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise RunError(f"{target} exists and is not empty; choose a new folder or remove it")
+    with _files._write_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        try:
+            part.chmod(0o755)
+            write_run(part, {"kind": "evaluation"}, [evaluation])
+            os.rename(part, target)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+        _files.sync_folder(target.parent)
+    return target
+
+
+def write_run(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    evaluations: Sequence[Evaluation] = (),
+    scans: Sequence[Scan] = (),
+    errors: Sequence[str] = (),
+) -> Path:
+    """Write results into `folder` (which may already hold shards), the manifest last.
+
+    Args:
+        folder: the run folder; made if missing.
+        manifest: what identifies the run, at least `kind`; schema, versions and the lists of
+            entries are added.
+        evaluations: in the order they are to be listed.
+        scans: in the order they are to be listed.
+        errors: one line for each shard that failed.
+
+    Returns:
+        The folder.
+
+    Raises:
+        RunError: something cannot be written.
+    """
+    from ._core import __version__
+
+    entries: dict[str, list[str]] = {"evaluations": [], "scans": []}
+    for index, evaluation in enumerate(evaluations):
+        name = entry_name(index, evaluation.model, evaluation.threat)
+        write_evaluation(evaluation, folder / "evaluations" / name)
+        entries["evaluations"].append(name)
+    for index, scan in enumerate(scans):
+        name = entry_name(index, scan.data, scan.result.method)
+        write_scan(scan, folder / "scans" / name)
+        entries["scans"].append(name)
+    _files.write_json(folder / "errors.json", list(errors))
+    versions = {"aisec_eval": __version__}
+    _files.write_json(
+        folder / "manifest.json", {"versions": versions, **manifest, **entries, "schema": SCHEMA}
+    )
+    return folder
+
+
+def load_run(folder: str | Path) -> Run:
+    """Read a run folder back, checking every file.
+
+    Args:
+        folder: what `Evaluation.save`, `run()` or the command line wrote.
+
+    Returns:
+        The run, equal to what was saved.
+
+    Raises:
+        RunError: not a run folder, of a newer version, or a file is missing, damaged or
+            inconsistent with the others.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise RunError(f"{path}: no such run folder")
+    if not (path / "manifest.json").exists():
+        raise RunError(
+            f"{path}: no manifest.json; not a run folder, or a run that has not finished "
+            "(run the suite again with the same output folder to resume it)"
+        )
+    manifest = _object(path / "manifest.json")
+    if manifest.get("schema") != SCHEMA:
+        raise RunError(
+            f"{path / 'manifest.json'}: schema {manifest.get('schema')!r}, this version reads "
+            f"{SCHEMA}; use the version of aisec_eval that wrote it"
+        )
+    errors = _files.read_json(path / "errors.json")
+    if not isinstance(errors, list) or not all(isinstance(line, str) for line in errors):
+        raise RunError(f"{path / 'errors.json'}: expected a list of lines")
+    return Run(
+        path=path,
+        manifest=manifest,
+        evaluations=tuple(read_evaluation(p) for p in _entries(path, manifest, "evaluations")),
+        scans=tuple(read_scan(p) for p in _entries(path, manifest, "scans")),
+        errors=tuple(errors),
+    )
+
+
+def entry_name(index: int, *parts: str) -> str:
+    """Return a folder name such as `003-net-linf-8-255`, safe on every file system."""
+    slug = "-".join(re.sub(r"[^a-z0-9.]+", "-", part.lower()).strip("-.") for part in parts)
+    return f"{index:03d}-{re.sub(r'-+', '-', slug).strip('-.')[:80].rstrip('-.') or 'entry'}"
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path) -> Path:
+    """Write `verdicts.parquet`, `evidence.npz` and `evaluation.json` into `folder`; return it."""
+    rows = np.flatnonzero(evaluation.verdict == VERDICTS.index(BROKEN)).astype(np.int64)
+    if evaluation.x_adv.shape != evaluation.x_clean.shape or len(evaluation.x_adv) != len(rows):
+        raise RunError(
+            f"cannot write {folder}: {len(rows)} broken samples need as many adversarial examples "
+            f"and clean inputs, got {evaluation.x_adv.shape} and {evaluation.x_clean.shape}"
+        )
+    _files.write_parquet(folder / "verdicts.parquet", evaluation.frame)
+    _files.write_npz(
+        folder / "evidence.npz",
+        {
+            "row": rows,
+            "x_clean": evaluation.x_clean.astype(np.float32, copy=False),
+            "x_adv": evaluation.x_adv.astype(np.float32, copy=False),
+        },
+    )
+    _files.write_json(
+        folder / "evaluation.json",
+        {
+            "model": evaluation.model,
+            "model_digest": evaluation.model_digest,
+            "threat": evaluation.threat,
+            "flags": list(evaluation.flags),
+            "info": dict(evaluation.info),
+            "samples": len(evaluation.verdict),
+            "input_shape": list(evaluation.x_adv.shape[1:]),
+        },
+    )
+    return folder
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read what `write_evaluation` wrote.
+
+    Raises:
+        RunError: a file is missing, damaged or inconsistent with the others.
+    """
+    import polars as pl
+
+    about = _object(folder / "evaluation.json")
+    verdicts = folder / "verdicts.parquet"
+    integer, real = pl.Int64(), pl.Float64()
+    frame = _files.read_parquet(
+        verdicts,
+        {
+            "sample": integer,
+            "label": integer,
+            "verdict": pl.Enum(VERDICTS),
+            "margin": real,
+            "margin_lower": real,
+            "distance": real,
+            "found_by": pl.String(),
+            "forwards": integer,
+            "gradients": integer,
+            "queries": integer,
+        },
+    )
+    if frame.height == 0 or frame.height != about.get("samples"):
+        raise RunError(f"{verdicts}: {frame.height} rows, expected {about.get('samples')!r}")
+    spent = Spent(*(_column(frame, name) for name in ("forwards", "gradients", "queries")))
+    if min(spent.forwards.min(), spent.gradients.min(), spent.queries.min()) < 0:
+        raise RunError(f"{verdicts}: negative counts of forwards, gradients or queries")
+    verdict = frame["verdict"].to_physical().to_numpy().astype(np.int8)
+    evidence = _files.read_npz(folder / "evidence.npz", _EVIDENCE)
+    _check_evidence(folder, evidence, verdict, about.get("input_shape"))
+    return Evaluation(
+        sample=_column(frame, "sample"),
+        label=_column(frame, "label"),
+        verdict=verdict,
+        x_adv=evidence["x_adv"],
+        x_clean=evidence["x_clean"],
+        margin=_column(frame, "margin"),
+        margin_lower=_column(frame, "margin_lower"),
+        distance=_column(frame, "distance"),
+        found_by=tuple(frame["found_by"]),
+        spent=spent,
+        model=_text(folder / "evaluation.json", about, "model"),
+        model_digest=_text(folder / "evaluation.json", about, "model_digest"),
+        threat=_text(folder / "evaluation.json", about, "threat"),
+        flags=_texts(folder / "evaluation.json", about, "flags"),
+        info=_mapping(folder / "evaluation.json", about, "info"),
+    )
+
+
+def _check_evidence(
+    folder: Path,
+    evidence: Mapping[str, np.ndarray[Any, Any]],
+    verdict: np.ndarray[Any, Any],
+    shape: Any,
+) -> None:
+    path = folder / "evidence.npz"
+    broken = np.flatnonzero(verdict == VERDICTS.index(BROKEN))
+    row, x_clean, x_adv = (evidence[name] for name in _EVIDENCE)
+    if row.dtype != np.int64 or not np.array_equal(row, broken):
+        raise RunError(f"{path}: its rows are not the broken rows of verdicts.parquet")
+    for name, x in (("x_clean", x_clean), ("x_adv", x_adv)):
+        if x.dtype != np.float32 or list(x.shape) != [len(broken), *(shape or ())]:
+            raise RunError(
+                f"{path}: {name} is {x.dtype} {x.shape}, expected float32 "
+                f"({len(broken)}, {', '.join(map(str, shape or ()))})"
+            )
+        if not np.isfinite(x).all():
+            raise RunError(f"{path}: {name} holds values that are not finite")
+
+
+def write_scan(scan: Scan, folder: Path) -> Path:
+    """Write `scores.parquet` and `scan.json` into `folder`; return it."""
+    import polars as pl
+
+    frame = scan.result.frame
+    if scan.poison is not None:
+        frame = frame.with_columns(pl.Series("poison", scan.poison.astype(np.bool_)))
+    _files.write_parquet(folder / "scores.parquet", frame)
+    _files.write_json(
+        folder / "scan.json",
+        {
+            "data": scan.data,
+            "method": scan.result.method,
+            "classes": scan.result.classes.tolist(),
+            "eigenvalues": scan.result.eigenvalues.tolist(),
+            "info": dict(scan.result.info),
+            "samples": len(scan.result.score),
+            "truth": scan.poison is not None,
+        },
+    )
+    return folder
+
+
+def read_scan(folder: Path) -> Scan:
+    """Read what `write_scan` wrote.
+
+    Raises:
+        RunError: a file is missing, damaged or inconsistent with the other.
+    """
+    import polars as pl
+
+    path = folder / "scan.json"
+    about = _object(path)
+    schema: dict[str, pl.DataType] = {
+        "sample": pl.Int64(),
+        "label": pl.Int64(),
+        "score": pl.Float64(),
+        "p_value": pl.Float64(),
+        "flagged": pl.Boolean(),
+    }
+    if about.get("truth") is True:
+        schema["poison"] = pl.Boolean()
+    frame = _files.read_parquet(folder / "scores.parquet", schema)
+    if frame.height == 0 or frame.height != about.get("samples"):
+        raise RunError(
+            f"{folder / 'scores.parquet'}: {frame.height} rows, expected {about.get('samples')!r}"
+        )
+    try:
+        classes = np.asarray(about.get("classes"), dtype=np.int64)
+        eigenvalues = np.asarray(about.get("eigenvalues"), dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise RunError(f"{path}: classes and eigenvalues must be lists of numbers") from None
+    if classes.ndim != 1 or classes.shape != eigenvalues.shape:
+        raise RunError(f"{path}: classes and eigenvalues must be lists of one length")
+    return Scan(
+        data=_text(path, about, "data"),
+        result=ScanResult(
+            score=_column(frame, "score"),
+            flagged=_column(frame, "flagged"),
+            p_value=_column(frame, "p_value"),
+            label=_column(frame, "label"),
+            method=_text(path, about, "method"),
+            classes=classes,
+            eigenvalues=eigenvalues,
+            info=_mapping(path, about, "info"),
+        ),
+        poison=_column(frame, "poison") if "poison" in schema else None,
+    )
+
+
+def _entries(path: Path, manifest: Mapping[str, Any], kind: str) -> Iterable[Path]:
+    names = manifest.get(kind, [])
+    if not isinstance(names, list):
+        raise RunError(f"{path / 'manifest.json'}: {kind} must be a list of folder names")
+    for name in names:
+        if not isinstance(name, str) or not _ENTRY.fullmatch(name):
+            raise RunError(f"{path / 'manifest.json'}: {name!r} is not the name of an entry")
+        yield _files.confined(path, f"{kind}/{name}")
+
+
+def _object(path: Path) -> dict[str, Any]:
+    value = _files.read_json(path)
+    if not isinstance(value, dict):
+        raise RunError(f"{path}: expected a JSON object")
+    return value
+
+
+def _column(frame: pl.DataFrame, name: str) -> Any:
+    return frame[name].to_numpy(writable=True)
+
+
+def _text(path: Path, about: Mapping[str, Any], key: str) -> str:
+    value = about.get(key)
+    if not isinstance(value, str):
+        raise RunError(f"{path}: {key!r} must be a text, got {value!r}")
+    return value
+
+
+def _texts(path: Path, about: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    value = about.get(key)
+    if not isinstance(value, list) or not all(isinstance(line, str) for line in value):
+        raise RunError(f"{path}: {key!r} must be a list of texts")
+    return tuple(value)
+
+
+def _mapping(path: Path, about: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = about.get(key)
+    if not isinstance(value, dict):
+        raise RunError(f"{path}: {key!r} must be an object")
+    return value
