@@ -3,6 +3,9 @@
 #![forbid(unsafe_code)]
 
 mod cancel;
+pub mod project;
+pub mod random;
+pub mod rounding;
 mod scalar;
 
 pub use cancel::{Cancel, Cancelled};
