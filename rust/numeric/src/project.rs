@@ -28,10 +28,13 @@ pub fn linf(x: &[f32], eps: f64, lower: &[f32], upper: &[f32], z: &mut [f32]) {
 /// `x` lies in the box.
 pub fn l2(x: &[f32], eps: f64, lower: &[f32], upper: &[f32], z: &mut [f32]) {
     let limit = safe_radius(eps, x.len());
-    clip(x, lower, upper, z, |delta| delta);
-    if l2_distance_up(x, z) <= limit {
-        return;
-    }
+    let square = |sum, (&x, &z)| {
+        let delta = offset(x, z);
+        add_up(sum, mul_up(delta, delta))
+    };
+    let length = sqrt_up(x.iter().zip(&*z).fold(0.0, square));
+    let scale = if length > limit { safe_radius(limit, x.len()) / length } else { 1.0 };
+    clip(x, lower, upper, z, |delta| delta * scale);
     shrink(x, lower, upper, z, limit, l2_distance_up);
 }
 
@@ -84,13 +87,14 @@ pub fn l1_box(
     }
     let mut threshold = 0.0;
     if sum > limit {
+        let target = safe_radius(limit, x.len());
         bends.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
         let (mut at, mut left) = (0.0, sum);
         let mut found = None;
         for &(bend, change) in bends.iter() {
             let next = left - slope * (bend - at);
-            if next <= limit {
-                found = Some(if slope > 0.0 { at + (left - limit) / slope } else { bend });
+            if next <= target {
+                found = Some(if slope > 0.0 { at + (left - target) / slope } else { bend });
                 break;
             }
             (at, left) = (bend, next);
@@ -109,13 +113,11 @@ pub fn l1_box(
             }
         }
         if count > 0.0 {
-            threshold = ((fixed + free - limit) / count).max(0.0);
+            threshold = ((fixed + free - target) / count).max(0.0);
         }
     }
     clip(x, lower, upper, z, |delta| (delta.abs() - threshold).max(0.0).copysign(delta));
-    if l1_distance_up(x, z) > eps {
-        shrink(x, lower, upper, z, limit, l1_distance_up);
-    }
+    shrink(x, lower, upper, z, limit, l1_distance_up);
 }
 
 /// `z - x` with the oddities of float32 removed.
@@ -140,8 +142,8 @@ fn clip(x: &[f32], lower: &[f32], upper: &[f32], z: &mut [f32], moved: impl Fn(f
     }
 }
 
-/// Scales `z - x` down until its length is at most `limit`. One pass is nearly always enough;
-/// the next ones shrink faster and faster and the last resort is `x` itself.
+/// Scales `z - x` down until its length is at most `limit`: nearly always it is already. Each
+/// pass shrinks faster, and the last resort is `x` itself.
 fn shrink(
     x: &[f32],
     lower: &[f32],
@@ -151,15 +153,18 @@ fn shrink(
     length: impl Fn(&[f32], &[f32]) -> f64,
 ) {
     let mut slack = f64::EPSILON;
-    while slack < 1.0 {
-        let scale = limit / length(x, z) * (1.0 - slack);
-        clip(x, lower, upper, z, |delta| delta * scale);
-        if length(x, z) <= limit {
+    loop {
+        let current = length(x, z);
+        if current <= limit {
             return;
         }
+        if slack >= 1.0 {
+            return z.copy_from_slice(x);
+        }
+        let scale = limit / current * (1.0 - slack);
+        clip(x, lower, upper, z, |delta| delta * scale);
         slack *= 16.0;
     }
-    z.copy_from_slice(x);
 }
 
 /// Slightly less than `eps`, so that a check that rounds every operation outward still passes.
@@ -188,4 +193,173 @@ fn distance(x: &[f32], z: &[f32], accumulate: impl Fn(f64, f64) -> f64) -> f64 {
         let (x, z) = (f64::from(x), f64::from(z));
         accumulate(sum, if z < x { sub_up(x, z) } else { sub_up(z, x) })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    struct Case {
+        x: Vec<f32>,
+        z: Vec<f32>,
+        lower: Vec<f32>,
+        upper: Vec<f32>,
+        eps: f64,
+    }
+
+    fn cases() -> impl Strategy<Value = Case> {
+        let value = || prop_oneof![8 => 0.0f32..=1.0, 1 => Just(0.0), 1 => Just(1.0)];
+        let moved = prop_oneof![
+            12 => -0.5f32..1.5,
+            2 => (0i8..5).prop_map(|k| f32::from(k) / 4.0), // ties
+            1 => Just(f32::NAN),
+            1 => Just(f32::INFINITY),
+            1 => Just(f32::MIN),
+            1 => Just(1e-40f32),
+        ];
+        let radius = prop_oneof![0.0..3.0f64, Just(0.0), Just(8.0 / 255.0), 1e-9..1e-6f64];
+        (prop::collection::vec((value(), moved, any::<bool>()), 0..20), radius).prop_map(
+            |(points, eps)| {
+                let (low, high) = (0.0f32, 1.0f32);
+                Case {
+                    x: points.iter().map(|p| p.0).collect(),
+                    z: points.iter().map(|p| p.1).collect(),
+                    lower: points.iter().map(|p| if p.2 { p.0 } else { low }).collect(),
+                    upper: points.iter().map(|_| high).collect(),
+                    eps,
+                }
+            },
+        )
+    }
+
+    fn in_box(case: &Case, z: &[f32]) -> bool {
+        (0..z.len()).all(|i| case.lower[i] <= z[i] && z[i] <= case.upper[i])
+    }
+
+    /// `z - x` as the projections read it.
+    fn offsets(case: &Case) -> Vec<f64> {
+        case.x.iter().zip(&case.z).map(|(&x, &z)| offset(x, z)).collect()
+    }
+
+    proptest! {
+           #![proptest_config(ProptestConfig::with_cases(2000))]
+
+           #[test]
+           fn linf_is_the_nearest_point(case in cases()) {
+               let mut z = case.z.clone();
+               linf(&case.x, case.eps, &case.lower, &case.upper, &mut z);
+               prop_assert!(in_box(&case, &z) && linf_distance_up(&case.x, &z) <= case.eps);
+               for (i, &p) in z.iter().enumerate().filter(|&(i, _)| !case.z[i].is_nan()) {
+                   // Every neighbour towards the original leaves the set.
+                   let q = if p < case.z[i] { p.next_up() } else { p.next_down() };
+                   let outside = q < case.lower[i]
+                       || q > case.upper[i]
+                       || linf_distance_up(&[case.x[i]], &[q]) > case.eps;
+                   prop_assert!(p == case.z[i] || outside);
+               }
+           }
+
+           #[test]
+           fn l2_stays_inside_and_close_to_the_formula(case in cases()) {
+               let mut z = case.z.clone();
+               l2(&case.x, case.eps, &case.lower, &case.upper, &mut z);
+               prop_assert!(in_box(&case, &z) && l2_distance_up(&case.x, &z) <= case.eps);
+               let delta = offsets(&case);
+               let length = delta.iter().map(|d| d * d).sum::<f64>().sqrt();
+               let scale = if length > case.eps { case.eps / length } else { 1.0 };
+               for i in 0..z.len() {
+                   let x = f64::from(case.x[i]);
+                   let expected = (x + delta[i] * scale)
+                       .clamp(f64::from(case.lower[i]), f64::from(case.upper[i]));
+                   prop_assert!((f64::from(z[i]) - expected).abs() <= 1e-7, "{i} {expected} {z:?}");
+               }
+               let once = z.clone();
+               l2(&case.x, case.eps, &case.lower, &case.upper, &mut z);
+               prop_assert_eq!(once, z);
+           }
+
+           /// The multiplier by bisection instead of by sorting.
+           #[test]
+           fn l1_matches_bisection(case in cases()) {
+               let mut z = case.z.clone();
+               let mut workspace = L1Workspace::default();
+               l1_box(&case.x, case.eps, &case.lower, &case.upper, &mut z, &mut workspace);
+               prop_assert!(in_box(&case, &z) && l1_distance_up(&case.x, &z) <= case.eps);
+               let delta = offsets(&case);
+               let moved = |threshold: f64| -> Vec<f64> {
+                   delta.iter().enumerate().map(|(i, &d)| {
+                       let x = f64::from(case.x[i]);
+                       let room = if d < 0.0 { x - f64::from(case.lower[i]) }
+                           else { f64::from(case.upper[i]) - x };
+                       (d.abs() - threshold).max(0.0).min(room).copysign(d)
+                   }).collect()
+               };
+               let total = |m: &[f64]| m.iter().map(|m| m.abs()).sum::<f64>();
+               let (mut low, mut high) = (0.0f64, 4e38f64);
+               for _ in 0..400 {
+                   let geometric = high > 4.0 * low + 1.0;
+    let middle = if geometric { (high * (low + 1e-3)).sqrt() } else { 0.5 * (low + high) };
+                   if total(&moved(middle)) > case.eps { low = middle } else { high = middle }
+               }
+               let expected = if total(&moved(0.0)) <= case.eps { moved(0.0) } else { moved(high) };
+               // Infinite coordinates give thresholds around 1e38, where no bisection resolves 1.
+               let huge = delta.iter().any(|d| d.abs() > 1e6);
+               for i in 0..z.len() {
+                   let got = f64::from(z[i]) - f64::from(case.x[i]);
+                   prop_assert!(huge || (got - expected[i]).abs() <= 2e-7, "{i} {got} {expected:?}");
+               }
+               let once = z.clone();
+               l1_box(&case.x, case.eps, &case.lower, &case.upper, &mut z, &mut workspace);
+               prop_assert_eq!(once, z);
+           }
+
+           /// `p` is the projection of `u` onto a convex set exactly when `(u-p)·(y-p) <= 0` for all
+           /// `y` of the set.
+           #[test]
+           fn l1_satisfies_the_variational_inequality(mut case in cases(), other in prop::collection::vec(-2.0f32..2.0, 20)) {
+               case.z.iter_mut().for_each(|z| *z = if z.is_nan() { 0.0 } else { z.clamp(-9.0, 9.0) });
+               let mut workspace = L1Workspace::default();
+               let mut p = case.z.clone();
+               l1_box(&case.x, case.eps, &case.lower, &case.upper, &mut p, &mut workspace);
+               let mut y = other[..p.len()].to_vec();
+               l1_box(&case.x, case.eps, &case.lower, &case.upper, &mut y, &mut workspace);
+               let product: f64 = (0..p.len()).map(|i| {
+                   let p = f64::from(p[i]);
+                   (f64::from(case.z[i]) - p) * (f64::from(y[i]) - p)
+               }).sum();
+               prop_assert!(product <= 1e-5, "{product}");
+           }
+       }
+
+    #[test]
+    fn l1_by_hand() {
+        // u = (0.9, 0.5, -0.1); the wall stops coordinate 0 after 0.25.
+        let (x, lower, upper) = ([0.75f32, 0.25, 0.5], [0.0f32; 3], [1.0f32; 3]);
+        let mut z = [1.65f32, 0.75, 0.4];
+        l1_box(&x, 0.5, &lower, &upper, &mut z, &mut L1Workspace::default());
+        // Sum of moves 0.25 + (0.5 - λ) + max(0.1 - λ, 0) = 0.5 at λ = 0.25.
+        for (got, expected) in z.iter().zip([1.0, 0.5, 0.5]) {
+            assert!((got - expected).abs() < 1e-6, "{z:?}");
+        }
+    }
+
+    #[test]
+    fn high_dimension_and_tiny_radius() {
+        let n = 3072;
+        let x: Vec<f32> = (0..n).map(|i| (i % 7) as f32 / 7.0).collect();
+        let far: Vec<f32> = (0..n).map(|i| ((i * 31) % 11) as f32 / 5.0 - 0.5).collect();
+        let (lower, upper) = (vec![0.0; n], vec![1.0; n]);
+        for eps in [1e-7, 0.01, 0.5, 12.0] {
+            let (mut two, mut one) = (far.clone(), far.clone());
+            l2(&x, eps, &lower, &upper, &mut two);
+            l1_box(&x, eps, &lower, &upper, &mut one, &mut L1Workspace::default());
+            assert!(l2_distance_up(&x, &two) <= eps && l1_distance_up(&x, &one) <= eps);
+            if eps == 12.0 {
+                assert!(l1_distance_up(&x, &one) > eps * (1.0 - 1e-4));
+            }
+        }
+    }
 }

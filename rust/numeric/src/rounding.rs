@@ -2,7 +2,7 @@
 //! below it. Results are the tightest possible (the IEEE directed roundings) except for products
 //! and quotients close to underflow, which may be one float further out.
 //!
-//! The rounding error of a sum is itself a float64 (Knuth's two-sum), and so is the remainder of
+//! The rounding error of a sum is itself a float64 (by two-sum), and so is the remainder of
 //! a product, quotient or square root (by fused multiply-add): its sign tells whether the
 //! nearest float must be moved. A NaN operand, or `inf - inf` and the like, gives NaN.
 
@@ -21,44 +21,37 @@ pub fn next_down(x: f64) -> f64 {
     x.next_down()
 }
 
-/// Where the real result lies relative to the nearest float `value`, given the remainder
-/// `exact - value`. Overflow (finite operands, infinite value) leaves no usable remainder.
+/// Moves the nearest float `value` up if the remainder `exact - value` is positive. An infinite
+/// `value` of finite operands has an infinite remainder of the opposite sign, so it becomes the
+/// largest float; operands that are infinite themselves have the remainder NaN.
 #[inline]
-fn round_up(value: f64, remainder: f64, finite: bool) -> f64 {
-    if remainder > 0.0 || (value == f64::NEG_INFINITY && finite) { value.next_up() } else { value }
+fn round_up(value: f64, remainder: f64) -> f64 {
+    if remainder > 0.0 { value.next_up() } else { value }
 }
 
 #[inline]
-fn round_down(value: f64, remainder: f64, finite: bool) -> f64 {
-    if remainder < 0.0 || (value == f64::INFINITY && finite) { value.next_down() } else { value }
+fn round_down(value: f64, remainder: f64) -> f64 {
+    if remainder < 0.0 { value.next_down() } else { value }
 }
 
-/// `(a + b) - value` exactly, for the nearest float `value`; NaN where something overflows.
+/// `(a + b) - value` exactly, for the nearest float `value` (Dekker's fast two-sum, which never
+/// overflows on the way).
 #[inline]
 fn sum_remainder(a: f64, b: f64, value: f64) -> f64 {
-    let b_part = value - a;
-    let a_part = value - b_part;
-    (a - a_part) + (b - b_part)
+    let (large, small) = if a.abs() < b.abs() { (b, a) } else { (a, b) };
+    small - (value - large)
 }
 
 #[inline]
 pub fn add_up(a: f64, b: f64) -> f64 {
     let value = a + b;
-    let remainder = sum_remainder(a, b, value);
-    if remainder.is_nan() && value.is_finite() {
-        return value.next_up();
-    }
-    round_up(value, remainder, a.is_finite() && b.is_finite())
+    round_up(value, sum_remainder(a, b, value))
 }
 
 #[inline]
 pub fn add_down(a: f64, b: f64) -> f64 {
     let value = a + b;
-    let remainder = sum_remainder(a, b, value);
-    if remainder.is_nan() && value.is_finite() {
-        return value.next_down();
-    }
-    round_down(value, remainder, a.is_finite() && b.is_finite())
+    round_down(value, sum_remainder(a, b, value))
 }
 
 #[inline]
@@ -77,7 +70,7 @@ pub fn mul_up(a: f64, b: f64) -> f64 {
     if value.abs() < TINY {
         return if a == 0.0 || b == 0.0 { value } else { value.next_up() };
     }
-    round_up(value, a.mul_add(b, -value), a.is_finite() && b.is_finite())
+    round_up(value, a.mul_add(b, -value))
 }
 
 #[inline]
@@ -86,7 +79,7 @@ pub fn mul_down(a: f64, b: f64) -> f64 {
     if value.abs() < TINY {
         return if a == 0.0 || b == 0.0 { value } else { value.next_down() };
     }
-    round_down(value, a.mul_add(b, -value), a.is_finite() && b.is_finite())
+    round_down(value, a.mul_add(b, -value))
 }
 
 /// The sign of `a / b - value`, or `None` where the remainder may have underflowed.
@@ -103,10 +96,9 @@ fn quotient_remainder(a: f64, b: f64, value: f64) -> Option<f64> {
 pub fn div_up(a: f64, b: f64) -> f64 {
     let value = a / b;
     match quotient_remainder(a, b, value) {
-        None if a == 0.0 || b.is_infinite() => value,
-        None if value.is_infinite() && b == 0.0 => value,
+        None if a == 0.0 || b == 0.0 || b.is_infinite() => value,
         None => value.next_up(),
-        Some(remainder) => round_up(value, remainder, a.is_finite() && b != 0.0),
+        Some(remainder) => round_up(value, remainder),
     }
 }
 
@@ -114,10 +106,9 @@ pub fn div_up(a: f64, b: f64) -> f64 {
 pub fn div_down(a: f64, b: f64) -> f64 {
     let value = a / b;
     match quotient_remainder(a, b, value) {
-        None if a == 0.0 || b.is_infinite() => value,
-        None if value.is_infinite() && b == 0.0 => value,
+        None if a == 0.0 || b == 0.0 || b.is_infinite() => value,
         None => value.next_down(),
-        Some(remainder) => round_down(value, remainder, a.is_finite() && b != 0.0),
+        Some(remainder) => round_down(value, remainder),
     }
 }
 
@@ -127,7 +118,7 @@ pub fn sqrt_up(a: f64) -> f64 {
     if a < TINY && a > 0.0 {
         return value.next_up();
     }
-    round_up(value, (-value).mul_add(value, a), false)
+    round_up(value, (-value).mul_add(value, a))
 }
 
 #[inline]
@@ -136,7 +127,7 @@ pub fn sqrt_down(a: f64) -> f64 {
     if a < TINY && a > 0.0 {
         return value.next_down();
     }
-    round_down(value, (-value).mul_add(value, a), false)
+    round_down(value, (-value).mul_add(value, a))
 }
 
 pub fn sum_up(values: &[f64]) -> f64 {
