@@ -45,11 +45,21 @@ pub enum Relaxation {
     },
     /// Each output is bounded below by one input element, and above by one input element or,
     /// where `upper_index` is `None`, by the constant `upper_offset`.
-    Select {
-        lower_index: Vec<usize>,
-        upper_index: Vec<Option<usize>>,
-        upper_offset: Vec<f64>,
-    },
+    Select { lower_index: Vec<usize>, upper_index: Vec<Option<usize>>, upper_offset: Vec<f64> },
+}
+
+/// What [`Operator::vjp`] reads besides the cotangent; the executor keeps nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reads {
+    pub inputs: bool,
+    pub output: bool,
+}
+
+impl Reads {
+    /// Affine operators: the cotangent alone.
+    pub const NOTHING: Self = Self { inputs: false, output: false };
+    pub const INPUTS: Self = Self { inputs: true, output: false };
+    pub const OUTPUT: Self = Self { inputs: false, output: true };
 }
 
 /// One operator's rules, side by side. Buffers are row-major and hold `site.batch` samples.
@@ -63,8 +73,23 @@ pub trait Operator {
     /// Writes the output for every sample.
     fn forward<T: Scalar>(&self, site: &Site, inputs: &[&[T]], output: &mut [T]);
 
+    /// What [`Operator::vjp`] reads; the slices it does not ask for may be empty.
+    fn reads(&self) -> Reads {
+        Reads::NOTHING
+    }
+
+    /// Whether the output is the first input's buffer under another shape.
+    fn is_view(&self) -> bool {
+        false
+    }
+
+    /// Multiplications and additions of one sample's `forward`, roughly; used to size chunks.
+    fn work(&self, site: &Site) -> usize {
+        site.output_len()
+    }
+
     /// Adds the vector-Jacobian product of `cotangent` to `grads[i]` for each input `i`.
-    /// For affine operators neither `inputs` nor `output` is read, and both may be empty.
+    /// Reads of `inputs` and `output` only what [`Operator::reads`] names.
     fn vjp<T: Scalar>(
         &self,
         site: &Site,
@@ -75,7 +100,10 @@ pub trait Operator {
     );
 
     /// Outward-rounded bounds of the output over the input boxes, for every sample.
-    fn interval(&self, site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]);
+    fn interval(&self, site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {
+        let _ = (site, inputs, lower, upper);
+        panic!("interval rule is not written yet");
+    }
 
     /// Linear bounds for one sample (`site.batch == 1`) given sound input bounds.
     fn relax(&self, site: &Site, inputs: &[Interval]) -> Relaxation {
@@ -92,5 +120,8 @@ pub trait Operator {
 
     /// Affine operators: an upper bound of `|W|·x + |c|` for non-negative `x` (one sample),
     /// where `W` and `c` are the operator's matrix and constant.
-    fn magnitude(&self, site: &Site, inputs: &[&[f64]], output: &mut [f64]);
+    fn magnitude(&self, site: &Site, inputs: &[&[f64]], output: &mut [f64]) {
+        let _ = (site, inputs, output);
+        panic!("magnitude rule is not written yet");
+    }
 }

@@ -1,5 +1,9 @@
 //! Constant tensors of a graph: weights, biases, offsets.
 
+use std::any::Any;
+
+use aisec_numeric::Scalar;
+
 /// A constant, kept in float64 (the value the graph is defined by) and, rounded once, in
 /// float32 (what searches run on). Row-major.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,5 +42,15 @@ impl Tensor {
 
     pub fn f32(&self) -> &[f32] {
         &self.rounded
+    }
+
+    /// The values in the precision `T` runs in.
+    pub fn values<T: Scalar>(&self) -> &[T] {
+        let exact: &dyn Any = &self.values;
+        let rounded: &dyn Any = &self.rounded;
+        exact
+            .downcast_ref::<Vec<T>>()
+            .or_else(|| rounded.downcast_ref::<Vec<T>>())
+            .expect("a Scalar is f32 or f64")
     }
 }

@@ -1,0 +1,193 @@
+//! A checked graph: every shape inferred, every constant finite, every index in range.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::error::one_line;
+use crate::operator::{Operator, Site};
+use crate::ops::Op;
+use crate::plan::Plan;
+use crate::shape::{MAX_ELEMENTS, elements};
+use crate::spec::{NodeSpec, Parts};
+use crate::{Error, GraphSpec, Result, Tensor};
+
+/// One operator applied to the outputs of earlier nodes.
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub name: String,
+    pub op: Op,
+    /// Indices of the nodes it reads, all smaller than its own.
+    pub inputs: Vec<usize>,
+    /// One sample's output shape.
+    pub shape: Vec<usize>,
+}
+
+impl Node {
+    /// Elements of one sample's output.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Never: every size is at least 1.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A directed acyclic graph of operators from one input to one output. Immutable.
+#[derive(Debug)]
+pub struct Graph {
+    nodes: Vec<Node>,
+    output: usize,
+    digest: String,
+    pub(crate) forward: Plan,
+    pub(crate) recording: Plan,
+}
+
+impl Graph {
+    /// Checks a description and its tensors, which the nodes refer to by index.
+    pub fn new(spec: GraphSpec, tensors: Vec<Tensor>) -> Result<Self> {
+        let tensors: Vec<Arc<Tensor>> = tensors.into_iter().map(Arc::new).collect();
+        let mut nodes: Vec<Node> = Vec::new();
+        let mut canonical = Vec::new();
+        let mut total = 0usize;
+        for (index, described) in spec.nodes.into_iter().enumerate() {
+            let name = described.name.clone();
+            let (node, line) = build_node(&nodes, described, &tensors)?;
+            total = total.saturating_add(node.len());
+            if total > MAX_ELEMENTS {
+                let reason = format!(
+                    "nodes up to here have more than {MAX_ELEMENTS} elements a sample; use a smaller model"
+                );
+                return Err(Error::node(index, &name, reason));
+            }
+            nodes.push(node);
+            canonical.push(line);
+        }
+        if nodes.is_empty() {
+            return Err(Error::spec("there are no nodes; node 0 must be `input`"));
+        }
+        if spec.output >= nodes.len() {
+            let last = nodes.len() - 1;
+            return Err(Error::spec(format!("output {} is not a node (0 to {last})", spec.output)));
+        }
+        let digest = digest(&canonical, spec.output, &tensors);
+        let forward = Plan::forward(&nodes, spec.output);
+        let recording = Plan::recording(&nodes, spec.output);
+        Ok(Self { nodes, output: spec.output, digest, forward, recording })
+    }
+
+    /// In topological order; node 0 is the input.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The index of the output node.
+    pub fn output(&self) -> usize {
+        self.output
+    }
+
+    /// One sample's shape.
+    pub fn input_shape(&self) -> &[usize] {
+        &self.nodes[0].shape
+    }
+
+    pub fn output_shape(&self) -> &[usize] {
+        &self.nodes[self.output].shape
+    }
+
+    /// Elements of one input sample.
+    pub fn input_len(&self) -> usize {
+        self.nodes[0].len()
+    }
+
+    /// Elements of one output sample.
+    pub fn output_len(&self) -> usize {
+        self.nodes[self.output].len()
+    }
+
+    /// BLAKE3 of what the graph computes, in hex: operators, edges, attributes and tensor
+    /// bytes; not the names of nodes.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Where `node` is applied, for a `batch` of samples; `shapes` holds its inputs' shapes.
+    pub(crate) fn site<'a>(
+        &'a self,
+        node: usize,
+        shapes: &'a [&'a [usize]],
+        batch: usize,
+    ) -> Site<'a> {
+        Site { batch, inputs: shapes, output: &self.nodes[node].shape }
+    }
+
+    /// Shapes of the inputs of `node`.
+    pub fn input_shapes(&self, node: usize) -> Vec<&[usize]> {
+        self.nodes[node].inputs.iter().map(|&input| &self.nodes[input].shape[..]).collect()
+    }
+}
+
+/// Builds the next node, and what of it enters the digest.
+fn build_node(nodes: &[Node], spec: NodeSpec, tensors: &[Arc<Tensor>]) -> Result<(Node, Value)> {
+    let index = nodes.len();
+    let NodeSpec { name, op, inputs, tensors: roles, attrs } = spec;
+    let fail = |reason: String| Error::node(index, &name, reason);
+    if (index == 0) != (op == "input") {
+        return Err(fail("node 0, and no other, must be `input`".to_owned()));
+    }
+    if let Some(input) = inputs.iter().find(|&&input| input >= index) {
+        return Err(fail(format!("input {input} is not an earlier node (0 to {})", index - 1)));
+    }
+    let shapes: Vec<&[usize]> = inputs.iter().map(|&input| &nodes[input].shape[..]).collect();
+    let line = serde_json::json!([op, inputs, roles]);
+    let mut taken = std::collections::BTreeMap::new();
+    for (role, at) in roles {
+        let tensor = tensors.get(at).ok_or_else(|| {
+            fail(format!("tensor `{role}` is number {at}, only {} were given", tensors.len()))
+        })?;
+        check_tensor(tensor).map_err(|reason| fail(format!("tensor `{role}` {reason}")))?;
+        taken.insert(role, tensor.clone());
+    }
+    let mut parts = Parts::new(&shapes, attrs, taken);
+    let built = Op::build(&op, &mut parts).ok_or_else(|| Error::UnknownOperator {
+        node: index,
+        name: one_line(&name),
+        op: one_line(&op),
+        supported: Op::NAMES.join(", "),
+    })?;
+    let built = built.map_err(fail)?;
+    let attrs = parts.finish().map_err(fail)?;
+    let shape = built.shape(&shapes).map_err(fail)?;
+    elements(&shape).map_err(fail)?;
+    Ok((Node { name, op: built, inputs, shape }, serde_json::json!([line, attrs])))
+}
+
+fn check_tensor(tensor: &Tensor) -> Result<(), String> {
+    if let Some(axis) = tensor.shape().iter().position(|&size| size == 0) {
+        return Err(format!("has shape {:?}: axis {axis} is empty", tensor.shape()));
+    }
+    match tensor.f32().iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(at) => Err(format!(
+            "has {} at flat index {at}; every value must be finite in float32",
+            tensor.f64()[at]
+        )),
+    }
+}
+
+fn digest(canonical: &[Value], output: usize, tensors: &[Arc<Tensor>]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut field = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    field(serde_json::json!(["aisec graph 1", canonical, output]).to_string().as_bytes());
+    for tensor in tensors {
+        field(serde_json::json!(tensor.shape()).to_string().as_bytes());
+        let bytes: Vec<u8> = tensor.f64().iter().flat_map(|value| value.to_le_bytes()).collect();
+        field(&bytes);
+    }
+    hasher.finalize().to_hex().to_string()
+}

@@ -1,0 +1,110 @@
+//! Average pooling of CHW images.
+
+use aisec_numeric::Scalar;
+use serde::{Deserialize, Serialize};
+
+use super::Build;
+use super::window::Window;
+use crate::operator::{Operator, Site};
+use crate::spec::Parts;
+
+/// The mean of each window, over the whole kernel when padding counts (as zeros), over the
+/// positions inside the input otherwise.
+#[derive(Debug, Clone)]
+pub struct AvgPool2d {
+    rows: Window,
+    columns: Window,
+    count_include_pad: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Attrs {
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    padding: [usize; 4],
+    count_include_pad: bool,
+}
+
+impl Build for AvgPool2d {
+    fn build(parts: &mut Parts) -> Result<Self, String> {
+        let Attrs { kernel, stride, padding, count_include_pad } = parts.attrs()?;
+        let [rows, columns] = Window::pair(kernel, stride, padding, [1, 1])?;
+        Ok(Self { rows, columns, count_include_pad })
+    }
+}
+
+impl AvgPool2d {
+    /// Calls `visit(output, divisor, rows, columns)` for each window
+    /// of one channel, the ranges being those inside the input.
+    fn windows(
+        &self,
+        site: &Site,
+        mut visit: impl FnMut(usize, usize, std::ops::Range<usize>, std::ops::Range<usize>),
+    ) {
+        let (height, width) = (site.inputs[0][1], site.inputs[0][2]);
+        let (out_rows, out_columns) = (site.output[1], site.output[2]);
+        for i in 0..out_rows {
+            let taps = self.rows.taps(i, height);
+            let top = self.rows.position(i, taps.start);
+            let rows = top..top + taps.len();
+            for j in 0..out_columns {
+                let taps = self.columns.taps(j, width);
+                let left = self.columns.position(j, taps.start);
+                let columns = left..left + taps.len();
+                let count = if self.count_include_pad {
+                    self.rows.kernel * self.columns.kernel
+                } else {
+                    rows.len() * columns.len()
+                };
+                visit(i * out_columns + j, count, rows.clone(), columns);
+            }
+        }
+    }
+}
+
+impl Operator for AvgPool2d {
+    fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
+        Window::pool([self.rows, self.columns], inputs[0])
+    }
+
+    fn forward<T: Scalar>(&self, site: &Site, inputs: &[&[T]], output: &mut [T]) {
+        let (height, width) = (site.inputs[0][1], site.inputs[0][2]);
+        let channels = inputs[0].chunks_exact(height * width);
+        for (x, y) in channels.zip(output.chunks_exact_mut(site.output[1] * site.output[2])) {
+            self.windows(site, |at, count, rows, columns| {
+                let mut sum = T::ZERO;
+                for row in rows {
+                    x[row * width..][columns.clone()].iter().for_each(|&x| sum += x);
+                }
+                y[at] = sum / T::from_f64(count as f64);
+            });
+        }
+    }
+
+    fn work(&self, site: &Site) -> usize {
+        let seen = self.rows.kernel.saturating_mul(self.columns.kernel);
+        site.output_len().saturating_mul(seen.min(site.input_len(0)))
+    }
+
+    fn vjp<T: Scalar>(
+        &self,
+        site: &Site,
+        _inputs: &[&[T]],
+        _output: &[T],
+        cotangent: &[T],
+        grads: &mut [&mut [T]],
+    ) {
+        let (height, width) = (site.inputs[0][1], site.inputs[0][2]);
+        let channels = grads[0].chunks_exact_mut(height * width);
+        let cotangents = cotangent.chunks_exact(site.output[1] * site.output[2]);
+        for (grad, cotangent) in channels.zip(cotangents) {
+            self.windows(site, |at, count, rows, columns| {
+                let share = cotangent[at] / T::from_f64(count as f64);
+                for row in rows {
+                    grad[row * width..][columns.clone()].iter_mut().for_each(|g| *g += share);
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Division by a constant.
+
+use std::sync::Arc;
+
+use aisec_numeric::Scalar;
+
+use super::Build;
+use super::strided::Strided;
+use crate::Tensor;
+use crate::operator::{Operator, Site};
+use crate::spec::Parts;
+
+/// `y = x / value`, the value broadcast to the input's shape.
+#[derive(Debug, Clone)]
+pub struct DivConst {
+    value: Arc<Tensor>,
+    view: Strided,
+}
+
+impl Build for DivConst {
+    fn build(parts: &mut Parts) -> Result<Self, String> {
+        let value = parts.tensor("value")?;
+        if value.f32().contains(&0.0) {
+            return Err("value has an entry that is 0 in float32; cannot divide by it".to_owned());
+        }
+        let view = Strided::broadcast(value.shape(), parts.inputs[0]).ok_or_else(|| {
+            format!("value of shape {:?} does not broadcast to {:?}", value.shape(), parts.inputs[0])
+        })?;
+        Ok(Self { value, view })
+    }
+}
+
+impl Operator for DivConst {
+    fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
+        Ok(inputs[0].to_vec())
+    }
+
+    fn forward<T: Scalar>(&self, site: &Site, inputs: &[&[T]], output: &mut [T]) {
+        let (value, len) = (self.value.values::<T>(), site.output_len());
+        for (x, y) in inputs[0].chunks_exact(len).zip(output.chunks_exact_mut(len)) {
+            self.view.zip(x, value, y, |x, value| x / value);
+        }
+    }
+
+    fn vjp<T: Scalar>(
+        &self,
+        site: &Site,
+        _inputs: &[&[T]],
+        _output: &[T],
+        cotangent: &[T],
+        grads: &mut [&mut [T]],
+    ) {
+        let (value, len) = (self.value.values::<T>(), site.output_len());
+        for (c, grad) in cotangent.chunks_exact(len).zip(grads[0].chunks_exact_mut(len)) {
+            self.view.zip_add(c, value, grad, |c, value| c / value);
+        }
+    }
+}

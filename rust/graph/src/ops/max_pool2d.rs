@@ -1,0 +1,103 @@
+//! Maximum pooling of CHW images.
+
+use aisec_numeric::Scalar;
+use serde::{Deserialize, Serialize};
+
+use super::Build;
+use super::window::Window;
+use crate::operator::{Operator, Reads, Site};
+use crate::spec::Parts;
+
+/// The maximum of each window; padding never wins. Of equal maxima the first, row by row,
+/// receives the gradient.
+#[derive(Debug, Clone)]
+pub struct MaxPool2d {
+    rows: Window,
+    columns: Window,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Attrs {
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    padding: [usize; 4],
+    dilation: [usize; 2],
+}
+
+impl Build for MaxPool2d {
+    fn build(parts: &mut Parts) -> Result<Self, String> {
+        let Attrs { kernel, stride, padding, dilation } = parts.attrs()?;
+        let [rows, columns] = Window::pair(kernel, stride, padding, dilation)?;
+        Ok(Self { rows, columns })
+    }
+}
+
+impl MaxPool2d {
+    /// Calls `visit(output, positions)` for each window of one channel, the positions being
+    /// indices into the channel, row by row.
+    fn windows(&self, site: &Site, mut visit: impl FnMut(usize, &mut dyn Iterator<Item = usize>)) {
+        let (height, width) = (site.inputs[0][1], site.inputs[0][2]);
+        let (out_rows, out_columns) = (site.output[1], site.output[2]);
+        for i in 0..out_rows {
+            for j in 0..out_columns {
+                let mut positions = self.rows.taps(i, height).flat_map(|k| {
+                    let row = self.rows.position(i, k) * width;
+                    self.columns.taps(j, width).map(move |l| row + self.columns.position(j, l))
+                });
+                visit(i * out_columns + j, &mut positions);
+            }
+        }
+    }
+}
+
+impl Operator for MaxPool2d {
+    fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
+        Window::pool([self.rows, self.columns], inputs[0])
+    }
+
+    fn forward<T: Scalar>(&self, site: &Site, inputs: &[&[T]], output: &mut [T]) {
+        let channels = inputs[0].chunks_exact(site.inputs[0][1] * site.inputs[0][2]);
+        for (x, y) in channels.zip(output.chunks_exact_mut(site.output[1] * site.output[2])) {
+            self.windows(site, |at, positions| y[at] = x[argmax(x, positions)]);
+        }
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::INPUTS
+    }
+
+    fn work(&self, site: &Site) -> usize {
+        let seen = self.rows.kernel.saturating_mul(self.columns.kernel);
+        site.output_len().saturating_mul(seen.min(site.input_len(0)))
+    }
+
+    fn vjp<T: Scalar>(
+        &self,
+        site: &Site,
+        inputs: &[&[T]],
+        _output: &[T],
+        cotangent: &[T],
+        grads: &mut [&mut [T]],
+    ) {
+        let (length, outputs) =
+            (site.inputs[0][1] * site.inputs[0][2], site.output[1] * site.output[2]);
+        let channels = grads[0].chunks_exact_mut(length).zip(inputs[0].chunks_exact(length));
+        for ((grad, x), cotangent) in channels.zip(cotangent.chunks_exact(outputs)) {
+            self.windows(site, |at, positions| grad[argmax(x, positions)] += cotangent[at]);
+        }
+    }
+}
+
+/// The first position of the largest value, or of the first NaN.
+fn argmax<T: Scalar>(x: &[T], positions: &mut dyn Iterator<Item = usize>) -> usize {
+    let first = positions.next().expect("shape refuses windows that miss the input");
+    positions.fold(first, |best, at| {
+        let above = x[at] > x[best] || is_nan(x[at]) && !is_nan(x[best]);
+        if above { at } else { best }
+    })
+}
+
+fn is_nan<T: Scalar>(value: T) -> bool {
+    value.partial_cmp(&value).is_none()
+}

@@ -1,0 +1,142 @@
+//! The operators. To add one: its file, and its line in the list below.
+
+use std::ops::RangeInclusive;
+
+use aisec_numeric::Scalar;
+
+use crate::operator::{Interval, Operator, Reads, Relaxation, Site};
+use crate::spec::Parts;
+
+mod strided;
+mod window;
+
+/// How an operator is made from its description.
+pub(crate) trait Build: Sized {
+    /// How many inputs it takes.
+    const INPUTS: RangeInclusive<usize> = 1..=1;
+
+    fn build(parts: &mut Parts) -> Result<Self, String>;
+}
+
+macro_rules! operators {
+    ($($name:literal => $module:ident::$type:ident,)*) => {
+        $(
+            mod $module;
+            pub use $module::$type;
+        )*
+
+        /// Any operator.
+        #[derive(Debug, Clone)]
+        pub enum Op {
+            $($type($type),)*
+        }
+
+        impl Op {
+            /// Every operator's name in the wire format.
+            pub const NAMES: &'static [&'static str] = &[$($name),*];
+
+            /// The operator's name in the wire format.
+            pub fn name(&self) -> &'static str {
+                match self { $(Op::$type(_) => $name,)* }
+            }
+
+            /// `None` when there is no operator of that name.
+            pub(crate) fn build(name: &str, parts: &mut Parts) -> Option<Result<Self, String>> {
+                match name {
+                    $($name => Some(build::<$type>(parts).map(Op::$type)),)*
+                    _ => None,
+                }
+            }
+        }
+
+        impl Operator for Op {
+            fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
+                match self { $(Op::$type(op) => op.shape(inputs),)* }
+            }
+
+            fn forward<T: Scalar>(&self, site: &Site, inputs: &[&[T]], output: &mut [T]) {
+                match self { $(Op::$type(op) => op.forward(site, inputs, output),)* }
+            }
+
+            fn reads(&self) -> Reads {
+                match self { $(Op::$type(op) => op.reads(),)* }
+            }
+
+            fn is_view(&self) -> bool {
+                match self { $(Op::$type(op) => op.is_view(),)* }
+            }
+
+            fn work(&self, site: &Site) -> usize {
+                match self { $(Op::$type(op) => op.work(site),)* }
+            }
+
+            fn vjp<T: Scalar>(
+                &self,
+                site: &Site,
+                inputs: &[&[T]],
+                output: &[T],
+                cotangent: &[T],
+                grads: &mut [&mut [T]],
+            ) {
+                match self {
+                    $(Op::$type(op) => op.vjp(site, inputs, output, cotangent, grads),)*
+                }
+            }
+
+            fn interval(
+                &self,
+                site: &Site,
+                inputs: &[Interval],
+                lower: &mut [f64],
+                upper: &mut [f64],
+            ) {
+                match self { $(Op::$type(op) => op.interval(site, inputs, lower, upper),)* }
+            }
+
+            fn relax(&self, site: &Site, inputs: &[Interval]) -> Relaxation {
+                match self { $(Op::$type(op) => op.relax(site, inputs),)* }
+            }
+
+            fn terms(&self, site: &Site) -> usize {
+                match self { $(Op::$type(op) => op.terms(site),)* }
+            }
+
+            fn magnitude(&self, site: &Site, inputs: &[&[f64]], output: &mut [f64]) {
+                match self { $(Op::$type(op) => op.magnitude(site, inputs, output),)* }
+            }
+        }
+    };
+}
+
+operators! {
+    "input" => input::Input,
+    "constant" => constant::Constant,
+    "affine" => affine::Affine,
+    "conv2d" => conv2d::Conv2d,
+    "add_const" => add_const::AddConst,
+    "mul_const" => mul_const::MulConst,
+    "div_const" => div_const::DivConst,
+    "add" => add::Add,
+    "sub" => sub::Sub,
+    "reshape" => reshape::Reshape,
+    "transpose" => transpose::Transpose,
+    "pad" => pad::Pad,
+    "avg_pool2d" => avg_pool2d::AvgPool2d,
+    "max_pool2d" => max_pool2d::MaxPool2d,
+    "concat" => concat::Concat,
+    "slice" => slice::Slice,
+    "relu" => relu::Relu,
+    "leaky_relu" => leaky_relu::LeakyRelu,
+    "sigmoid" => sigmoid::Sigmoid,
+    "tanh" => tanh::Tanh,
+}
+
+fn build<O: Build>(parts: &mut Parts) -> Result<O, String> {
+    let (least, most) = (*O::INPUTS.start(), *O::INPUTS.end());
+    let given = parts.inputs.len();
+    if (least..=most).contains(&given) {
+        return O::build(parts);
+    }
+    let takes = if least == most { least.to_string() } else { format!("at least {least}") };
+    Err(format!("takes {takes} input(s), got {given}"))
+}

@@ -1,0 +1,76 @@
+//! Padding with a constant.
+
+use aisec_numeric::Scalar;
+use serde::{Deserialize, Serialize};
+
+use super::Build;
+use super::strided::Strided;
+use crate::operator::{Operator, Site};
+use crate::shape::{elements, strides};
+use crate::spec::Parts;
+
+/// `before` and `after` entries of `value` around each axis.
+#[derive(Debug, Clone)]
+pub struct Pad {
+    shape: Vec<usize>,
+    value: f64,
+    view: Strided,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Attrs {
+    before: Vec<usize>,
+    after: Vec<usize>,
+    value: f64,
+}
+
+impl Build for Pad {
+    fn build(parts: &mut Parts) -> Result<Self, String> {
+        let Attrs { before, after, value } = parts.attrs()?;
+        let input = parts.inputs[0];
+        let rank = input.len();
+        if [before.len(), after.len()] != [rank; 2] {
+            return Err(format!("before and after need {rank} entries, one an axis"));
+        }
+        if !(value as f32).is_finite() {
+            return Err(format!("value {value} is not finite in float32"));
+        }
+        let shape: Vec<usize> = (0..rank)
+            .map(|axis| before[axis].saturating_add(input[axis]).saturating_add(after[axis]))
+            .collect();
+        elements(&shape)?;
+        let strides = strides(&shape);
+        let offset = before.iter().zip(&strides).map(|(before, stride)| before * stride).sum();
+        let dims = input.iter().zip(&strides).map(|(&size, &stride)| (size, stride as isize));
+        Ok(Self { view: Strided::new(dims, offset), shape, value })
+    }
+}
+
+impl Operator for Pad {
+    fn shape(&self, _inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
+        Ok(self.shape.clone())
+    }
+
+    fn forward<T: Scalar>(&self, site: &Site, inputs: &[&[T]], output: &mut [T]) {
+        output.fill(T::from_f64(self.value));
+        let samples = inputs[0].chunks_exact(site.input_len(0));
+        for (x, y) in samples.zip(output.chunks_exact_mut(site.output_len())) {
+            self.view.scatter(x, y);
+        }
+    }
+
+    fn vjp<T: Scalar>(
+        &self,
+        site: &Site,
+        _inputs: &[&[T]],
+        _output: &[T],
+        cotangent: &[T],
+        grads: &mut [&mut [T]],
+    ) {
+        let samples = grads[0].chunks_exact_mut(site.input_len(0));
+        for (grad, cotangent) in samples.zip(cotangent.chunks_exact(site.output_len())) {
+            self.view.gather_add(cotangent, grad);
+        }
+    }
+}

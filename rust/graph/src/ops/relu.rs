@@ -1,0 +1,43 @@
+//! Rectifier.
+
+use aisec_numeric::Scalar;
+
+use super::Build;
+use crate::operator::{Operator, Reads, Site};
+use crate::spec::Parts;
+
+/// `y = max(x, 0)`; the gradient at 0 is 0, and NaN stays NaN.
+#[derive(Debug, Clone)]
+pub struct Relu;
+
+impl Build for Relu {
+    fn build(_parts: &mut Parts) -> Result<Self, String> {
+        Ok(Self)
+    }
+}
+
+impl Operator for Relu {
+    fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
+        Ok(inputs[0].to_vec())
+    }
+
+    fn forward<T: Scalar>(&self, _site: &Site, inputs: &[&[T]], output: &mut [T]) {
+        output.iter_mut().zip(inputs[0]).for_each(|(y, &x)| *y = if x <= T::ZERO { T::ZERO } else { x });
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::OUTPUT
+    }
+
+    fn vjp<T: Scalar>(
+        &self,
+        _site: &Site,
+        _inputs: &[&[T]],
+        output: &[T],
+        cotangent: &[T],
+        grads: &mut [&mut [T]],
+    ) {
+        let pairs = output.iter().zip(cotangent);
+        grads[0].iter_mut().zip(pairs).for_each(|(g, (&y, &c))| *g += if y > T::ZERO { c } else { T::ZERO });
+    }
+}

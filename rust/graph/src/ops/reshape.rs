@@ -1,0 +1,50 @@
+//! The same elements under another shape: reshape, flatten, squeeze, unsqueeze.
+
+use aisec_numeric::Scalar;
+use serde::{Deserialize, Serialize};
+
+use super::Build;
+use crate::operator::{Operator, Site};
+use crate::shape::elements;
+use crate::spec::Parts;
+
+/// `y` has the input's elements in the input's order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reshape {
+    shape: Vec<usize>,
+}
+
+impl Build for Reshape {
+    fn build(parts: &mut Parts) -> Result<Self, String> {
+        parts.attrs()
+    }
+}
+
+impl Operator for Reshape {
+    fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
+        if elements(&self.shape)? == elements(inputs[0])? {
+            return Ok(self.shape.clone());
+        }
+        Err(format!("cannot reshape {:?} to {:?}: different sizes", inputs[0], self.shape))
+    }
+
+    fn forward<T: Scalar>(&self, _site: &Site, inputs: &[&[T]], output: &mut [T]) {
+        output.copy_from_slice(inputs[0]);
+    }
+
+    fn is_view(&self) -> bool {
+        true
+    }
+
+    fn vjp<T: Scalar>(
+        &self,
+        _site: &Site,
+        _inputs: &[&[T]],
+        _output: &[T],
+        cotangent: &[T],
+        grads: &mut [&mut [T]],
+    ) {
+        grads[0].iter_mut().zip(cotangent).for_each(|(g, &c)| *g += c);
+    }
+}

@@ -1,0 +1,98 @@
+//! The sliding window of convolutions and pools, along one axis.
+
+use std::ops::Range;
+
+use crate::shape::elements;
+
+/// Which input positions each output position sees along one axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Window {
+    pub kernel: usize,
+    pub stride: usize,
+    pub dilation: usize,
+    pub before: usize,
+    pub after: usize,
+}
+
+impl Window {
+    /// The windows along height and width, from the wire format's attributes; `padding` is
+    /// top, left, bottom, right.
+    pub fn pair(
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        padding: [usize; 4],
+        dilation: [usize; 2],
+    ) -> Result<[Self; 2], String> {
+        for (what, values) in [("kernel", kernel), ("stride", stride), ("dilation", dilation)] {
+            if values.contains(&0) {
+                return Err(format!("{what} {values:?}: every entry must be >= 1"));
+            }
+        }
+        Ok([0, 1].map(|axis| Self {
+            kernel: kernel[axis],
+            stride: stride[axis],
+            dilation: dilation[axis],
+            before: padding[axis],
+            after: padding[axis + 2],
+        }))
+    }
+
+    /// The number of output positions over `input` positions, or why there are none.
+    pub fn output(&self, input: usize) -> Result<usize, String> {
+        let span = (self.kernel - 1).checked_mul(self.dilation).and_then(|s| s.checked_add(1));
+        let padded = input.checked_add(self.before).and_then(|n| n.checked_add(self.after));
+        let (Some(span), Some(padded)) = (span, padded) else {
+            return Err("kernel, dilation or padding is too large".to_owned());
+        };
+        // Indices are computed in isize.
+        if span > isize::MAX as usize / 2 || padded > isize::MAX as usize / 2 {
+            return Err("kernel, dilation or padding is too large".to_owned());
+        }
+        match padded.checked_sub(span) {
+            Some(room) => Ok(room / self.stride + 1),
+            None => Err(format!("kernel spans {span} positions, the padded input has {padded}")),
+        }
+    }
+
+    /// The output shape of pooling `input` with `windows` along height and width; every
+    /// window must see at least one position.
+    pub fn pool(windows: [Self; 2], input: &[usize]) -> Result<Vec<usize>, String> {
+        let &[channels, height, width] = input else {
+            return Err(format!("the input's shape must be [C, H, W], got {input:?}"));
+        };
+        let sizes = [height, width];
+        let shape = vec![channels, windows[0].output(sizes[0])?, windows[1].output(sizes[1])?];
+        elements(&shape)?;
+        for (window, size) in windows.iter().zip(sizes) {
+            if let Some(at) = window.empty(size) {
+                return Err(format!("window {at} lies wholly in the padding; use less padding"));
+            }
+        }
+        Ok(shape)
+    }
+
+    /// An output position whose window misses the input altogether, if there is one.
+    pub fn empty(&self, input: usize) -> Option<usize> {
+        let last = self.output(input).ok()? - 1;
+        // A window that starts inside the input sees at least that position.
+        let starts_before = (0..=last).take_while(|at| at * self.stride < self.before);
+        starts_before.chain([last]).find(|&at| self.taps(at, input).is_empty())
+    }
+
+    /// The kernel taps of output position `at` that fall inside the input.
+    #[inline]
+    pub fn taps(&self, at: usize, input: usize) -> Range<usize> {
+        let start = (at * self.stride) as isize - self.before as isize;
+        let dilation = self.dilation as isize;
+        let first = if start < 0 { (-start + dilation - 1) / dilation } else { 0 };
+        let room = input as isize - start;
+        let last = if room > 0 { (room + dilation - 1) / dilation } else { 0 };
+        first as usize..(last.min(self.kernel as isize).max(first)) as usize
+    }
+
+    /// The input position under `tap` of output position `at`; the tap must be one of `taps`.
+    #[inline]
+    pub fn position(&self, at: usize, tap: usize) -> usize {
+        at * self.stride + tap * self.dilation - self.before
+    }
+}

@@ -1,0 +1,132 @@
+//! Linear bounds of sigmoid and tanh: increasing, convex left of zero and concave right of it.
+//!
+//! The slope is chosen in plain floating point; the offset is then computed so that the line
+//! holds for exactly that slope, from enclosures of the function and its derivative alone.
+
+use aisec_numeric::rounding::{add_down, mul_down, mul_up, sub_down};
+
+use crate::operator::{Interval, Relaxation};
+
+/// A function and its derivative, each as an enclosure `[low, high]` at a point.
+#[derive(Clone, Copy)]
+pub(crate) struct Curve {
+    pub value: fn(f64) -> (f64, f64),
+    pub slope: fn(f64) -> (f64, f64),
+}
+
+/// Halvings of the search for a tangent point.
+const STEPS: usize = 60;
+
+/// The curve, or its mirror image `-f(-x)`, which has the same shape.
+#[derive(Clone, Copy)]
+struct Side {
+    curve: Curve,
+    mirrored: bool,
+}
+
+impl Side {
+    fn value(&self, x: f64) -> (f64, f64) {
+        if self.mirrored {
+            let (low, high) = (self.curve.value)(-x);
+            (-high, -low)
+        } else {
+            (self.curve.value)(x)
+        }
+    }
+
+    fn slope(&self, x: f64) -> (f64, f64) {
+        (self.curve.slope)(if self.mirrored { -x } else { x })
+    }
+
+    fn middle(enclosure: (f64, f64)) -> f64 {
+        0.5 * (enclosure.0 + enclosure.1)
+    }
+
+    /// Slope and offset of a line below the curve on `[l, u]`.
+    fn below(&self, l: f64, u: f64) -> (f64, f64) {
+        if !(l.is_finite() && u.is_finite()) {
+            return (0.0, self.value(l).0); // increasing
+        }
+        let touch = if u <= 0.0 {
+            Some(0.5 * l + 0.5 * u)
+        } else if l < 0.0 {
+            self.tangent_through(l, u)
+        } else {
+            None
+        };
+        let slope = match touch {
+            Some(point) => Self::middle(self.slope(point)),
+            None => (Self::middle(self.value(u)) - Self::middle(self.value(l))) / (u - l),
+        };
+        let slope = if slope.is_finite() && slope > 0.0 { slope } else { 0.0 };
+        (slope, self.offset(l, u, slope, touch.unwrap_or(l)))
+    }
+
+    /// A point left of zero whose tangent meets the curve again at `u` (or just beyond), if
+    /// there is one in `[l, 0]`.
+    fn tangent_through(&self, l: f64, u: f64) -> Option<f64> {
+        let end = Self::middle(self.value(u));
+        let overshoots = |d: f64| {
+            Self::middle(self.value(d)) + Self::middle(self.slope(d)) * (u - d) > end
+        };
+        if overshoots(l) {
+            return None;
+        }
+        let (mut low, mut high) = (l, 0.0);
+        for _ in 0..STEPS {
+            let middle = 0.5 * (low + high);
+            if overshoots(middle) { high = middle } else { low = middle }
+        }
+        Some(low)
+    }
+
+    /// The largest offset this can prove for a line of the given slope below the curve.
+    ///
+    /// Right of zero the curve is concave, so its distance from a line is least at an end; left
+    /// of zero it lies above its tangent at `touch`, whose distance is least at an end too.
+    fn offset(&self, l: f64, u: f64, slope: f64, touch: f64) -> f64 {
+        let mut offset = f64::INFINITY;
+        if l < 0.0 {
+            let point = touch.clamp(l, u.min(0.0));
+            let (value, steep) = (self.value(point).0, self.slope(point));
+            for x in [l, u.min(0.0)] {
+                let run = (sub_down(x, point), -sub_down(point, x));
+                let rise = [(steep.0, run.0), (steep.0, run.1), (steep.1, run.0), (steep.1, run.1)]
+                    .map(|(a, b)| mul_down(a, b));
+                let least = rise.iter().fold(f64::INFINITY, |least, &r| least.min(r));
+                offset = offset.min(sub_down(add_down(value, least), mul_up(slope, x)));
+            }
+        }
+        if u > 0.0 {
+            for x in [l.max(0.0), u] {
+                offset = offset.min(sub_down(self.value(x).0, mul_up(slope, x)));
+            }
+        }
+        if l == 0.0 && u == 0.0 { self.value(0.0).0 } else { offset }
+    }
+}
+
+impl Curve {
+    /// Lines for every element of one sample.
+    pub fn relax(&self, input: Interval) -> Relaxation {
+        let n = input.lower.len();
+        let mut columns = [const { Vec::new() }; 4];
+        columns.iter_mut().for_each(|column| column.reserve_exact(n));
+        let (below, above) =
+            (Side { curve: *self, mirrored: false }, Side { curve: *self, mirrored: true });
+        for (&l, &u) in input.lower.iter().zip(input.upper) {
+            let (lower_slope, lower_offset) = below.below(l, u);
+            let (upper_slope, mirrored_offset) = above.below(-u, -l);
+            let line = [lower_slope, lower_offset, upper_slope, -mirrored_offset];
+            columns.iter_mut().zip(line).for_each(|(column, x)| column.push(x));
+        }
+        let [lower_slope, lower_offset, upper_slope, upper_offset] = columns;
+        Relaxation::Elementwise { lower_slope, lower_offset, upper_slope, upper_offset }
+    }
+
+    /// Bounds of an increasing function are those of its ends.
+    pub fn interval(&self, input: Interval, lower: &mut [f64], upper: &mut [f64]) {
+        lower.iter_mut().zip(input.lower).for_each(|(y, &x)| *y = (self.value)(x).0);
+        upper.iter_mut().zip(input.upper).for_each(|(y, &x)| *y = (self.value)(x).1);
+    }
+}
