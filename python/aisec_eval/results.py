@@ -51,6 +51,13 @@ class Bracket:
     total: int
     confidence: float = 0.95
 
+    def __post_init__(self) -> None:
+        if not (0 <= self.certified <= self.attacked <= 1 and self.total > 0):
+            raise ValueError(
+                f"a bracket needs 0 <= certified <= attacked <= 1 over at least one sample, got "
+                f"{self.certified}, {self.attacked}, {self.total}"
+            )
+
     @property
     def open(self) -> float:
         """Fraction of samples decided from neither side: the figure to shrink."""
@@ -119,7 +126,7 @@ class AttackResult:
 
     @cached_property
     def frame(self) -> pl.DataFrame:
-        """One row a sample: sample, label, verdict, margin, distance, found_by, and what was spent."""
+        """One row a sample: sample, label, verdict, margin, distance, found_by, what was spent."""
         return frame(self)
 
 
@@ -278,10 +285,19 @@ class Run:
 
     @cached_property
     def summary(self) -> pl.DataFrame:
-        """One row an evaluation: model, threat, clean, certified, attacked, ci_low, ci_high, open,
-        samples, forwards, gradients, queries."""
+        """One row an evaluation.
+
+        Columns: model, threat, clean, certified, attacked, ci_low, ci_high, open, samples,
+        forwards, gradients, queries.
+        """
         import polars as pl
 
+        text, real, count = pl.String(), pl.Float64(), pl.Int64()
+        schema = dict.fromkeys(("model", "threat"), text)
+        schema |= dict.fromkeys(
+            ("clean", "certified", "attacked", "ci_low", "ci_high", "open"), real
+        )
+        schema |= dict.fromkeys(("samples", "forwards", "gradients", "queries"), count)
         rows = []
         for e in self.evaluations:
             low, high = e.bracket.interval
@@ -301,4 +317,4 @@ class Run:
                     "queries": int(e.spent.queries.sum()),
                 }
             )
-        return pl.DataFrame(rows)
+        return pl.DataFrame(rows, schema=schema)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import re
+import sys
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -17,20 +19,35 @@ if TYPE_CHECKING:
 Norm = Literal["linf", "l2", "l1", "box"]
 
 
+_EXPONENT = re.compile(r"e[+-]?0*([0-9]+)\s*$", re.IGNORECASE)
+_LARGEST = Fraction(sys.float_info.max)
+
+
 def exact(value: float | int | str | Fraction, *, name: str = "eps") -> Fraction:
     """Return `value` as the exact rational it denotes: `"8/255"`, `0.1`, `Fraction(8, 255)`.
 
     A float stands for the binary number it is; a string for the decimal or ratio it spells.
 
     Raises:
-        InputError: not a finite number.
+        InputError: not a finite number that float64 can hold.
     """
+    number = value.item() if isinstance(value, np.generic) else value
     try:
-        return Fraction(value)
+        if isinstance(number, str):
+            exponent = _EXPONENT.search(number)
+            # `Fraction("1e999999999")` would first write out a billion digits.
+            if len(number) > 400 or (exponent and len(exponent[1]) > 3):
+                raise ValueError
+        result = Fraction(number)
+        if isinstance(number, bool) or abs(result) > _LARGEST:
+            raise ValueError
     except (ValueError, TypeError, OverflowError, ZeroDivisionError):
+        shown = repr(number) if len(repr(number)) < 60 else f"{repr(number)[:60]}..."
         raise InputError(
-            f'{name}={value!r} is not a finite number; give a float, a Fraction or a string like "8/255"'
+            f"{name}={shown} is not a finite number; give a float, a Fraction or a string "
+            'like "8/255"'
         ) from None
+    return result
 
 
 def round_up(value: Fraction) -> float:
@@ -61,7 +78,13 @@ class ThreatModel:
         self, eps: float | int | str | Fraction, *, bounds: tuple[float, float] = (0.0, 1.0)
     ) -> None:
         object.__setattr__(self, "eps", exact(eps))
-        object.__setattr__(self, "bounds", (float(bounds[0]), float(bounds[1])))
+        try:
+            low, high = (float(bound) for bound in bounds)
+        except (TypeError, ValueError):
+            raise InputError(
+                f"bounds={bounds!r} must be two finite numbers, lower < upper"
+            ) from None
+        object.__setattr__(self, "bounds", (low, high))
         self._check()
 
     def _check(self) -> None:
@@ -90,10 +113,14 @@ class ThreatModel:
     def label(self) -> str:
         """The radius as a person writes it: `8/255`, `0.3`, `2`."""
         eps = self.eps
-        if 255 % eps.denominator == 0 and eps.denominator > 1:
-            return f"{eps * 255}/255"
         decimal = f"{float(eps):.6g}"
-        return decimal if abs(Fraction(decimal) - eps) < Fraction(1, 10**9) else str(eps)
+        # A float is binary: 0.1 is shown as the 0.1 that was meant, not by its 55 digits.
+        if abs(Fraction(decimal) - eps) <= abs(eps) / 10**12:
+            return decimal
+        levels = round(eps * 255)
+        if abs(eps * 255 - levels) <= eps * 255 / 10**12:
+            return f"{levels}/255"
+        return str(eps) if eps.denominator < 10**6 else repr(float(eps))
 
     def __str__(self) -> str:
         """Return norm and radius, e.g. `Linf 8/255`."""
@@ -130,12 +157,15 @@ class Box(ThreatModel):
 
     norm: ClassVar[Norm] = "box"
 
-    lower: NDArray[np.float64]
-    upper: NDArray[np.float64]
+    lower: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    upper: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     def __init__(self, lower: ArrayLike, upper: ArrayLike) -> None:
-        low = np.array(lower, dtype=np.float64)
-        high = np.array(upper, dtype=np.float64)
+        try:
+            low = np.array(lower, dtype=np.float64)
+            high = np.array(upper, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise InputError("box corners must be arrays of one sample's shape") from None
         if low.shape != high.shape or low.size == 0:
             raise InputError(
                 f"box corners must have one sample's shape, got {low.shape} and {high.shape}"
@@ -152,7 +182,8 @@ class Box(ThreatModel):
     @property
     def label(self) -> str:
         """Shape and extent of the box."""
-        return f"{'x'.join(map(str, self.lower.shape))} in [{self.lower.min():g}, {self.upper.max():g}]"
+        low, high = self.bounds
+        return f"{'x'.join(map(str, self.lower.shape))} in [{low:g}, {high:g}]"
 
     def __eq__(self, other: object) -> bool:
         """Boxes are equal when their corners are."""
