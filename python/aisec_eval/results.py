@@ -292,12 +292,11 @@ class Run:
         """
         import polars as pl
 
-        text, real, count = pl.String(), pl.Float64(), pl.Int64()
-        schema = dict.fromkeys(("model", "threat"), text)
-        schema |= dict.fromkeys(
-            ("clean", "certified", "attacked", "ci_low", "ci_high", "open"), real
-        )
-        schema |= dict.fromkeys(("samples", "forwards", "gradients", "queries"), count)
+        schema: dict[str, pl.DataType] = {"model": pl.String(), "threat": pl.String()}
+        for name in ("clean", "certified", "attacked", "ci_low", "ci_high", "open"):
+            schema[name] = pl.Float64()
+        for name in ("samples", "forwards", "gradients", "queries"):
+            schema[name] = pl.Int64()
         rows = []
         for e in self.evaluations:
             low, high = e.bracket.interval

@@ -157,8 +157,8 @@ class Box(ThreatModel):
 
     norm: ClassVar[Norm] = "box"
 
-    lower: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    upper: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    lower: NDArray[np.float64] = field(kw_only=True)
+    upper: NDArray[np.float64] = field(kw_only=True)
 
     def __init__(self, lower: ArrayLike, upper: ArrayLike) -> None:
         try:
