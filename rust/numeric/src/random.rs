@@ -4,6 +4,8 @@
 //! A number depends only on (seed, attack, restart, sample, step, position), never on what was
 //! drawn before, so results do not depend on batches, threads, order or resumption.
 
+use rayon::prelude::*;
+
 /// One Philox4x32-10 block: ten rounds of `counter` under `key`.
 pub fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for round in 0..10 {
@@ -117,6 +119,28 @@ impl Generator {
     pub fn normal(&mut self) -> f32 {
         inverse_normal((f64::from(self.next_u32()) + 0.5) * (1.0 / (1u64 << 32) as f64)) as f32
     }
+}
+
+/// One row a sample, `count` numbers each, at one step: what an engine that works on whole
+/// batches draws. `draw` is one of [`Generator`]'s methods.
+///
+/// # Panics
+/// If the number of values overflows a `usize`.
+pub fn rows(
+    stream: Stream,
+    step: u32,
+    samples: &[u64],
+    count: usize,
+    draw: impl Fn(&mut Generator) -> f32 + Sync,
+) -> Vec<f32> {
+    let mut values = vec![0.0; samples.len().checked_mul(count).expect("size fits a usize")];
+    if count > 0 {
+        values.par_chunks_mut(count).zip(samples).for_each(|(row, &sample)| {
+            let mut generator = stream.at(sample, step);
+            row.fill_with(|| draw(&mut generator));
+        });
+    }
+    values
 }
 
 /// The standard normal quantile function for 0 < p < 1, to about 1e-16 relative: algorithm AS241
@@ -297,6 +321,17 @@ mod tests {
         assert!(close(signed, 0.0, 0.578) && close(signs, 0.0, 1.0));
         assert!(close(normal[0], 0.0, 1.0) && close(normal[1], 1.0, 1.42));
         assert!(close(normal[2], 0.0, 3.88) && close(normal[3], 3.0, 9.8));
+    }
+
+    #[test]
+    fn rows_are_the_samples_streams() {
+        let stream = Stream::new(3, "rows", 1);
+        let values = rows(stream, 2, &[9, 4], 5, Generator::signed);
+        for (row, sample) in values.chunks(5).zip([9, 4]) {
+            let mut generator = stream.at(sample, 2);
+            assert!(row.iter().all(|&value| value == generator.signed()));
+        }
+        assert!(rows(stream, 2, &[1, 2], 0, Generator::normal).is_empty());
     }
 
     #[test]
