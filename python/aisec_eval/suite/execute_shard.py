@@ -1,0 +1,126 @@
+"""One shard computed: a function of its inputs alone."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from ..errors import AisecError, DatasetError, ModelImportError, RunError
+from ..results import Evaluation, Scan
+from ..threats import L1, L2, Linf, ThreatModel
+from .identity import engine, samples_digest
+from .inputs import load_samples, load_suite_model
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..models.base import Model
+    from .inputs import Samples
+    from .plan import Shard
+
+_BALLS: dict[str, type[ThreatModel]] = {"linf": Linf, "l2": L2, "l1": L1}
+
+
+def execute_shard(shard: Shard) -> Evaluation | Scan:
+    """Compute a shard; the same shard gives the same result in any process on any machine.
+
+    Raises:
+        RunError: this process runs another build of the engine than planned the shard.
+        DatasetError, ModelImportError: the data or model on disk changed since.
+        AisecError: what the evaluation refuses.
+    """
+    _same_engine(shard.identity["engine"])
+    samples = load_samples(shard.data)
+    first, stop = shard.rows
+    x, y, ids = samples.x[first:stop], samples.y[first:stop], samples.ids[first:stop]
+    if samples_digest(x, y) != shard.identity["samples"]["digest"]:
+        raise DatasetError(f"{shard.data.source}: changed since the run was planned; run it again")
+    if shard.identity["kind"] == "scan":
+        return _scan(shard, samples)
+    if shard.model is None:
+        raise RunError(f"shard {shard.key}: evaluates, but names no model")
+    return _evaluate(shard, load_suite_model(shard.model), x, y, ids, samples.bounds)
+
+
+def _evaluate(
+    shard: Shard,
+    model: Model,
+    x: NDArray[np.float32],
+    y: NDArray[np.int64],
+    ids: NDArray[np.int64],
+    bounds: tuple[float, float],
+) -> Evaluation:
+    from ..evaluation import evaluate
+
+    identity = shard.identity
+    if model.digest != identity["model"]["digest"]:
+        raise ModelImportError(f"model {model.name}: changed since the run was planned; run again")
+    threat = _BALLS[identity["threat"]["norm"]](Fraction(identity["threat"]["eps"]), bounds=bounds)
+    return evaluate(
+        model,
+        x,
+        y,
+        threat,
+        attacks=attack_objects(identity["attacks"]),
+        certify=identity["certify"],
+        seed=identity["seed"],
+        sample_ids=ids,
+        backend=identity["backend"],
+    )
+
+
+def _scan(shard: Shard, samples: Samples) -> Scan:
+    from ..detectors import scan
+
+    features = samples.x.reshape(len(samples.x), -1)
+    result = scan(features, samples.y, method=shard.identity["method"])
+    return Scan(shard.data.name, result, samples.poison)
+
+
+def attack_objects(attacks: str | list[Mapping[str, Any]]) -> Any:
+    """Return what `evaluate(attacks=...)` takes, from a shard's identity."""
+    if isinstance(attacks, str):
+        return attacks
+    from ..attacks import APGD, Square
+
+    found: list[Any] = []
+    for table in attacks:
+        if table["name"] == "apgd-ce":
+            found.append(APGD(loss="ce", steps=table["steps"], restarts=table["restarts"]))
+        else:
+            found.append(
+                Square(
+                    queries=table["queries"],
+                    p_init=float(Fraction(table["p_init"])),
+                    restarts=table["restarts"],
+                )
+            )
+    return found
+
+
+def one_line(error: BaseException) -> str:
+    """Describe an error in one line; an unexpected one with its type and place."""
+    text = " ".join(str(error).split())[:500]
+    if isinstance(error, AisecError):
+        return text
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = ""
+    if trace is not None:
+        code = trace.tb_frame.f_code
+        place = f" (in {code.co_qualname}, {code.co_filename.rsplit('/', 1)[-1]}:{trace.tb_lineno})"
+    return f"{type(error).__name__}: {text}{place}"
+
+
+def _same_engine(planned: Mapping[str, str]) -> None:
+    here = engine()
+    if any(planned[key] != here[key] for key in here):
+        raise RunError(
+            f"the worker runs another build of the engine ({here['version']}, {here['build'][:8]}) "
+            f"than planned the run ({planned['version']}, {planned['build'][:8]}); "
+            "install the same one everywhere"
+        )

@@ -1,0 +1,132 @@
+"""Models and datasets of a suite, loaded once in each process."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..models.base import Model
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model is and how to read it."""
+
+    name: str
+    path: str
+    """Absolute path of the file."""
+    input_shape: tuple[int, ...] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> ModelSource:
+        """Read what `to_json` gave."""
+        shape = value["input_shape"]
+        return ModelSource(value["name"], value["path"], None if shape is None else tuple(shape))
+
+
+@dataclass(frozen=True)
+class Plant:
+    """Poison to plant, see `plant_patch`."""
+
+    rate: str
+    """An exact rational, as text."""
+    target: int
+    size: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where samples are, which of them, and what is planted into them."""
+
+    name: str
+    source: str
+    """A dataset's name or an absolute path."""
+    split: str | None = None
+    ids: tuple[int, int] | None = None
+    plant: Plant | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> DataSource:
+        """Read what `to_json` gave."""
+        ids, plant = value["ids"], value["plant"]
+        return DataSource(
+            value["name"],
+            value["source"],
+            value["split"],
+            None if ids is None else (ids[0], ids[1]),
+            None if plant is None else Plant(**plant),
+        )
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples as a suite uses them; arrays are read-only."""
+
+    x: NDArray[np.float32]
+    y: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    digest: str
+    """Of the dataset before anything was planted."""
+    bounds: tuple[float, float]
+    poison: NDArray[np.bool_] | None
+
+
+@cache
+def load_samples(source: DataSource) -> Samples:
+    """Load, cut and poison a dataset as `source` says.
+
+    Raises:
+        DatasetError: missing, unreadable, or the ids are outside it.
+        InputError: the poison does not fit the data.
+    """
+    from ..datasets import load_dataset
+    from ..datasets.poison import plant_patch
+
+    options: dict[str, Any] = {} if source.split is None else {"split": source.split}
+    data = load_dataset(source.source, ids=source.ids, **options)
+    x, y = data
+    poison = None
+    if source.plant is not None:
+        x, y, poison = plant_patch(
+            x,
+            y,
+            rate=float(Fraction(source.plant.rate)),
+            target=source.plant.target,
+            size=source.plant.size,
+            seed=source.plant.seed,
+            bounds=data.bounds,
+        )
+    return Samples(x, y, data.ids, data.digest, data.bounds, poison)
+
+
+@cache
+def load_suite_model(source: ModelSource, data: DataSource | None = None) -> Model:
+    """Load a model; the load checks use a few samples of `data` where given.
+
+    Raises:
+        ModelImportError: the file cannot be read or behaves strangely.
+    """
+    from ..models import load_model
+
+    options: dict[str, Any] = {}
+    if data is not None:
+        samples = load_samples(data)
+        options = {"samples": samples.x[:64], "labels": samples.y[:64], "bounds": samples.bounds}
+    return load_model(source.path, name=source.name, input_shape=source.input_shape, **options)

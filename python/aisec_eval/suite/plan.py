@@ -1,0 +1,344 @@
+"""From a suite to shards: what is to be computed, in which pieces, under which names.
+
+A **cell** is one task on one model, one dataset and one threat model; a **shard** is a cell on a
+range of samples. How many samples follows from an estimate of the cost, never from the number of
+workers, so the same suite has the same shards everywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from math import prod
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ..errors import AisecError, InputError, SuiteError
+from .identity import digest, engine, ranges, samples_digest
+from .inputs import DataSource, ModelSource, Plant, Samples, load_samples, load_suite_model
+from .load import is_file_source, split_scope
+from .spec import ApgdTable, DataTable, EvaluateTable, ModelTable, ScanTable, SquareTable, Suite
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from ..models.base import Model
+    from ..threats import ThreatModel
+    from .gate import Gate
+
+TARGET_WORK = 100_000_000_000
+"""Multiply-adds one shard is to cost at most: 5 to 30 seconds on one core."""
+SHARD_SAMPLES = (16, 2048)
+"""Fewest and most samples of a shard."""
+MAX_CELLS = 100_000
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A cell times a range of samples, named by the hash of its inputs."""
+
+    identity: Mapping[str, Any]
+    """Everything the result depends on, as plain JSON."""
+    model: ModelSource | None
+    data: DataSource
+    rows: tuple[int, int]
+    """First row of the dataset and one past the last."""
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of the identity's canonical JSON."""
+        return digest(self.identity)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON, for a worker in another process."""
+        return {
+            "identity": dict(self.identity),
+            "model": None if self.model is None else self.model.to_json(),
+            "data": self.data.to_json(),
+            "rows": list(self.rows),
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Shard:
+        """Read what `to_json` gave."""
+        first, stop = value["rows"]
+        return Shard(
+            value["identity"],
+            None if value["model"] is None else ModelSource.from_json(value["model"]),
+            DataSource.from_json(value["data"]),
+            (first, stop),
+        )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One task on one model, dataset and threat model."""
+
+    kind: Literal["evaluate", "scan"]
+    task: str
+    data: str
+    shards: tuple[Shard, ...]
+    samples: Samples = field(repr=False)
+    model: str = ""
+    model_digest: str = ""
+    threat: ThreatModel | None = None
+    threat_id: str = ""
+
+    @property
+    def name(self) -> str:
+        """How messages call it: `normal, Linf 8/255, digits`."""
+        parts = (self.model, str(self.threat or ""), self.data)
+        return ", ".join(part for part in parts if part)
+
+    def matches(self, scopes: Iterable[str]) -> bool:
+        """Whether every scope of a gate names something this cell has."""
+        names = {self.model, self.data, self.task, self.threat_id}
+        eps = None
+        if self.threat is not None:
+            names.add(self.threat.norm)
+            eps = self.threat.eps
+        for scope in scopes:
+            name, radius = split_scope(scope)
+            whole = scope in names
+            if not whole and not (
+                (not name or name in names) and radius is not None and radius == eps
+            ):
+                return False
+        return True
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every cell and shard of a suite."""
+
+    suite: Suite
+    cells: tuple[Cell, ...]
+    warnings: tuple[str, ...] = ()
+    """What loading the models showed, one line each."""
+
+    @cached_property
+    def shards(self) -> tuple[Shard, ...]:
+        """Every shard once, in plan order; two cells may share one."""
+        unique = {shard.key: shard for cell in self.cells for shard in cell.shards}
+        return tuple(unique.values())
+
+    def in_scope(self, gate: Gate) -> list[int]:
+        """Return the indices of the cells a gate speaks of."""
+        kind = "scan" if gate.of_scan else "evaluate"
+        return [i for i, c in enumerate(self.cells) if c.kind == kind and c.matches(gate.scopes)]
+
+
+def make_plan(suite: Suite) -> Plan:
+    """Load every model and dataset of `suite` once and cut the work into shards.
+
+    Raises:
+        SuiteError: a radius, a target or a gate does not fit the data; too many cells.
+        ModelImportError: a model cannot be read.
+        DatasetError: a dataset cannot be read.
+    """
+    planner = _Planner(suite)
+    cells: list[Cell] = []
+    for index, task in enumerate(suite.task):
+        name = task.id or f"task-{index}"
+        if isinstance(task, ScanTable):
+            cells += planner.scans(task, name)
+        else:
+            cells += planner.evaluations(task, name)
+        if len(cells) > MAX_CELLS:
+            raise SuiteError(f"{suite.path}: more than {MAX_CELLS} cells; split the suite")
+    plan = Plan(suite, tuple(cells), tuple(planner.warnings))
+    for gate in suite.gates:
+        in_scope = plan.in_scope(gate)
+        if not in_scope:
+            raise SuiteError(f'{suite.path}: gate "{gate.key}" speaks of nothing this suite does')
+        if gate.of_scan and any(cells[i].samples.poison is None for i in in_scope):
+            raise SuiteError(
+                f'{suite.path}: gate "{gate.key}" needs planted poison; add [data.plant]'
+            )
+    return plan
+
+
+class _Planner:
+    def __init__(self, suite: Suite) -> None:
+        self.suite = suite
+        self.warnings: list[str] = []
+        self.digests: dict[tuple[str, int, int], str] = {}
+
+    def scans(self, task: ScanTable, name: str) -> Iterable[Cell]:
+        for data in _chosen(self.suite.data, task.data):
+            source = self.data_source(data)
+            samples = load_samples(source)
+            identity = {
+                "kind": "scan",
+                "schema": 1,
+                "engine": engine(),
+                "method": task.method,
+                "data": data.id,
+                "samples": self.rows_identity(data.id, samples, 0, len(samples.y)),
+            }
+            shard = Shard(identity, None, source, (0, len(samples.y)))
+            yield Cell("scan", name, data.id, (shard,), samples)
+
+    def evaluations(self, task: EvaluateTable, name: str) -> Iterable[Cell]:
+        threats = [t for t in self.suite.threat if task.threats is None or t.name in task.threats]
+        for table in _chosen(self.suite.model, task.models):
+            for data in _chosen(self.suite.data, task.data):
+                if data.plant is not None and task.data is None:
+                    continue  # poisoned data is for scans unless a task asks for it by name
+                source = self.data_source(data)
+                samples = load_samples(source)
+                model_source = self.model_source(table)
+                model = self.load(model_source, source)
+                self.check_fit(table, data, model, samples)
+                for threat_table in threats:
+                    try:
+                        balls = threat_table.models(samples.bounds)
+                    except InputError as error:
+                        raise SuiteError(
+                            f"{self.suite.path}: threat {threat_table.name} on {data.id}: {error}"
+                        ) from None
+                    for threat in balls:
+                        yield Cell(
+                            "evaluate",
+                            name,
+                            data.id,
+                            tuple(self.shards(task, model, threat, data.id, source, model_source)),
+                            samples,
+                            model.name,
+                            model.digest,
+                            threat,
+                            threat_table.name,
+                        )
+
+    def shards(
+        self,
+        task: EvaluateTable,
+        model: Model,
+        threat: ThreatModel,
+        data_id: str,
+        source: DataSource,
+        model_source: ModelSource,
+    ) -> Iterable[Shard]:
+        samples = load_samples(source)
+        backend = task.backend
+        if backend == "auto":
+            backend = "native" if model.graph is not None else "jax"
+        common = {
+            "kind": "evaluate",
+            "schema": 1,
+            "engine": engine() | (_jax_versions() if backend == "jax" else {}),
+            "model": {"digest": model.digest, "name": model.name},
+            "threat": {
+                "norm": threat.norm,
+                "eps": str(threat.eps),
+                "bounds": [str(Fraction(bound)) for bound in threat.bounds],
+            },
+            "attacks": attacks_json(task),
+            "certify": None if task.certify == "none" else task.certify,
+            "backend": backend,
+            "seed": self.suite.seed,
+        }
+        size = shard_samples(task, model)
+        for first in range(0, len(samples.y), size):
+            stop = min(first + size, len(samples.y))
+            rows = self.rows_identity(data_id, samples, first, stop)
+            yield Shard(common | {"samples": rows}, model_source, source, (first, stop))
+
+    def rows_identity(
+        self, data_id: str, samples: Samples, first: int, stop: int
+    ) -> dict[str, Any]:
+        """Name rows by their content and ids, so that only what is used counts."""
+        key = (data_id, first, stop)
+        if key not in self.digests:
+            self.digests[key] = samples_digest(samples.x[first:stop], samples.y[first:stop])
+        return {"digest": self.digests[key], "ids": ranges(samples.ids[first:stop])}
+
+    def data_source(self, table: DataTable) -> DataSource:
+        source = table.source
+        if is_file_source(source):
+            source = str((self.suite.path.parent / source).resolve())
+        plant = None
+        if table.plant is not None:
+            rate = str(table.plant.rate)
+            plant = Plant(rate, table.plant.target, table.plant.size, self.suite.seed)
+        return DataSource(table.id, source, table.split, table.ids, plant)
+
+    def model_source(self, table: ModelTable) -> ModelSource:
+        shape = None if table.input_shape is None else tuple(table.input_shape)
+        return ModelSource(table.id, str((self.suite.path.parent / table.path).resolve()), shape)
+
+    def load(self, source: ModelSource, data: DataSource) -> Model:
+        try:
+            model = load_suite_model(source, data)
+        except AisecError as error:
+            raise type(error)(f"{self.suite.path}: model {source.name}: {error}") from None
+        for line in model.report.warnings:
+            warning = f"model {source.name}: {line}"
+            if warning not in self.warnings:
+                self.warnings.append(warning)
+        return model
+
+    def check_fit(self, table: ModelTable, data: DataTable, model: Model, samples: Samples) -> None:
+        if model.input_shape != samples.x.shape[1:]:
+            raise SuiteError(
+                f"{self.suite.path}: model {table.id} takes inputs of shape {model.input_shape}, "
+                f"data {data.id} has {samples.x.shape[1:]}; name the data it is for in the task"
+            )
+        if int(samples.y.max()) >= model.num_classes:
+            raise SuiteError(
+                f"{self.suite.path}: data {data.id} has label {samples.y.max()}, model {table.id} "
+                f"only {model.num_classes} classes; name the data it is for in the task"
+            )
+
+
+def attacks_json(task: EvaluateTable) -> str | list[dict[str, Any]]:
+    """Return the attacks of a task as they stand in a shard's identity."""
+    if isinstance(task.attacks, str):
+        return task.attacks
+    return [
+        {k: str(v) if isinstance(v, Fraction) else v for k, v in table.model_dump().items()}
+        for table in task.attacks
+    ]
+
+
+def shard_samples(task: EvaluateTable, model: Model) -> int:
+    """Return how many samples one shard of a cell gets: a power of two, by the cost of one.
+
+    The estimate is an upper one: every attack runs to its end on every sample.
+    """
+    graph = model.graph
+    if graph is None:
+        work = 1000 * prod(model.input_shape)
+    else:
+        work = 50 * sum(prod(graph.node_shape(i)) for i in range(graph.num_nodes))
+    forwards = {"none": 1, "ibp": 5, "crown": 100}[task.certify]
+    tables: Sequence[ApgdTable | SquareTable] = (
+        [ApgdTable(name="apgd-ce"), SquareTable(name="square")]
+        if isinstance(task.attacks, str)
+        else task.attacks
+    )
+    for table in tables:
+        steps = 3 * table.steps if isinstance(table, ApgdTable) else table.queries
+        forwards += table.restarts * steps
+    fewest, most = SHARD_SAMPLES
+    samples = max(1, TARGET_WORK // (forwards * work))
+    return int(np.clip(1 << (samples.bit_length() - 1), fewest, most))
+
+
+def _chosen(tables: Sequence[Any], names: Sequence[str] | None) -> list[Any]:
+    return [table for table in tables if names is None or table.id in names]
+
+
+def _jax_versions() -> dict[str, str]:
+    """XLA promises no bits: the version and the platform belong to the name."""
+    from importlib.metadata import version
+
+    import jax
+
+    return {
+        "jax": version("jax"),
+        "jaxlib": version("jaxlib"),
+        "platform": jax.default_backend(),
+    }

@@ -1,0 +1,242 @@
+"""The suite file: TOML in, a checked and frozen `Suite` out.
+
+```toml
+schema = 1
+name = "digits"
+version = "1.0.0"
+seed = 0
+
+[[model]]
+id = "normal"
+path = "models/normal.onnx"            # relative to this file, never outside its folder
+
+[[data]]
+id = "digits"
+source = "digits"                      # a dataset's name, or a file beside this one
+split = "test"
+ids = [0, 200]                         # first sample, one past the last
+
+[[threat]]
+norm = "linf"
+eps = ["1/16", "8/255", 0.1]           # exact: 0.1 means one tenth
+
+[[task]]
+kind = "evaluate"                      # every model x data x threat unless it names some
+attacks = ["apgd-ce", { name = "square", queries = 1000 }]
+certify = "crown"
+
+[gate]
+"certified_accuracy@linf 1/16@normal" = ">= 0.3"
+```
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
+
+from ..threats import L1, L2, Linf, ThreatModel
+from .gate import Gate, parse_gate
+
+MAX_ENTRIES = 1000
+"""Most models, datasets, threats or tasks in one suite."""
+
+Identifier = Annotated[StrictStr, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Text = Annotated[StrictStr, StringConstraints(min_length=1, max_length=1000)]
+
+
+def _number(value: object) -> Fraction:
+    """An exact rational from a TOML integer, decimal or a string such as `"8/255"`."""
+    if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
+        raise ValueError('must be a number or a string such as "8/255"')
+    if len(str(value)) > 64 or re.search(r"[eE][+-]?\d{4,}", str(value)):
+        raise ValueError("is longer than any radius needs to be (64 characters)")
+    try:
+        return Fraction(value)
+    except (ValueError, OverflowError, ZeroDivisionError):
+        raise ValueError(f'{value} is not a finite number; write 0.1 or "8/255"') from None
+
+
+Rational = Annotated[Fraction, BeforeValidator(_number)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class ModelTable(_Table):
+    """`[[model]]`: an ONNX file beside the suite."""
+
+    id: Identifier
+    path: Text
+    input_shape: Annotated[list[Annotated[StrictInt, Field(gt=0)]], Field(max_length=8)] | None = (
+        None
+    )
+    """One sample's shape, where the file leaves it open."""
+
+
+class PlantTable(_Table):
+    """`[data.plant]`: poison planted into the training samples, so that a scan has a truth."""
+
+    kind: Literal["patch"]
+    rate: Annotated[Rational, Field(gt=0, lt=1)]
+    """Fraction of all samples that get the patch and, being of other classes, the target label."""
+    target: Annotated[StrictInt, Field(ge=0)]
+    size: Annotated[StrictInt, Field(gt=0, le=64)] = 3
+    """Side of the square patch in the lower right corner, in pixels."""
+
+
+class DataTable(_Table):
+    """`[[data]]`: a named dataset or a file beside the suite."""
+
+    id: Identifier
+    source: Text
+    split: Text | None = None
+    ids: tuple[StrictInt, StrictInt] | None = None
+    """First sample id and one past the last; all samples when absent."""
+    plant: PlantTable | None = None
+
+    @model_validator(mode="after")
+    def _range(self) -> DataTable:
+        if self.ids is not None and not 0 <= self.ids[0] < self.ids[1]:
+            raise ValueError(f"ids={list(self.ids)} is empty; give [first, one past the last]")
+        return self
+
+
+_BALLS: dict[str, type[ThreatModel]] = {"linf": Linf, "l2": L2, "l1": L1}
+
+
+class ThreatTable(_Table):
+    """`[[threat]]`: one norm at one or more radii, in the units of the data's range."""
+
+    norm: Literal["linf", "l2", "l1"]
+    eps: Annotated[list[Annotated[Rational, Field(ge=0)]], Field(min_length=1, max_length=100)]
+    id: Identifier | None = None
+    """What tasks and gates call it; the norm when absent."""
+
+    @property
+    def name(self) -> str:
+        """The id, or the norm when there is none."""
+        return self.id or self.norm
+
+    def models(self, bounds: tuple[float, float]) -> list[ThreatModel]:
+        """Return one threat model a radius.
+
+        Raises:
+            InputError: a radius does not fit `bounds`.
+        """
+        return [_BALLS[self.norm](eps, bounds=bounds) for eps in self.eps]
+
+
+class ApgdTable(_Table):
+    """APGD on the cross-entropy."""
+
+    name: Literal["apgd-ce"]
+    steps: Annotated[StrictInt, Field(gt=0, le=100_000)] = 100
+    restarts: Annotated[StrictInt, Field(gt=0, le=10_000)] = 1
+
+
+class SquareTable(_Table):
+    """Square attack: queries only."""
+
+    name: Literal["square"]
+    queries: Annotated[StrictInt, Field(gt=0, le=10_000_000)] = 5000
+    p_init: Annotated[Rational, Field(gt=0, le=1)] = Fraction(4, 5)
+    restarts: Annotated[StrictInt, Field(gt=0, le=10_000)] = 1
+
+
+def _attack_table(value: object) -> object:
+    """A bare name stands for the attack with its defaults."""
+    if isinstance(value, str):
+        return {"name": value}
+    if not isinstance(value, dict):
+        raise ValueError('must be a name such as "apgd-ce" or a table { name = ..., steps = ... }')
+    return value
+
+
+AttackTable = Annotated[
+    ApgdTable | SquareTable, Field(discriminator="name"), BeforeValidator(_attack_table)
+]
+AttackList = Annotated[list[AttackTable], Field(max_length=20)]
+
+
+def _attacks_tag(value: object) -> str:
+    return "named" if isinstance(value, str) else "listed"
+
+
+class EvaluateTable(_Table):
+    """`[[task]] kind = "evaluate"`: the bracket on every model x data x threat it names."""
+
+    kind: Literal["evaluate"]
+    id: Identifier | None = None
+    models: list[Identifier] | None = None
+    data: list[Identifier] | None = None
+    threats: list[Identifier] | None = None
+    attacks: Annotated[
+        Annotated[Literal["fast"], Tag("named")] | Annotated[AttackList, Tag("listed")],
+        Discriminator(_attacks_tag),
+    ] = "fast"
+    certify: Literal["none", "ibp", "crown"] = "crown"
+    backend: Literal["auto", "native", "jax"] = "auto"
+
+
+class ScanTable(_Table):
+    """`[[task]] kind = "scan"`: poison scores of every dataset it names."""
+
+    kind: Literal["scan"]
+    id: Identifier | None = None
+    data: list[Identifier] | None = None
+    method: Literal["spectral"] = "spectral"
+
+
+TaskTable = Annotated[EvaluateTable | ScanTable, Field(discriminator="kind")]
+
+
+def _entries(least: int) -> Any:
+    return Field(min_length=least, max_length=MAX_ENTRIES)
+
+
+class Suite(_Table):
+    """A checked suite: models x datasets x threat models x methods, with gates."""
+
+    schema_: Annotated[Literal[1], Field(alias="schema")]
+    name: Identifier
+    version: Identifier
+    description: Annotated[StrictStr, StringConstraints(max_length=10_000)] = ""
+    seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] = 0
+    fail_on_error: StrictBool = True
+    """Whether a shard that failed makes the run incomplete (exit code 3)."""
+    model: Annotated[list[ModelTable], _entries(0)] = []
+    data: Annotated[list[DataTable], _entries(1)]
+    threat: Annotated[list[ThreatTable], _entries(0)] = []
+    task: Annotated[list[TaskTable], _entries(1)]
+    gate: Annotated[dict[str, StrictStr], Field(max_length=MAX_ENTRIES)] = {}
+
+    _path: Path = Path("suite.toml")
+
+    @property
+    def path(self) -> Path:
+        """The file this suite was read from; its folder is where relative paths start."""
+        return self._path
+
+    @property
+    def gates(self) -> list[Gate]:
+        """The gates, parsed."""
+        return [parse_gate(metric, claim) for metric, claim in self.gate.items()]
