@@ -60,8 +60,8 @@ impl Graph {
                 self.input_shape()
             )));
         }
-        // Negated, so that NaN is refused.
-        match (0..expected).find(|&i| !(lower[i] <= upper[i])) {
+        let ordered = |i: usize| lower[i] <= upper[i]; // and neither is NaN
+        match (0..expected).find(|&i| !ordered(i)) {
             None => Ok(()),
             Some(at) => Err(Error::Input(format!(
                 "lower {} is not <= upper {} at sample {}, flat index {}",

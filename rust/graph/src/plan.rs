@@ -125,18 +125,18 @@ impl<'a> Planner<'a> {
         let mut values = vec![Value::Input; nodes.len()];
         let mut forward = Vec::new();
         for (step, &node) in order.iter().enumerate() {
-            let is_target = node == self.target;
-            if node == 0 && !(is_target && !record) {
+            let to_caller = node == self.target && !record;
+            if node == 0 && !to_caller {
                 continue;
             }
             let inputs: Vec<Value> =
                 nodes[node].inputs.iter().map(|&input| values[input]).collect();
-            if nodes[node].op.is_view() && (record || !is_target) {
+            if nodes[node].op.is_view() && !to_caller {
                 values[node] = inputs[0];
                 continue;
             }
             inputs.iter().for_each(|&input| self.read(input, step));
-            values[node] = if is_target && !record {
+            values[node] = if to_caller {
                 Value::Output
             } else {
                 Value::Buffer(self.buffer(nodes[node].len(), step))

@@ -3,6 +3,7 @@
 
 use pyo3::prelude::*;
 
+mod array;
 mod bounds;
 mod call;
 mod checker;
