@@ -1,0 +1,484 @@
+"""Builds the IR from values shaped as the user's network shapes them.
+
+A network is lowered for one sample: its batch axis has size 1 and, being row-major, adds nothing
+to the layout. So a `Value` pairs a node with the full shape the network gives it, batch axis
+included, and each rule asks for the view of the node that it needs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from aisec_eval.errors import UnsafeArtifactError
+
+from . import shapes
+from .ir import GraphSpec, Node
+
+Shape = tuple[int, ...]
+
+MAX_RANK = 8
+MAX_ELEMENTS = 1 << 24
+"""Largest value of one sample a network may compute (64 MiB in float32)."""
+MAX_TOTAL = 1 << 26
+"""Largest sum of the sizes of all values of one sample."""
+
+
+class NotLowerable(Exception):
+    """The IR has no way to say this; the text says what `this` is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A node's output under the full shape (batch axis of size 1 included) the network sees."""
+
+    node: int
+    shape: Shape
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+
+def sample_shape(shape: Shape) -> Shape:
+    """Drop a leading axis of size 1; a scalar becomes one element."""
+    if len(shape) > 1 and shape[0] == 1:
+        return shape[1:]
+    return shape or (1,)
+
+
+class Emitter:
+    """Appends nodes, inferring and bounding their shapes."""
+
+    def __init__(self, input_shape: Shape, name: str) -> None:
+        self._nodes: list[Node] = []
+        self._total = 0
+        self._views: dict[tuple[int, Shape], int] = {}
+        self.source = ""
+        self._emit("input", (), attrs={"shape": tuple(input_shape)})
+        self._nodes[0] = replace(self._nodes[0], name=name)
+
+    def finish(self, output: Value, shape: Shape | None = None) -> GraphSpec:
+        """Return the graph with `output`, viewed as one sample of `shape`."""
+        index = self._view(output, sample_shape(output.shape) if shape is None else shape)
+        return GraphSpec(tuple(self._nodes), index)
+
+    def node(self, value: Value) -> Node:
+        """Return the node behind a value."""
+        return self._nodes[value.node]
+
+    def label(self, value: Value, name: str) -> None:
+        """Name the node behind `value`, unless an earlier step of the network named it."""
+        node = self._nodes[value.node]
+        if node.name.startswith("/"):
+            self._nodes[value.node] = replace(node, name=name)
+
+    # One node
+
+    def _emit(
+        self,
+        op: str,
+        inputs: Sequence[int],
+        attrs: Mapping[str, Any] | None = None,
+        tensors: Mapping[str, Any] | None = None,
+    ) -> int:
+        attrs, tensors = attrs or {}, tensors or {}
+        shape = shapes.infer(op, [self._nodes[i].shape for i in inputs], attrs, tensors)
+        if len(shape) > MAX_RANK:
+            raise NotLowerable(f"a value of rank {len(shape)} (at most {MAX_RANK})")
+        size = math.prod(shape)
+        self._total += size
+        if size > MAX_ELEMENTS or self._total > MAX_TOTAL:
+            raise UnsafeArtifactError(
+                f"one sample needs a value of {size} elements, {self._total} so far "
+                f"(limits {MAX_ELEMENTS} and {MAX_TOTAL}); not loaded"
+            )
+        for key, tensor in tensors.items():
+            if not np.isfinite(tensor).all():
+                raise ValueError(f"its {key} holds NaN or infinity")
+        index = len(self._nodes)
+        shape = tuple(int(d) for d in shape)
+        name = f"/{index}.{op}"
+        self._nodes.append(Node(name, op, shape, tuple(inputs), attrs, tensors, self.source))
+        return index
+
+    def _view(self, value: Value, shape: Shape) -> int:
+        """Return a node holding `value` with this sample shape."""
+        if self._nodes[value.node].shape == shape:
+            return value.node
+        key = (value.node, shape)
+        if key not in self._views:
+            self._views[key] = self._emit("reshape", (value.node,), {"shape": shape})
+        return self._views[key]
+
+    def _sample(self, value: Value) -> int:
+        return self._view(value, sample_shape(value.shape))
+
+    def constant(self, array: Any) -> Value:
+        """Emit a constant as a node."""
+        array = np.asarray(array)
+        value = array.reshape(sample_shape(array.shape))
+        return Value(self._emit("constant", (), tensors={"value": value}), array.shape)
+
+    # Elementwise
+
+    def unary(self, op: str, x: Value, **attrs: Any) -> Value:
+        """Apply an elementwise operator."""
+        return Value(self._emit(op, (x.node,), attrs), x.shape)
+
+    def leaky_relu(self, x: Value, slope: float) -> Value:
+        """Return x where x >= 0 and slope * x elsewhere."""
+        if 0 <= slope <= 1:
+            return self.unary("leaky_relu", x, slope=float(slope))
+        linear = self.with_constant("mul_const", x, np.float64(slope))
+        hinge = self.with_constant("mul_const", self.unary("relu", x), 1.0 - np.float64(slope))
+        return self.pair("add", linear, hinge)
+
+    def with_constant(self, op: str, x: Value, constant: Any) -> Value:
+        """Apply `add_const`, `mul_const` or `div_const` with numpy broadcasting."""
+        value = np.asarray(constant)
+        shape = np.broadcast_shapes(x.shape, value.shape)
+        x = self.expand(x, shape)
+        value = value.reshape((1,) * (len(shape) - value.ndim) + value.shape)
+        if sample_shape(shape) != shape:
+            value = value[0] if shape else value.reshape(1)
+        return Value(self._emit(op, (self._sample(x),), tensors={"value": value}), shape)
+
+    def pair(self, op: str, a: Value, b: Value) -> Value:
+        """Apply an elementwise operator of two values with numpy broadcasting."""
+        shape = np.broadcast_shapes(a.shape, b.shape)
+        nodes = self._sample(self.expand(a, shape)), self._sample(self.expand(b, shape))
+        return Value(self._emit(op, nodes), shape)
+
+    def binary(self, op: str, a: Value | Any, b: Value | Any) -> Value:
+        """Apply add, sub, mul, div, max or min where at least one side is not constant.
+
+        max(a, b) is a + relu(b - a) and min(a, b) is a - relu(a - b), exact in real arithmetic.
+        """
+        if isinstance(a, Value) and isinstance(b, Value):
+            if op == "max":
+                return self.pair("add", a, self.unary("relu", self.pair("sub", b, a)))
+            if op == "min":
+                return self.pair("sub", a, self.unary("relu", self.pair("sub", a, b)))
+            return self.pair(op, a, b)
+        if not isinstance(a, Value):
+            if op == "sub":
+                return self.with_constant("add_const", self.negate(b), a)
+            if op == "div":
+                return self.pair("div", self.constant(a), b)
+            a, b = b, a
+        match op:
+            case "add":
+                return self.with_constant("add_const", a, b)
+            case "sub":
+                return self.with_constant("add_const", a, -np.asarray(b))
+            case "mul":
+                return self.with_constant("mul_const", a, b)
+            case "div":
+                if not np.all(b):
+                    raise ValueError("division by a constant that holds zero")
+                return self.with_constant("div_const", a, b)
+            case "max":
+                return self.maximum(a, b)
+            case _:
+                return self.negate(self.maximum(self.negate(a), -np.asarray(b)))
+
+    def negate(self, x: Value) -> Value:
+        """Return -x."""
+        return self.with_constant("mul_const", x, np.float64(-1.0))
+
+    def maximum(self, x: Value, bound: Any) -> Value:
+        """Return max(x, bound) for a constant: bound + relu(x - bound)."""
+        bound = np.asarray(bound)
+        if np.all(bound == -np.inf):
+            return self.expand(x, np.broadcast_shapes(x.shape, bound.shape))
+        if not bound.any():
+            return self.unary("relu", self.expand(x, np.broadcast_shapes(x.shape, bound.shape)))
+        shifted = self.unary("relu", self.with_constant("add_const", x, -bound))
+        return self.with_constant("add_const", shifted, bound)
+
+    def absolute(self, x: Value) -> Value:
+        """Return |x| as relu(x) + relu(-x)."""
+        return self.pair("add", self.unary("relu", x), self.unary("relu", self.negate(x)))
+
+    def softmax(self, op: str, x: Value, axis: int) -> Value:
+        """Apply `softmax` or `log_softmax` along an axis of the full shape (JAX only)."""
+        axis = axis % max(len(x.shape), 1)
+        node, skip = self._axiswise(x, axis == 0)
+        return Value(self._emit(op, (node,), {"axis": axis - skip}), x.shape)
+
+    # Layout
+
+    def reshape(self, x: Value, shape: Sequence[int]) -> Value:
+        """Return the same elements, in row-major order, under another full shape."""
+        shape = tuple(int(d) for d in shape)
+        if any(d < 0 for d in shape) or math.prod(shape) != x.size:
+            raise ValueError(f"cannot reshape {list(x.shape)} to {list(shape)}")
+        return Value(x.node, shape)
+
+    def transpose(self, x: Value, perm: Sequence[int]) -> Value:
+        """Reorder the axes of the full shape."""
+        perm = tuple(int(p) % max(len(x.shape), 1) for p in perm)
+        if sorted(perm) != list(range(len(x.shape))):
+            raise ValueError(f"perm {list(perm)} does not order the axes of {list(x.shape)}")
+        shape = tuple(x.shape[p] for p in perm)
+        moved = [p for p in perm if x.shape[p] != 1]
+        if moved == sorted(moved):
+            return Value(x.node, shape)
+        if perm[0] == 0 and x.shape[0] == 1:
+            node = self._emit("transpose", (self._sample(x),), {"perm": [p - 1 for p in perm[1:]]})
+        else:
+            node = self._emit("transpose", (self._view(x, x.shape),), {"perm": list(perm)})
+        return Value(node, shape)
+
+    def expand(self, x: Value, shape: Sequence[int]) -> Value:
+        """Broadcast to a full shape; repeats an axis by a product with ones."""
+        shape = tuple(int(d) for d in shape)
+        if len(shape) < len(x.shape) or np.broadcast_shapes(x.shape, shape) != shape:
+            raise ValueError(f"cannot broadcast {list(x.shape)} to {list(shape)}")
+        current = (1,) * (len(shape) - len(x.shape)) + x.shape
+        if math.prod(shape) > MAX_ELEMENTS:
+            raise UnsafeArtifactError(
+                f"one sample needs a value of {math.prod(shape)} elements "
+                f"(limit {MAX_ELEMENTS}); not loaded"
+            )
+        for axis, count in enumerate(shape):
+            if current[axis] == count:
+                continue
+            before, after = math.prod(current[:axis]), math.prod(current[axis + 1 :])
+            ones = np.ones((count, 1))
+            x = self.affine(Value(x.node, (before, after, 1)), ones, np.zeros(count))
+            x = self.transpose(x, (0, 2, 1))
+            current = (*current[:axis], count, *current[axis + 1 :])
+        return Value(x.node, shape)
+
+    def _axiswise(self, x: Value, touched: bool) -> tuple[int, int]:
+        """Return a node to work on axis by axis and the number of leading axes it leaves out."""
+        inner = sample_shape(x.shape)
+        if touched or not x.shape or inner == x.shape:
+            return self._view(x, x.shape or (1,)), 0
+        return self._view(x, inner), 1
+
+    def pad(self, x: Value, before: Sequence[int], after: Sequence[int], value: float) -> Value:
+        """Pad each axis of the full shape; negative padding cuts."""
+        before, after = [int(b) for b in before], [int(a) for a in after]
+        if not len(before) == len(after) == len(x.shape):
+            raise ValueError(f"padding {before}, {after} does not fit {list(x.shape)}")
+        if min((*before, *after), default=0) < 0:
+            starts = [max(-b, 0) for b in before]
+            pairs = zip(x.shape, starts, after, strict=True)
+            counts = [size - start - max(-a, 0) for size, start, a in pairs]
+            x = self.slice(x, starts, counts, [1] * len(starts))
+            before, after = [max(b, 0) for b in before], [max(a, 0) for a in after]
+        node, skip = self._axiswise(x, bool(before and (before[0] or after[0])))
+        shape = tuple(b + d + a for b, d, a in zip(before, x.shape, after, strict=True))
+        attrs = {"before": before[skip:], "after": after[skip:], "value": float(value)}
+        return Value(self._emit("pad", (node,), attrs), shape)
+
+    def slice(
+        self, x: Value, starts: Sequence[int], counts: Sequence[int], steps: Sequence[int]
+    ) -> Value:
+        """Take `start, start + step, ...` (`count` of them) on each axis of the full shape."""
+        shape = tuple(int(c) for c in counts)
+        if shape == x.shape and all(s == 1 for s, c in zip(steps, counts, strict=True) if c > 1):
+            return x
+        if min(shape, default=1) < 1:
+            raise ValueError(f"slice of {list(x.shape)} leaves no elements")
+        node, skip = self._axiswise(x, bool(starts[0]) or shape[0] != x.shape[0])
+        attrs = {
+            "starts": [int(s) for s in starts][skip:],
+            "counts": list(shape)[skip:],
+            "steps": [int(s) for s in steps][skip:],
+        }
+        return Value(self._emit("slice", (node,), attrs), shape)
+
+    def take(self, x: Value, indices: Any, axis: int) -> Value:
+        """Gather constant indices (any rank) along one axis."""
+        index = np.asarray(indices, dtype=np.int64)
+        size = x.shape[axis]
+        if index.size == 0 or index.min() < -size or index.max() >= size:
+            raise ValueError(f"indices leave an axis of size {size}")
+        flat = np.where(index < 0, index + size, index).ravel()
+        runs = np.unique(np.diff(flat))
+        if len(runs) > 1 or (len(runs) == 1 and runs[0] == 0):
+            if flat.size > 64:
+                raise NotLowerable("a gather of more than 64 indices that are not evenly spaced")
+            parts = [self.take(x, [i], axis) for i in flat]
+            picked = self.concat(parts, axis)
+        else:
+            starts, steps, counts = [0] * len(x.shape), [1] * len(x.shape), list(x.shape)
+            starts[axis], counts[axis] = int(flat[0]), int(flat.size)
+            steps[axis] = int(runs[0]) if len(runs) else 1
+            picked = self.slice(x, starts, counts, steps)
+        return self.reshape(picked, x.shape[:axis] + index.shape + x.shape[axis + 1 :])
+
+    def concat(self, parts: Sequence[Value | Any], axis: int) -> Value:
+        """Join values and constants along an axis of the full shape."""
+        values = [p if isinstance(p, Value) else self.constant(p) for p in parts]
+        rank = len(values[0].shape)
+        axis = axis % max(rank, 1)
+        for v in values:
+            if len(v.shape) != rank or rank == 0:
+                raise ValueError(f"cannot join shapes {[list(v.shape) for v in values]}")
+        nodes = [self._axiswise(v, axis == 0) for v in values]
+        if len({skip for _, skip in nodes}) > 1:
+            raise ValueError(f"cannot join shapes {[list(v.shape) for v in values]}")
+        skip = nodes[0][1]
+        node = self._emit("concat", [n for n, _ in nodes], {"axis": axis - skip})
+        first = values[0].shape
+        total = sum(v.shape[axis] for v in values)
+        return Value(node, (*first[:axis], total, *first[axis + 1 :]))
+
+    # Linear algebra
+
+    def affine(self, x: Value, weight: Any, bias: Any) -> Value:
+        """Apply `weight` [out, in] and `bias` [out] to the last axis."""
+        if not x.shape:
+            raise ValueError("a scalar has no axis to multiply")
+        tensors = {"weight": np.asarray(weight), "bias": np.asarray(bias)}
+        node = self._emit("affine", (self._sample(x),), tensors=tensors)
+        return Value(node, (*x.shape[:-1], int(tensors["weight"].shape[0])))
+
+    def matmul(self, a: Value | Any, b: Value | Any) -> Value:
+        """Return numpy's `a @ b` where one side is a constant matrix or vector."""
+        if isinstance(a, Value) and isinstance(b, Value):
+            raise NotLowerable("a product of two values that both depend on the input")
+        if isinstance(a, Value):
+            weight = np.asarray(b)
+            if weight.ndim == 1:
+                y = self.matmul(a, weight[:, None])
+                return self.reshape(y, y.shape[:-1])
+            lead, weight = weight.shape[:-2], _matrix(weight)
+            y = self.affine(a, weight.T, np.zeros(weight.shape[1], weight.dtype))
+            missing = len(lead) + 2 - len(y.shape)
+            return self.reshape(y, (1,) * max(missing, 0) + y.shape) if len(a.shape) > 1 else y
+        if len(b.shape) == 1:
+            y = self.matmul(b, np.swapaxes(_at_least_2d(a), -1, -2))
+            return self.reshape(y, np.shape(a)[:-1])
+        axes = [*range(len(b.shape) - 2), len(b.shape) - 1, len(b.shape) - 2]
+        weight = np.asarray(a)
+        y = self.matmul(self.transpose(b, axes), np.swapaxes(_at_least_2d(weight), -1, -2))
+        axes = [*range(len(y.shape) - 2), len(y.shape) - 1, len(y.shape) - 2]
+        y = self.transpose(y, axes)
+        return self.reshape(y, y.shape[:-2] + y.shape[-1:]) if weight.ndim == 1 else y
+
+    def reduce(self, op: str, x: Value, axes: Sequence[int], keepdims: bool) -> Value:
+        """Take the `sum`, `mean` or `max` over axes of the full shape."""
+        rank = len(x.shape)
+        gone = sorted({int(a) % rank for a in axes}) if rank else []
+        kept = [a for a in range(rank) if a not in gone]
+        shape = tuple(1 if a in gone else d for a, d in enumerate(x.shape))
+        if not keepdims:
+            shape = tuple(x.shape[a] for a in kept)
+        count = math.prod(x.shape[a] for a in gone)
+        if count == 1:
+            return self.reshape(x, shape)
+        rows = math.prod(x.shape[a] for a in kept)
+        flat = self.reshape(self.transpose(x, [*kept, *gone]), (rows, count))
+        if op == "max":
+            y = self.pool("max_pool2d", self.reshape(flat, (1, 1, rows, count)), (1, count))
+        elif op == "mean" and rank == 4 and gone == [2, 3] and x.shape[0] == 1:
+            y = self.pool("avg_pool2d", x, x.shape[2:])
+        else:
+            weight = np.full((1, count), 1.0 / count if op == "mean" else 1.0)
+            y = self.affine(flat, weight, np.zeros(1))
+        return self.reshape(y, shape)
+
+    # Windows
+
+    def conv(
+        self,
+        x: Value,
+        weight: Any,
+        bias: Any,
+        *,
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+        groups: int,
+    ) -> Value:
+        """Convolve [1, C, *space] with `weight` [O, C/groups, *kernel]; one or two space axes.
+
+        `padding` is (top, left, bottom, right), or (left, right) for one axis.
+        """
+        weight = np.asarray(weight)
+        space = len(x.shape) - 2
+        if weight.ndim != len(x.shape):
+            raise ValueError(f"weight {list(weight.shape)} does not fit input {list(x.shape)}")
+        x, padding = self._image(x, padding)
+        if space == 1:
+            weight, stride, dilation = weight[:, :, None], (1, *stride), (1, *dilation)
+        attrs = {
+            "stride": [int(s) for s in stride],
+            "padding": [int(p) for p in padding],
+            "dilation": [int(d) for d in dilation],
+            "groups": int(groups),
+        }
+        tensors = {"weight": weight, "bias": np.asarray(bias)}
+        node = self._emit("conv2d", (self._view(x, x.shape[1:]),), attrs, tensors)
+        return self._unimage(node, space)
+
+    def pool(
+        self,
+        op: str,
+        x: Value,
+        kernel: Sequence[int],
+        *,
+        stride: Sequence[int] | None = None,
+        padding: Sequence[int] | None = None,
+        dilation: Sequence[int] | None = None,
+        count_include_pad: bool = True,
+    ) -> Value:
+        """Apply `max_pool2d` or `avg_pool2d` to [1, C, *space]; one or two space axes."""
+        space = len(x.shape) - 2
+        stride, padding = stride or [1] * space, padding or [0] * (2 * space)
+        dilation = dilation or [1] * space
+        if not len(kernel) == len(stride) == len(dilation) == space:
+            raise ValueError(f"window {list(kernel)} does not fit input {list(x.shape)}")
+        x, padding = self._image(x, padding)
+        if space == 1:
+            kernel, stride, dilation = (1, *kernel), (1, *stride), (1, *dilation)
+        attrs: dict[str, Any] = {
+            "kernel": [int(k) for k in kernel],
+            "stride": [int(s) for s in stride],
+            "padding": [int(p) for p in padding],
+        }
+        if op == "max_pool2d":
+            attrs["dilation"] = [int(d) for d in dilation]
+        elif any(d != 1 for d in dilation):
+            raise NotLowerable("average pooling with dilation")
+        else:
+            attrs["count_include_pad"] = bool(count_include_pad)
+        return self._unimage(self._emit(op, (self._view(x, x.shape[1:]),), attrs), space)
+
+    def _image(self, x: Value, padding: Sequence[int]) -> tuple[Value, Sequence[int]]:
+        if len(x.shape) not in (3, 4):
+            raise NotLowerable(f"windows over {len(x.shape) - 2} axes (one or two are supported)")
+        if x.shape[0] != 1:
+            raise NotLowerable(f"windows over a value of shape {list(x.shape)} for one sample")
+        if len(padding) != 2 * (len(x.shape) - 2):
+            raise ValueError(f"padding {list(padding)} does not fit input {list(x.shape)}")
+        if len(x.shape) == 3:
+            left, right = padding
+            return self.reshape(x, (1, x.shape[1], 1, x.shape[2])), (0, left, 0, right)
+        return x, padding
+
+    def _unimage(self, node: int, space: int) -> Value:
+        channels, height, width = self._nodes[node].shape
+        return Value(node, (1, channels, height, width) if space == 2 else (1, channels, width))
+
+
+def _at_least_2d(array: Any) -> Any:
+    array = np.asarray(array)
+    return array[None] if array.ndim == 1 else array
+
+
+def _matrix(weight: Any) -> Any:
+    if math.prod(weight.shape[:-2]) != 1:
+        raise NotLowerable(f"a product with a stack of matrices {list(weight.shape)}")
+    return weight.reshape(weight.shape[-2:])

@@ -1,0 +1,470 @@
+"""The table of ONNX operators: each rule takes the emitter, the step and its input values.
+
+Inputs are `Value`s, constant arrays, or None where left out. Semantics: the ONNX operator
+specification, opsets 8 to 21.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .emit import Emitter, NotLowerable, Shape, Value
+
+Operator = Callable[..., Any]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Step:
+    """One ONNX node as plain data."""
+
+    op: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attrs: Mapping[str, Any]
+
+
+# Attributes that became inputs, and other conventions shared with constant folding
+
+
+def constant(value: Any, what: str) -> Any:
+    """Return an input that must be constant."""
+    if isinstance(value, Value):
+        raise NotLowerable(f"{what} that depends on the input")
+    return np.asarray(value)
+
+
+def axes_of(
+    step: Step, _opset: int, rank: int, axes: Any, default: Sequence[int] | None = None
+) -> list[int]:
+    """Return the non-negative axes given by input or attribute, or the default (all)."""
+    given = step.attrs.get("axes") if axes is None else constant(axes, "axes").reshape(-1)
+    if given is None or len(given) == 0:
+        if step.attrs.get("noop_with_empty_axes"):
+            return []
+        return list(range(rank)) if default is None else list(default)
+    if any(not -rank <= int(a) < rank for a in given):
+        raise ValueError(f"axes {[int(a) for a in given]} do not fit rank {rank}")
+    return [int(a) % rank for a in given]
+
+
+def cast_to(step: Step) -> Any:
+    """Return the numpy dtype a Cast asks for."""
+    names = {
+        1: np.float32,
+        2: np.uint8,
+        3: np.int8,
+        4: np.uint16,
+        5: np.int16,
+        6: np.int32,
+        7: np.int64,
+        9: np.bool_,
+        10: np.float16,
+        11: np.float64,
+        12: np.uint32,
+        13: np.uint64,
+    }
+    if step.attrs["to"] not in names:
+        raise NotLowerable(f"a cast to element type {step.attrs['to']}")
+    return names[step.attrs["to"]]
+
+
+def reshape_target(step: Step, shape: Shape, target: Any) -> list[int]:
+    """Resolve 0 (copy) and -1 (infer) in a Reshape target."""
+    wanted = [int(d) for d in constant(target, "a shape").reshape(-1)]
+    if not step.attrs.get("allowzero"):
+        wanted = [shape[i] if d == 0 else d for i, d in enumerate(wanted)]
+    if wanted.count(-1) > 1 or any(d < -1 for d in wanted):
+        raise ValueError(f"target shape {wanted} is not valid")
+    if -1 in wanted:
+        rest = -math.prod(wanted)
+        if rest <= 0 or math.prod(shape) % rest:
+            raise ValueError(f"cannot reshape {list(shape)} to {wanted}")
+        wanted[wanted.index(-1)] = math.prod(shape) // rest
+    if math.prod(wanted) != math.prod(shape):
+        raise ValueError(f"cannot reshape {list(shape)} to {wanted}")
+    return wanted
+
+
+def slice_ranges(
+    step: Step, opset: int, shape: Shape, rest: Sequence[Any]
+) -> tuple[list[int], list[int], list[int]]:
+    """Return start, count and step for every axis of a Slice."""
+    if opset < 10:
+        starts, ends = step.attrs["starts"], step.attrs["ends"]
+        axes, strides = step.attrs.get("axes"), None
+    else:
+        given = [None if r is None else constant(r, "slice bounds").reshape(-1) for r in rest]
+        starts, ends, axes, strides = (*given, None, None)[:4]
+    if starts is None or ends is None or len(starts) != len(ends):
+        raise ValueError("starts and ends must have the same length")
+    axes = range(len(starts)) if axes is None else axes
+    strides = [1] * len(starts) if strides is None else strides
+    first, counts, steps = [0] * len(shape), list(shape), [1] * len(shape)
+    for start, end, axis, stride in zip(starts, ends, axes, strides, strict=True):
+        span = range(*slice(int(start), int(end), int(stride)).indices(shape[int(axis)]))
+        first[int(axis)], counts[int(axis)] = (span[0] if span else 0), len(span)
+        steps[int(axis)] = int(stride)
+    return first, counts, steps
+
+
+def split_sizes(step: Step, _opset: int, size: int, sizes: Any) -> list[int]:
+    """Return the lengths of the parts of a Split."""
+    if sizes is None:
+        sizes = step.attrs.get("split")
+    if sizes is None:
+        parts = step.attrs.get("num_outputs", len(step.outputs))
+        chunk = -(-size // parts)
+        return [min(chunk, size - chunk * i) for i in range(parts)]
+    counts = [int(s) for s in constant(sizes, "split sizes").reshape(-1)]
+    if sum(counts) != size or min(counts, default=0) < 0:
+        raise ValueError(f"parts {counts} do not add up to {size}")
+    return counts
+
+
+# Linear algebra
+
+
+def _gemm(e: Emitter, step: Step, _opset: int, a: Any, b: Any, c: Any = None) -> Value:
+    alpha, beta = step.attrs.get("alpha", 1.0), step.attrs.get("beta", 1.0)
+
+    def turned(x: Any, flag: str) -> Any:
+        if not step.attrs.get(flag):
+            return x
+        return e.transpose(x, (1, 0)) if isinstance(x, Value) else np.asarray(x).T
+
+    y = e.matmul(turned(a, "transA"), turned(b, "transB"))
+    if alpha != 1.0:
+        y = e.with_constant("mul_const", y, np.float64(alpha))
+    if c is None or beta == 0.0:
+        return y
+    if beta != 1.0:
+        c = e.binary("mul", c, np.float64(beta)) if isinstance(c, Value) else c * np.float64(beta)
+    return e.binary("add", y, c)
+
+
+def _conv(e: Emitter, step: Step, _opset: int, x: Any, w: Any, b: Any = None) -> Value:
+    weight = constant(w, "a kernel")
+    bias = np.zeros(weight.shape[0], weight.dtype) if b is None else constant(b, "a bias")
+    kernel = weight.shape[2:]
+    stride, dilation, padding = _window(step, x.shape[2:], kernel)
+    groups = step.attrs.get("group", 1)
+    return e.conv(
+        x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups
+    )
+
+
+def _window(step: Step, space: Shape, kernel: Sequence[int]) -> tuple[Any, Any, list[int]]:
+    """Return stride, dilation and (begins..., ends...) padding, `auto_pad` resolved."""
+    n = len(space)
+    if len(kernel) != n or list(step.attrs.get("kernel_shape", kernel)) != list(kernel):
+        raise ValueError(f"kernel {list(kernel)} does not fit {n} axes")
+    stride = step.attrs.get("strides", [1] * n)
+    dilation = step.attrs.get("dilations", [1] * n)
+    padding = step.attrs.get("pads", [0] * (2 * n))
+    mode = step.attrs.get("auto_pad", "NOTSET")
+    if len(stride) != n or len(dilation) != n or len(padding) != 2 * n or min(stride) < 1:
+        raise ValueError(f"strides, dilations or pads do not fit {n} axes")
+    if mode == "VALID":
+        padding = [0] * (2 * n)
+    elif mode in ("SAME_UPPER", "SAME_LOWER"):
+        begins, ends = [], []
+        for size, k, s, d in zip(space, kernel, stride, dilation, strict=True):
+            total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
+            small, large = total // 2, total - total // 2
+            begins.append(small if mode == "SAME_UPPER" else large)
+            ends.append(large if mode == "SAME_UPPER" else small)
+        padding = begins + ends
+    elif mode != "NOTSET":
+        raise ValueError(f"auto_pad {mode!r} is not known")
+    return stride, dilation, list(padding)
+
+
+def _pool(op: str) -> Operator:
+    def rule(e: Emitter, step: Step, _opset: int, x: Value) -> Value:
+        if len(step.outputs) > 1 and step.outputs[1]:
+            raise NotLowerable("an output of indices")
+        kernel = step.attrs["kernel_shape"]
+        space = x.shape[2:]
+        stride, dilation, padding = _window(step, space, kernel)
+        include = bool(step.attrs.get("count_include_pad", 0))
+        if step.attrs.get("ceil_mode"):
+            n = len(space)
+            for axis, size in enumerate(space):
+                begin, reach = padding[axis], (kernel[axis] - 1) * dilation[axis] + 1
+                free = size + begin + padding[n + axis] - reach
+                count = -(-free // stride[axis]) + 1
+                if (count - 1) * stride[axis] >= size + begin:
+                    count -= 1
+                extra = (count - 1) * stride[axis] - free
+                if extra > 0 and op == "avg_pool2d" and include:
+                    raise NotLowerable("ceil_mode that counts padding")
+                padding[n + axis] += max(extra, 0)
+        if op == "max_pool2d":
+            return e.pool(op, x, kernel, stride=stride, padding=padding, dilation=dilation)
+        return e.pool(
+            op,
+            x,
+            kernel,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            count_include_pad=include or not any(padding),
+        )
+
+    return rule
+
+
+def _global_pool(kind: str) -> Operator:
+    return lambda e, _s, _o, x: e.reduce(kind, x, range(2, len(x.shape)), True)
+
+
+def _reduce(kind: str) -> Operator:
+    def rule(e: Emitter, step: Step, opset: int, x: Value, axes: Any = None) -> Value:
+        chosen = axes_of(step, opset, len(x.shape), axes)
+        return e.reduce(kind, x, chosen, bool(step.attrs.get("keepdims", 1)))
+
+    return rule
+
+
+def _batch_norm(
+    e: Emitter, step: Step, _opset: int, x: Value, gain: Any, shift: Any, mean: Any, var: Any
+) -> Value:
+    if step.attrs.get("training_mode"):
+        raise NotLowerable("training mode")
+    parts = [np.asarray(constant(v, "statistics"), np.float64) for v in (gain, shift, mean, var)]
+    gain, shift, mean, var = (v.reshape(-1, *(1,) * (len(x.shape) - 2)) for v in parts)
+    scale = gain / np.sqrt(var + step.attrs.get("epsilon", 1e-5))
+    y = e.with_constant("mul_const", x, scale)
+    return e.with_constant("add_const", y, shift - mean * scale)
+
+
+# Activations
+
+
+def _clip(e: Emitter, step: Step, _opset: int, x: Value, low: Any = None, high: Any = None) -> Any:
+    low = step.attrs.get("min") if low is None else constant(low, "a bound")
+    high = step.attrs.get("max") if high is None else constant(high, "a bound")
+    y = x if low is None or np.all(low <= np.finfo(np.float32).min) else e.binary("max", x, low)
+    if high is None or np.all(high >= np.finfo(np.float32).max):
+        return y
+    return e.binary("min", y, high)
+
+
+def _prelu(e: Emitter, _step: Step, _opset: int, x: Value, slope: Any) -> Value:
+    slope = constant(slope, "a slope")
+    if slope.size == 1:
+        return e.leaky_relu(x, float(slope.reshape(())))
+    falling = e.unary("relu", e.negate(x))
+    return e.binary("sub", e.unary("relu", x), e.with_constant("mul_const", falling, slope))
+
+
+def _hard_sigmoid(e: Emitter, x: Value, alpha: float, beta: float) -> Value:
+    line = e.binary("add", e.binary("mul", x, np.float64(alpha)), np.float64(beta))
+    return e.binary("min", e.binary("max", line, np.float64(0)), np.float64(1))
+
+
+def _gelu(e: Emitter, step: Step, _opset: int, x: Value) -> Value:
+    if step.attrs.get("approximate", "none") == "tanh":
+        cube = e.pair("mul", e.pair("mul", x, x), x)
+        inner = e.binary("add", x, e.binary("mul", cube, np.float64(0.044715)))
+        gate = e.unary("tanh", e.binary("mul", inner, np.sqrt(2.0 / np.pi)))
+    else:
+        gate = e.unary("erf", e.binary("mul", x, np.sqrt(0.5)))
+    return e.pair("mul", e.binary("mul", x, 0.5), e.binary("add", gate, 1.0))
+
+
+def _softmax(op: str) -> Operator:
+    def rule(e: Emitter, step: Step, opset: int, x: Value) -> Value:
+        if opset >= 13:
+            return e.softmax(op, x, step.attrs.get("axis", -1))
+        # Before opset 13 all axes from `axis` on are one.
+        axis = step.attrs.get("axis", 1) % len(x.shape)
+        rows = e.reshape(x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
+        return e.reshape(e.softmax(op, rows, 1), x.shape)
+
+    return rule
+
+
+def _pow(e: Emitter, _step: Step, _opset: int, x: Any, exponent: Any) -> Value:
+    power = constant(exponent, "an exponent")
+    if not isinstance(x, Value) or power.size != 1 or float(power.reshape(())) not in (1, 2, 3):
+        raise NotLowerable("a power other than 1, 2 or 3")
+    y = x
+    for _ in range(int(power.reshape(())) - 1):
+        y = e.pair("mul", y, x)
+    return y
+
+
+# Layout
+
+
+def _cast(_e: Emitter, step: Step, _opset: int, x: Value) -> Value:
+    if cast_to(step) not in (np.float32, np.float64):
+        raise NotLowerable(f"a cast of activations to {np.dtype(cast_to(step)).name}")
+    return x
+
+
+def _flatten(e: Emitter, step: Step, _opset: int, x: Value) -> Value:
+    axis = step.attrs.get("axis", 1)
+    axis = axis + len(x.shape) if axis < 0 else axis
+    return e.reshape(x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
+
+
+def _squeeze(e: Emitter, step: Step, opset: int, x: Value, axes: Any = None) -> Value:
+    ones = [a for a, d in enumerate(x.shape) if d == 1]
+    gone = axes_of(step, opset, len(x.shape), axes, default=ones)
+    return e.reshape(x, [d for a, d in enumerate(x.shape) if a not in gone])
+
+
+def _unsqueeze(e: Emitter, step: Step, opset: int, x: Value, axes: Any = None) -> Value:
+    given = step.attrs["axes"] if axes is None else constant(axes, "axes").reshape(-1)
+    rank = len(x.shape) + len(given)
+    new = {int(a) % rank for a in given}
+    rest = iter(x.shape)
+    return e.reshape(x, [1 if a in new else next(rest) for a in range(rank)])
+
+
+def _transpose(e: Emitter, step: Step, _opset: int, x: Value) -> Value:
+    return e.transpose(x, step.attrs.get("perm", range(len(x.shape))[::-1]))
+
+
+def _pad(e: Emitter, step: Step, opset: int, x: Value, *rest: Any) -> Value:
+    if step.attrs.get("mode", "constant") != "constant":
+        raise NotLowerable(f"padding by {step.attrs['mode']}")
+    rank = len(x.shape)
+    if opset < 11:
+        pads, value, axes = step.attrs["pads"], step.attrs.get("value", 0.0), None
+    else:
+        pads, value, axes = (*rest, None, None)[:3]
+    pads = constant(pads, "padding").reshape(-1)
+    axes = range(rank) if axes is None else [int(a) % rank for a in constant(axes, "axes")]
+    value = 0.0 if value is None else float(constant(value, "a fill value").reshape(()))
+    before, after = [0] * rank, [0] * rank
+    for axis, b, a in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
+        before[axis], after[axis] = int(b), int(a)
+    return e.pad(x, before, after, value)
+
+
+def _slice(e: Emitter, step: Step, opset: int, x: Value, *rest: Any) -> Value:
+    return e.slice(x, *slice_ranges(step, opset, x.shape, rest))
+
+
+def _split(e: Emitter, step: Step, opset: int, x: Value, sizes: Any = None) -> list[Value]:
+    axis = step.attrs.get("axis", 0) % len(x.shape)
+    parts, start = [], 0
+    for count in split_sizes(step, opset, x.shape[axis], sizes):
+        starts, counts = [0] * len(x.shape), list(x.shape)
+        starts[axis], counts[axis] = start, count
+        parts.append(e.slice(x, starts, counts, [1] * len(x.shape)))
+        start += count
+    return parts
+
+
+def _gather(e: Emitter, step: Step, _opset: int, x: Any, indices: Any) -> Value:
+    axis = step.attrs.get("axis", 0)
+    return e.take(x, constant(indices, "indices"), axis % len(x.shape))
+
+
+def _expand(e: Emitter, _step: Step, _opset: int, x: Value, shape: Any) -> Value:
+    target = [int(d) for d in constant(shape, "a shape").reshape(-1)]
+    return e.expand(x, np.broadcast_shapes(x.shape, tuple(target)))
+
+
+def _binary(op: str) -> Operator:
+    return lambda e, _s, _o, a, b: e.binary(op, a, b)
+
+
+def _fold_inputs(op: str) -> Operator:
+    def rule(e: Emitter, _step: Step, _opset: int, *values: Any) -> Any:
+        result = values[0]
+        for value in values[1:]:
+            if isinstance(result, Value) or isinstance(value, Value):
+                result = e.binary(op, result, value)
+            else:
+                result = {"add": np.add, "max": np.maximum, "min": np.minimum}[op](result, value)
+        return result
+
+    return rule
+
+
+def _unary(op: str) -> Operator:
+    return lambda e, _s, _o, x: e.unary(op, x)
+
+
+def _identity(_e: Emitter, step: Step, _opset: int, x: Value, *rest: Any) -> Value:
+    if step.op == "Dropout":
+        if len(step.outputs) > 1 and step.outputs[1]:
+            raise NotLowerable("an output of the mask")
+        if len(rest) > 1 and rest[1] is not None and np.any(constant(rest[1], "training mode")):
+            raise NotLowerable("training mode")
+    return x
+
+
+OPERATORS: dict[str, Operator] = {
+    "Gemm": _gemm,
+    "MatMul": lambda e, _s, _o, a, b: e.matmul(a, b),
+    "Conv": _conv,
+    "BatchNormalization": _batch_norm,
+    "Add": _binary("add"),
+    "Sub": _binary("sub"),
+    "Mul": _binary("mul"),
+    "Div": _binary("div"),
+    "Sum": _fold_inputs("add"),
+    "Max": _fold_inputs("max"),
+    "Min": _fold_inputs("min"),
+    "Neg": lambda e, _s, _o, x: e.negate(x),
+    "Abs": lambda e, _s, _o, x: e.absolute(x),
+    "Relu": _unary("relu"),
+    "LeakyRelu": lambda e, s, _o, x: e.leaky_relu(x, s.attrs.get("alpha", 0.01)),
+    "PRelu": _prelu,
+    "Clip": _clip,
+    "Sigmoid": _unary("sigmoid"),
+    "Tanh": _unary("tanh"),
+    "HardSigmoid": lambda e, s, _o, x: _hard_sigmoid(
+        e, x, s.attrs.get("alpha", 0.2), s.attrs.get("beta", 0.5)
+    ),
+    "HardSwish": lambda e, _s, _o, x: e.pair("mul", x, _hard_sigmoid(e, x, 1 / 6, 0.5)),
+    "MaxPool": _pool("max_pool2d"),
+    "AveragePool": _pool("avg_pool2d"),
+    "GlobalAveragePool": _global_pool("mean"),
+    "GlobalMaxPool": _global_pool("max"),
+    "ReduceMean": _reduce("mean"),
+    "ReduceSum": _reduce("sum"),
+    "ReduceMax": _reduce("max"),
+    "Flatten": _flatten,
+    "Reshape": lambda e, s, _o, x, t: e.reshape(x, reshape_target(s, x.shape, t)),
+    "Transpose": _transpose,
+    "Squeeze": _squeeze,
+    "Unsqueeze": _unsqueeze,
+    "Identity": _identity,
+    "Dropout": _identity,
+    "Cast": _cast,
+    "Pad": _pad,
+    "Concat": lambda e, s, _o, *v: e.concat(v, s.attrs["axis"]),
+    "Slice": _slice,
+    "Split": _split,
+    "Gather": _gather,
+    "Expand": _expand,
+    "Shape": lambda _e, s, _o, x: np.array(
+        x.shape[slice(s.attrs.get("start", 0), s.attrs.get("end"))], dtype=np.int64
+    ),
+    "Size": lambda _e, _s, _o, x: np.array(x.size, dtype=np.int64),
+    # Under JAX only
+    "Softmax": _softmax("softmax"),
+    "LogSoftmax": _softmax("log_softmax"),
+    "Elu": lambda e, s, _o, x: e.unary("elu", x, alpha=float(s.attrs.get("alpha", 1.0))),
+    "Softplus": _unary("softplus"),
+    "Gelu": _gelu,
+    "Erf": _unary("erf"),
+    "Exp": _unary("exp"),
+    "Log": _unary("log"),
+    "Sqrt": _unary("sqrt"),
+    "Pow": _pow,
+}
+"""ONNX operator to `rule(emitter, step, opset, *inputs)`, giving one value or a list of them."""
