@@ -3,10 +3,12 @@
 #![forbid(unsafe_code)]
 
 mod cancel;
+pub mod gemm;
 pub mod project;
 pub mod random;
 pub mod rounding;
 mod scalar;
+pub mod simd;
 
 pub use cancel::{Cancel, Cancelled};
 pub use scalar::Scalar;

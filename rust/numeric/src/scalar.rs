@@ -3,6 +3,8 @@
 use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
+use crate::simd::Lanes;
+
 /// `f32` (search) or `f64` (verdicts).
 pub trait Scalar:
     Copy
@@ -18,6 +20,7 @@ pub trait Scalar:
     + Div<Output = Self>
     + Neg<Output = Self>
     + AddAssign
+    + Lanes
 {
     const ZERO: Self;
     const ONE: Self;
