@@ -1,1 +1,16 @@
+//! Certified bounds: interval bound propagation and CROWN in float64, outward rounded, so that
+//! they hold for the graph in real arithmetic.
 #![forbid(unsafe_code)]
+
+mod backward;
+mod crown;
+mod kernels;
+mod margin;
+mod prepared;
+mod region;
+mod state;
+mod trace;
+
+pub use crown::Method;
+pub use margin::{Options, margin_bounds};
+pub use region::{Norm, Region, RegionError};

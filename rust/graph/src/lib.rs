@@ -2,17 +2,24 @@
 //! its shape, forward pass, vector-Jacobian product, interval and linear relaxation.
 #![forbid(unsafe_code)]
 
+mod enclosure;
 mod error;
 mod execute;
 mod graph;
+mod hinge;
 mod interval;
 mod operator;
 pub mod ops;
+mod outward;
 mod parallel;
+mod patch;
 mod plan;
+mod s_shape;
 mod shape;
 mod spec;
 mod tensor;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use error::{Error, Result};
 pub use execute::Workspace;
@@ -20,6 +27,7 @@ pub use graph::{Graph, Node};
 pub use interval::Bounds;
 pub use operator::{Interval, Operator, Reads, Relaxation, Site};
 pub use ops::Op;
+pub use patch::{Cropped, Patch};
 pub use shape::{MAX_ELEMENTS, MAX_RANK};
 pub use spec::{GraphSpec, NodeSpec};
 pub use tensor::Tensor;

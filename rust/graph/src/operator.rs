@@ -2,6 +2,8 @@
 
 use aisec_numeric::Scalar;
 
+use crate::patch::{Cropped, Patch};
+
 /// Where an operator is applied: how many samples lie one after another in each buffer, and
 /// the per-sample shapes of its inputs and its output (the batch axis is never part of a shape).
 #[derive(Debug, Clone, Copy)]
@@ -99,10 +101,20 @@ pub trait Operator {
         grads: &mut [&mut [T]],
     );
 
-    /// Outward-rounded bounds of the output over the input boxes, for every sample.
-    fn interval(&self, site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {
-        let _ = (site, inputs, lower, upper);
-        panic!("interval rule is not written yet");
+    /// Outward-rounded bounds of the output over the input boxes, for every sample; NaN where
+    /// infinite bounds leave nothing to say.
+    fn interval(&self, site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]);
+
+    /// Whether the operator is affine in its inputs, so that [`Operator::relax`] has nothing
+    /// to choose.
+    fn is_affine(&self) -> bool {
+        true
+    }
+
+    /// Whether each output reads at most one input element and no two outputs the same one, so
+    /// that a box is mapped onto a box.
+    fn is_separable(&self) -> bool {
+        false
     }
 
     /// Linear bounds for one sample (`site.batch == 1`) given sound input bounds.
@@ -111,17 +123,35 @@ pub trait Operator {
         Relaxation::Affine
     }
 
-    /// Affine operators: the longest sum (number of products) behind one output of `forward`
-    /// or one entry of `vjp`; rounding errors are bounded by gamma of this length.
+    /// Operators that are not affine, of one input: marks the input elements whose bounds, were
+    /// they tighter, would tighten [`Operator::relax`] (one sample).
+    fn mark_loose(&self, site: &Site, input: Interval, loose: &mut [bool]) {
+        let _ = (site, input, loose);
+    }
+
+    /// Affine operators: the longest sum (number of products) behind one entry of `vjp`, 0 where
+    /// values are only moved. Rounding errors are bounded by gamma of this length, so `vjp` must
+    /// be a plain sum of products in some order, with or without fused multiply-add, and its
+    /// value at zero must be free of rounding.
     fn terms(&self, site: &Site) -> usize {
         let _ = site;
-        1
+        0
     }
 
     /// Affine operators: an upper bound of `|W|·x + |c|` for non-negative `x` (one sample),
-    /// where `W` and `c` are the operator's matrix and constant.
+    /// where `W` and `c` are the operator's matrix and constant. Other operators have none.
     fn magnitude(&self, site: &Site, inputs: &[&[f64]], output: &mut [f64]) {
-        let _ = (site, inputs, output);
-        panic!("magnitude rule is not written yet");
+        let _ = (site, inputs);
+        output.fill(f64::INFINITY);
+    }
+
+    /// The operator restricted to a patch of its `[C, H, W]` output, or `None` when it does not
+    /// act locally on images. `vjp` and `relax` of the part are those of the whole there.
+    fn crop(&self, site: &Site, patch: &Patch) -> Option<Cropped<Self>>
+    where
+        Self: Sized,
+    {
+        let _ = (site, patch);
+        None
     }
 }

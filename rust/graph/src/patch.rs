@@ -53,7 +53,8 @@ impl Patch {
     pub fn add_to(&self, part: &[f64], into: &Self, sum: &mut [f64]) {
         let inner = Self { top: self.top - into.top, left: self.left - into.left, ..*self };
         let channels = part.len() / (self.height * self.width).max(1);
-        let starts = inner.starts(&[channels, into.height, into.width]);
+        let shape = [channels, into.height, into.width];
+        let starts = inner.starts(&shape);
         for (start, line) in starts.zip(part.chunks_exact(self.width.max(1))) {
             sum[start..start + self.width].iter_mut().zip(line).for_each(|(s, &x)| *s += x);
         }

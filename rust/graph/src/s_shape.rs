@@ -3,7 +3,7 @@
 //! The slope is chosen in plain floating point; the offset is then computed so that the line
 //! holds for exactly that slope, from enclosures of the function and its derivative alone.
 
-use aisec_numeric::rounding::{add_down, mul_down, mul_up, sub_down};
+use aisec_numeric::rounding::{add_down, mul_down, mul_up, sub_down, sub_up};
 
 use crate::operator::{Interval, Relaxation};
 
@@ -90,20 +90,25 @@ impl Side {
             let point = touch.clamp(l, u.min(0.0));
             let (value, steep) = (self.value(point).0, self.slope(point));
             for x in [l, u.min(0.0)] {
-                let run = (sub_down(x, point), -sub_down(point, x));
+                let run = (sub_down(x, point), sub_up(x, point));
                 let rise = [(steep.0, run.0), (steep.0, run.1), (steep.1, run.0), (steep.1, run.1)]
                     .map(|(a, b)| mul_down(a, b));
-                let least = rise.iter().fold(f64::INFINITY, |least, &r| least.min(r));
-                offset = offset.min(sub_down(add_down(value, least), mul_up(slope, x)));
+                let least = rise.into_iter().fold(f64::INFINITY, smaller);
+                offset = smaller(offset, sub_down(add_down(value, least), mul_up(slope, x)));
             }
         }
         if u > 0.0 {
             for x in [l.max(0.0), u] {
-                offset = offset.min(sub_down(self.value(x).0, mul_up(slope, x)));
+                offset = smaller(offset, sub_down(self.value(x).0, mul_up(slope, x)));
             }
         }
         if l == 0.0 && u == 0.0 { self.value(0.0).0 } else { offset }
     }
+}
+
+/// The smaller of two lower bounds; nothing is known where one is NaN.
+fn smaller(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NEG_INFINITY } else { a.min(b) }
 }
 
 impl Curve {
@@ -122,6 +127,12 @@ impl Curve {
         }
         let [lower_slope, lower_offset, upper_slope, upper_offset] = columns;
         Relaxation::Elementwise { lower_slope, lower_offset, upper_slope, upper_offset }
+    }
+
+    /// Wherever the bounds differ, tighter ones give closer lines.
+    pub fn mark_loose(&self, input: Interval, loose: &mut [bool]) {
+        let bounds = input.lower.iter().zip(input.upper);
+        loose.iter_mut().zip(bounds).for_each(|(loose, (l, u))| *loose |= l != u);
     }
 
     /// Bounds of an increasing function are those of its ends.

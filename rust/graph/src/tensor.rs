@@ -24,6 +24,13 @@ impl Tensor {
         Ok(Self { shape, values, rounded })
     }
 
+    /// The tensor of the same shape with `f` applied to every value.
+    pub fn map(&self, f: impl Fn(f64) -> f64) -> Self {
+        let values: Vec<f64> = self.values.iter().map(|&value| f(value)).collect();
+        let rounded = values.iter().map(|&value| value as f32).collect();
+        Self { shape: self.shape.clone(), values, rounded }
+    }
+
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Build;
 use super::window::Window;
-use crate::operator::{Operator, Site};
+use crate::operator::{Interval, Operator, Site};
+use crate::outward;
+use crate::patch::{Cropped, Patch};
 use crate::spec::Parts;
 
 /// The mean of each window, over the whole kernel when padding counts (as zeros), over the
@@ -106,5 +108,25 @@ impl Operator for AvgPool2d {
                 }
             });
         }
+    }
+
+    fn interval(&self, site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {
+        outward::average(self, site, inputs[0], self.terms(site), lower, upper);
+    }
+
+    fn terms(&self, _site: &Site) -> usize {
+        self.rows.kernel * self.columns.kernel + 1
+    }
+
+    fn magnitude(&self, site: &Site, inputs: &[&[f64]], output: &mut [f64]) {
+        self.forward(site, inputs, output);
+        let excess = outward::Excess::of(self.terms(site));
+        output.iter_mut().for_each(|y| *y = excess.cover(*y));
+    }
+
+    fn crop(&self, site: &Site, patch: &Patch) -> Option<Cropped<Self>> {
+        let (axes, input) = Window::crop([self.rows, self.columns], site.inputs[0], patch)?;
+        let [rows, columns] = axes;
+        Some(Cropped { op: Self { rows, columns, ..*self }, inputs: vec![input] })
     }
 }

@@ -4,7 +4,9 @@ use aisec_numeric::Scalar;
 use serde::{Deserialize, Serialize};
 
 use super::Build;
-use crate::operator::{Operator, Site};
+use crate::operator::{Interval, Operator, Site};
+use crate::outward;
+use crate::patch::{Cropped, Patch};
 use crate::spec::Parts;
 
 /// The inputs one after another along `axis`.
@@ -79,5 +81,22 @@ impl Operator for Concat {
             let cotangent = &cotangent[from..from + run];
             grads[input][to..to + run].iter_mut().zip(cotangent).for_each(|(g, &c)| *g += c);
         });
+    }
+
+    fn interval(&self, site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {
+        outward::moved(self, site, inputs, lower, upper);
+    }
+
+    fn terms(&self, _site: &Site) -> usize {
+        0
+    }
+
+    fn magnitude(&self, site: &Site, inputs: &[&[f64]], output: &mut [f64]) {
+        self.forward(site, inputs, output);
+    }
+
+    fn crop(&self, site: &Site, patch: &Patch) -> Option<Cropped<Self>> {
+        let along_channels = self.axis == 0 && site.output.len() == 3;
+        along_channels.then(|| Cropped { op: self.clone(), inputs: vec![*patch; site.inputs.len()] })
     }
 }

@@ -6,7 +6,8 @@ use aisec_numeric::Scalar;
 
 use super::Build;
 use crate::Tensor;
-use crate::operator::{Operator, Site};
+use crate::operator::{Interval, Operator, Site};
+use crate::outward;
 use crate::spec::Parts;
 
 /// `y = value`.
@@ -41,5 +42,18 @@ impl Operator for Constant {
         _cotangent: &[T],
         _grads: &mut [&mut [T]],
     ) {
+    }
+
+    fn interval(&self, site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {
+        outward::moved(self, site, inputs, lower, upper);
+    }
+
+    fn terms(&self, _site: &Site) -> usize {
+        0
+    }
+
+    fn magnitude(&self, site: &Site, inputs: &[&[f64]], output: &mut [f64]) {
+        self.forward(site, inputs, output);
+        output.iter_mut().for_each(|y| *y = y.abs());
     }
 }

@@ -1,14 +1,17 @@
 //! Two-dimensional convolution (cross-correlation, as in every framework) on CHW images.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use aisec_numeric::Scalar;
+use aisec_numeric::rounding::add_up;
 use serde::{Deserialize, Serialize};
 
 use super::Build;
 use super::window::Window;
 use crate::Tensor;
-use crate::operator::{Operator, Site};
+use crate::operator::{Interval, Operator, Site};
+use crate::outward;
+use crate::patch::{Cropped, Patch};
 use crate::spec::Parts;
 
 /// `y[o, i, j] = bias[o] + Σ_{c, k, l} weight[o, c, k, l]·x[c', i·s + k·d − p, j·s + l·d − p]`,
@@ -17,6 +20,7 @@ use crate::spec::Parts;
 pub struct Conv2d {
     weight: Arc<Tensor>,
     bias: Arc<Tensor>,
+    absolute: OnceLock<Arc<Self>>,
     rows: Window,
     columns: Window,
     groups: usize,
@@ -49,7 +53,7 @@ impl Build for Conv2d {
             return Err(format!("groups {groups} must be >= 1 and divide {out} output channels"));
         }
         let [rows, columns] = Window::pair([height, width], stride, padding, dilation)?;
-        Ok(Self { weight, bias, rows, columns, groups })
+        Ok(Self { weight, bias, absolute: OnceLock::new(), rows, columns, groups })
     }
 }
 
@@ -62,6 +66,23 @@ impl Conv2d {
     /// `[out]`.
     pub fn bias(&self) -> &Tensor {
         &self.bias
+    }
+
+    /// `|weight|` without a bias, made when first asked for.
+    fn absolute(&self) -> &Self {
+        self.absolute.get_or_init(|| {
+            Arc::new(Self {
+                weight: Arc::new(self.weight.map(f64::abs)),
+                bias: Arc::new(self.bias.map(|_| 0.0)),
+                absolute: OnceLock::new(),
+                ..*self
+            })
+        })
+    }
+
+    /// Products in the sum behind one output.
+    fn summands(&self) -> usize {
+        self.weight.len() / self.weight.shape()[0].max(1)
     }
 
     /// Calls `visit(weight, input, output)` with the index of each weight and of the elements
@@ -140,5 +161,28 @@ impl Operator for Conv2d {
         for (grad, cotangent) in samples.zip(cotangent.chunks_exact(site.output_len())) {
             self.connections(site, |w, i, o| grad[i] = weight[w].mul_add(cotangent[o], grad[i]));
         }
+    }
+
+    fn interval(&self, site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {
+        let sums = (self.summands(), outward::largest(self.bias.f64()));
+        outward::midpoint_radius(self, self.absolute(), site, inputs[0], sums, lower, upper);
+    }
+
+    fn terms(&self, _site: &Site) -> usize {
+        self.weight.len() / self.weight.shape()[1].max(1) / self.groups
+    }
+
+    fn magnitude(&self, site: &Site, inputs: &[&[f64]], output: &mut [f64]) {
+        self.absolute().forward(site, inputs, output);
+        let excess = outward::Excess::of(self.summands());
+        let constant = outward::largest(self.bias.f64());
+        output.iter_mut().for_each(|y| *y = add_up(excess.cover(*y), constant));
+    }
+
+    fn crop(&self, site: &Site, patch: &Patch) -> Option<Cropped<Self>> {
+        let (axes, input) = Window::crop([self.rows, self.columns], site.inputs[0], patch)?;
+        let [rows, columns] = axes;
+        let part = Self { rows, columns, absolute: OnceLock::new(), ..self.clone() };
+        Some(Cropped { op: part, inputs: vec![input] })
     }
 }

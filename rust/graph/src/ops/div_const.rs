@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use aisec_numeric::Scalar;
+use aisec_numeric::rounding::{div_down, div_up};
 
 use super::Build;
 use super::strided::Strided;
 use crate::Tensor;
-use crate::operator::{Operator, Site};
+use crate::operator::{Interval, Operator, Site};
+use crate::patch::{Cropped, Patch};
 use crate::spec::Parts;
 
 /// `y = x / value`, the value broadcast to the input's shape.
@@ -54,5 +56,34 @@ impl Operator for DivConst {
         for (c, grad) in cotangent.chunks_exact(len).zip(grads[0].chunks_exact_mut(len)) {
             self.view.zip_add(c, value, grad, |c, value| c / value);
         }
+    }
+
+    fn interval(&self, site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {
+        let len = site.output_len();
+        let mut value = vec![0.0; len];
+        self.view.gather(self.value.f64(), &mut value);
+        for i in 0..lower.len() {
+            let (l, u, v) = (inputs[0].lower[i], inputs[0].upper[i], value[i % len]);
+            let (least, most) = if v < 0.0 { (u, l) } else { (l, u) };
+            lower[i] = div_down(least, v);
+            upper[i] = div_up(most, v);
+        }
+    }
+
+    fn is_separable(&self) -> bool {
+        true
+    }
+
+    fn terms(&self, _site: &Site) -> usize {
+        1
+    }
+
+    fn magnitude(&self, _site: &Site, inputs: &[&[f64]], output: &mut [f64]) {
+        self.view.zip(inputs[0], self.value.f64(), output, |x, value| div_up(x, value.abs()));
+    }
+
+    fn crop(&self, site: &Site, patch: &Patch) -> Option<Cropped<Self>> {
+        let (value, view) = self.view.crop(&self.value, site.output, patch)?;
+        Some(Cropped { op: Self { value, view }, inputs: vec![*patch] })
     }
 }

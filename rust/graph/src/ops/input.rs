@@ -4,7 +4,7 @@ use aisec_numeric::Scalar;
 use serde::{Deserialize, Serialize};
 
 use super::Build;
-use crate::operator::{Operator, Site};
+use crate::operator::{Interval, Operator, Site};
 use crate::shape::elements;
 use crate::spec::Parts;
 
@@ -42,4 +42,14 @@ impl Operator for Input {
         _grads: &mut [&mut [T]],
     ) {
     }
+
+    /// The caller places the bounds; there is nothing to compute.
+    fn interval(&self, _site: &Site, _inputs: &[Interval], _lower: &mut [f64], _upper: &mut [f64]) {
+    }
+
+    fn terms(&self, _site: &Site) -> usize {
+        0
+    }
+
+    fn magnitude(&self, _site: &Site, _inputs: &[&[f64]], _output: &mut [f64]) {}
 }

@@ -4,7 +4,8 @@ use aisec_numeric::Scalar;
 use serde::{Deserialize, Serialize};
 
 use super::Build;
-use crate::operator::{Operator, Reads, Site};
+use crate::operator::{Interval, Operator, Reads, Relaxation, Site};
+use crate::hinge;
 use crate::spec::Parts;
 
 /// `y = x` for positive `x`, `slope·x` otherwise (the gradient at 0 is `slope`).
@@ -53,5 +54,25 @@ impl Operator for LeakyRelu {
             .iter_mut()
             .zip(pairs)
             .for_each(|(g, (&x, &c))| *g += if x <= T::ZERO { slope * c } else { c });
+    }
+
+    fn interval(&self, _site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {
+        hinge::interval(self.slope, inputs[0], lower, upper);
+    }
+
+    fn is_affine(&self) -> bool {
+        false
+    }
+
+    fn relax(&self, _site: &Site, inputs: &[Interval]) -> Relaxation {
+        hinge::relax(self.slope, inputs[0])
+    }
+
+    fn mark_loose(&self, _site: &Site, input: Interval, loose: &mut [bool]) {
+        hinge::mark_loose(input, loose);
+    }
+
+    fn is_separable(&self) -> bool {
+        true
     }
 }

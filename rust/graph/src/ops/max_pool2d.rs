@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Build;
 use super::window::Window;
-use crate::operator::{Operator, Reads, Site};
+use crate::operator::{Interval, Operator, Reads, Relaxation, Site};
+use crate::outward;
+use crate::patch::{Cropped, Patch};
 use crate::spec::Parts;
 
 /// The maximum of each window; padding never wins. Of equal maxima the first, row by row,
@@ -51,6 +53,33 @@ impl MaxPool2d {
     }
 }
 
+impl MaxPool2d {
+    /// Calls `visit(positions, best, decided, most)` for every window in output order, positions
+    /// being indices into the sample: `best` has the largest lower bound, `decided` says that
+    /// no other can exceed it, and `most` is the largest upper bound.
+    fn winners(
+        &self,
+        site: &Site,
+        input: Interval,
+        mut visit: impl FnMut(&[usize], usize, bool, f64),
+    ) {
+        let length = site.inputs[0][1] * site.inputs[0][2];
+        let mut window = Vec::new();
+        for first in (0..input.lower.len()).step_by(length.max(1)) {
+            self.windows(site, |_, positions| {
+                window.clear();
+                window.extend(positions.map(|at| first + at));
+                let best = argmax(input.lower, &mut window.iter().copied());
+                let decided = window
+                    .iter()
+                    .all(|&at| at == best || input.upper[at] <= input.lower[best]);
+                let most = input.upper[argmax(input.upper, &mut window.iter().copied())];
+                visit(&window, best, decided, most);
+            });
+        }
+    }
+}
+
 impl Operator for MaxPool2d {
     fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
         Window::pool([self.rows, self.columns], inputs[0])
@@ -86,6 +115,43 @@ impl Operator for MaxPool2d {
         for ((grad, x), cotangent) in channels.zip(cotangent.chunks_exact(outputs)) {
             self.windows(site, |at, positions| grad[argmax(x, positions)] += cotangent[at]);
         }
+    }
+
+    fn interval(&self, site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {
+        outward::moved(self, site, inputs, lower, upper);
+    }
+
+    fn is_affine(&self) -> bool {
+        false
+    }
+
+    /// Below: the input with the largest lower bound. Above: the input that no other can
+    /// exceed, or else the largest upper bound.
+    fn relax(&self, site: &Site, inputs: &[Interval]) -> Relaxation {
+        let (mut lower_index, mut upper_index) = (Vec::new(), Vec::new());
+        let mut upper_offset = Vec::new();
+        self.winners(site, inputs[0], |_, best, decided, most| {
+            lower_index.push(best);
+            upper_index.push(decided.then_some(best));
+            upper_offset.push(if decided { 0.0 } else { most });
+        });
+        Relaxation::Select { lower_index, upper_index, upper_offset }
+    }
+
+    /// Everything a window that is not decided may take its maximum from.
+    fn mark_loose(&self, site: &Site, input: Interval, loose: &mut [bool]) {
+        self.winners(site, input, |positions, best, decided, _| {
+            for at in positions.iter().filter(|_| !decided) {
+                let beaten = input.upper[*at] <= input.lower[best];
+                loose[*at] |= !beaten || *at == best;
+            }
+        });
+    }
+
+    fn crop(&self, site: &Site, patch: &Patch) -> Option<Cropped<Self>> {
+        let (axes, input) = Window::crop([self.rows, self.columns], site.inputs[0], patch)?;
+        let [rows, columns] = axes;
+        Some(Cropped { op: Self { rows, columns }, inputs: vec![input] })
     }
 }
 

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use aisec_numeric::Scalar;
 
 use crate::operator::{Interval, Operator, Reads, Relaxation, Site};
+use crate::patch::{Cropped, Patch};
 use crate::spec::Parts;
 
 mod strided;
@@ -91,6 +92,26 @@ macro_rules! operators {
                 upper: &mut [f64],
             ) {
                 match self { $(Op::$type(op) => op.interval(site, inputs, lower, upper),)* }
+            }
+
+            fn is_affine(&self) -> bool {
+                match self { $(Op::$type(op) => op.is_affine(),)* }
+            }
+
+            fn is_separable(&self) -> bool {
+                match self { $(Op::$type(op) => op.is_separable(),)* }
+            }
+
+            fn mark_loose(&self, site: &Site, input: Interval, loose: &mut [bool]) {
+                match self { $(Op::$type(op) => op.mark_loose(site, input, loose),)* }
+            }
+
+            fn crop(&self, site: &Site, patch: &Patch) -> Option<Cropped<Self>> {
+                match self {
+                    $(Op::$type(op) => op
+                        .crop(site, patch)
+                        .map(|part| Cropped { op: Op::$type(part.op), inputs: part.inputs }),)*
+                }
             }
 
             fn relax(&self, site: &Site, inputs: &[Interval]) -> Relaxation {

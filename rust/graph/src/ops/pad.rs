@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Build;
 use super::strided::Strided;
-use crate::operator::{Operator, Site};
+use crate::operator::{Interval, Operator, Site};
 use crate::shape::{elements, strides};
+use crate::outward;
 use crate::spec::Parts;
 
 /// `before` and `after` entries of `value` around each axis.
@@ -72,5 +73,22 @@ impl Operator for Pad {
         for (grad, cotangent) in samples.zip(cotangent.chunks_exact(site.output_len())) {
             self.view.gather_add(cotangent, grad);
         }
+    }
+
+    fn interval(&self, site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {
+        outward::moved(self, site, inputs, lower, upper);
+    }
+
+    fn terms(&self, _site: &Site) -> usize {
+        0
+    }
+
+    fn magnitude(&self, site: &Site, inputs: &[&[f64]], output: &mut [f64]) {
+        self.forward(site, inputs, output);
+        output.iter_mut().for_each(|y| *y = y.abs());
+    }
+
+    fn is_separable(&self) -> bool {
+        true
     }
 }

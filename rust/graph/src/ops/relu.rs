@@ -3,8 +3,9 @@
 use aisec_numeric::Scalar;
 
 use super::Build;
-use crate::operator::{Operator, Reads, Site};
+use crate::operator::{Interval, Operator, Reads, Relaxation, Site};
 use crate::spec::Parts;
+use crate::{hinge, outward};
 
 /// `y = max(x, 0)`; the gradient at 0 is 0, and NaN stays NaN.
 #[derive(Debug, Clone)]
@@ -39,5 +40,25 @@ impl Operator for Relu {
     ) {
         let pairs = output.iter().zip(cotangent);
         grads[0].iter_mut().zip(pairs).for_each(|(g, (&y, &c))| *g += if y > T::ZERO { c } else { T::ZERO });
+    }
+
+    fn interval(&self, site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {
+        outward::moved(self, site, inputs, lower, upper);
+    }
+
+    fn is_affine(&self) -> bool {
+        false
+    }
+
+    fn relax(&self, _site: &Site, inputs: &[Interval]) -> Relaxation {
+        hinge::relax(0.0, inputs[0])
+    }
+
+    fn mark_loose(&self, _site: &Site, input: Interval, loose: &mut [bool]) {
+        hinge::mark_loose(input, loose);
+    }
+
+    fn is_separable(&self) -> bool {
+        true
     }
 }

@@ -4,8 +4,9 @@ use aisec_numeric::Scalar;
 use serde::{Deserialize, Serialize};
 
 use super::Build;
-use crate::operator::{Operator, Site};
+use crate::operator::{Interval, Operator, Site};
 use crate::shape::elements;
+use crate::outward;
 use crate::spec::Parts;
 
 /// `y` has the input's elements in the input's order.
@@ -46,5 +47,21 @@ impl Operator for Reshape {
         grads: &mut [&mut [T]],
     ) {
         grads[0].iter_mut().zip(cotangent).for_each(|(g, &c)| *g += c);
+    }
+
+    fn interval(&self, site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {
+        outward::moved(self, site, inputs, lower, upper);
+    }
+
+    fn terms(&self, _site: &Site) -> usize {
+        0
+    }
+
+    fn magnitude(&self, site: &Site, inputs: &[&[f64]], output: &mut [f64]) {
+        self.forward(site, inputs, output);
+    }
+
+    fn is_separable(&self) -> bool {
+        true
     }
 }

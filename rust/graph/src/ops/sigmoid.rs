@@ -1,9 +1,12 @@
 //! Logistic function.
 
 use aisec_numeric::Scalar;
+use aisec_numeric::rounding::{mul_down, mul_up, sub_down, sub_up};
 
 use super::Build;
-use crate::operator::{Operator, Reads, Site};
+use crate::enclosure::sigmoid;
+use crate::operator::{Interval, Operator, Reads, Relaxation, Site};
+use crate::s_shape::Curve;
 use crate::spec::Parts;
 
 /// `y = 1 / (1 + exp(−x))`.
@@ -15,6 +18,15 @@ impl Build for Sigmoid {
         Ok(Self)
     }
 }
+
+/// The function and its derivative `f(1 - f)`.
+const CURVE: Curve = Curve {
+    value: sigmoid,
+    slope: |x| {
+        let (low, high) = sigmoid(x);
+        (mul_down(low, sub_down(1.0, high)), mul_up(high, sub_up(1.0, low)))
+    },
+};
 
 impl Operator for Sigmoid {
     fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
@@ -39,5 +51,25 @@ impl Operator for Sigmoid {
     ) {
         let pairs = output.iter().zip(cotangent);
         grads[0].iter_mut().zip(pairs).for_each(|(g, (&y, &c))| *g += c * y * (T::ONE - y));
+    }
+
+    fn interval(&self, _site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {
+        CURVE.interval(inputs[0], lower, upper);
+    }
+
+    fn is_affine(&self) -> bool {
+        false
+    }
+
+    fn relax(&self, _site: &Site, inputs: &[Interval]) -> Relaxation {
+        CURVE.relax(inputs[0])
+    }
+
+    fn mark_loose(&self, _site: &Site, input: Interval, loose: &mut [bool]) {
+        CURVE.mark_loose(input, loose);
+    }
+
+    fn is_separable(&self) -> bool {
+        true
     }
 }

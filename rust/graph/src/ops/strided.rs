@@ -1,8 +1,12 @@
 //! A strided view of a row-major buffer, walked in the order of a packed one: what transpose,
 //! slice, pad, concat and broadcast constants have in common.
 
+use std::sync::Arc;
+
 use aisec_numeric::Scalar;
 
+use crate::Tensor;
+use crate::patch::Patch;
 use crate::shape::MAX_RANK;
 
 /// `packed[i]` lies beside `strided[offset + Σ index·stride]`, with `i` counting row-major.
@@ -46,6 +50,24 @@ impl Strided {
             stride *= size as isize;
         }
         Some(Self::new(dims, 0))
+    }
+
+    /// The part of a value, broadcast to `shape` by this view, that lies in a patch: the same
+    /// value where it does not vary over the image.
+    pub fn crop(
+        &self,
+        value: &Arc<Tensor>,
+        shape: &[usize],
+        patch: &Patch,
+    ) -> Option<(Arc<Tensor>, Self)> {
+        let part = patch.shape(shape);
+        if value.shape().iter().rev().take(2).all(|&size| size == 1) {
+            return Self::broadcast(value.shape(), &part).map(|view| (value.clone(), view));
+        }
+        let mut whole = vec![0.0; shape.iter().product()];
+        self.gather(value.f64(), &mut whole);
+        let value = Tensor::new(part.clone(), patch.gather(shape, &whole)).ok()?;
+        Self::broadcast(&part, &part).map(|view| (Arc::new(value), view))
     }
 
     /// Calls `run(packed_start, strided_start)` for each innermost run, in packed order.

@@ -1,9 +1,11 @@
 //! Difference of two nodes.
 
 use aisec_numeric::Scalar;
+use aisec_numeric::rounding::{add_up, sub_down, sub_up};
 
 use super::Build;
-use crate::operator::{Operator, Site};
+use crate::operator::{Interval, Operator, Site};
+use crate::patch::{Cropped, Patch};
 use crate::spec::Parts;
 
 /// `y = a - b`, both of the same shape.
@@ -41,5 +43,26 @@ impl Operator for Sub {
     ) {
         grads[0].iter_mut().zip(cotangent).for_each(|(g, &c)| *g += c);
         grads[1].iter_mut().zip(cotangent).for_each(|(g, &c)| *g += -c);
+    }
+
+    fn interval(&self, _site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {
+        let (a, b) = (inputs[0], inputs[1]);
+        for i in 0..lower.len() {
+            lower[i] = sub_down(a.lower[i], b.upper[i]);
+            upper[i] = sub_up(a.upper[i], b.lower[i]);
+        }
+    }
+
+    fn terms(&self, _site: &Site) -> usize {
+        0
+    }
+
+    fn magnitude(&self, _site: &Site, inputs: &[&[f64]], output: &mut [f64]) {
+        let pairs = inputs[0].iter().zip(inputs[1]);
+        output.iter_mut().zip(pairs).for_each(|(y, (&a, &b))| *y = add_up(a, b));
+    }
+
+    fn crop(&self, _site: &Site, patch: &Patch) -> Option<Cropped<Self>> {
+        Some(Cropped { op: self.clone(), inputs: vec![*patch; 2] })
     }
 }

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Build;
 use super::strided::Strided;
-use crate::operator::{Operator, Site};
+use crate::operator::{Interval, Operator, Site};
 use crate::shape::strides;
+use crate::outward;
 use crate::spec::Parts;
 
 /// Output axis `i` is input axis `perm[i]`.
@@ -61,5 +62,21 @@ impl Operator for Transpose {
         for (grad, cotangent) in samples.zip(cotangent.chunks_exact(site.output_len())) {
             self.view.scatter_add(cotangent, grad);
         }
+    }
+
+    fn interval(&self, site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {
+        outward::moved(self, site, inputs, lower, upper);
+    }
+
+    fn terms(&self, _site: &Site) -> usize {
+        0
+    }
+
+    fn magnitude(&self, site: &Site, inputs: &[&[f64]], output: &mut [f64]) {
+        self.forward(site, inputs, output);
+    }
+
+    fn is_separable(&self) -> bool {
+        true
     }
 }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::patch::Patch;
+
 use crate::shape::elements;
 
 /// Which input positions each output position sees along one axis.
@@ -88,6 +90,26 @@ impl Window {
         let room = input as isize - start;
         let last = if room > 0 { (room + dilation - 1) / dilation } else { 0 };
         first as usize..(last.min(self.kernel as isize).max(first)) as usize
+    }
+
+    /// The windows along height and width restricted to a patch of the output, and the patch of
+    /// the `[C, H, W]` input that those see; `None` where they lie in the padding alone.
+    pub fn crop(axes: [Self; 2], input: &[usize], patch: &Patch) -> Option<([Self; 2], Patch)> {
+        let (rows, top, height) = axes[0].restrict(patch.top, patch.height, input[1])?;
+        let (columns, left, width) = axes[1].restrict(patch.left, patch.width, input[2])?;
+        Some(([rows, columns], Patch { top, left, height, width }))
+    }
+
+    /// The windows of `count` output positions from `first`: padding left over, and which input
+    /// positions they see (start and length).
+    fn restrict(&self, first: usize, count: usize, input: usize) -> Option<(Self, usize, usize)> {
+        let start = (first * self.stride) as isize - self.before as isize;
+        let last = ((first + count - 1) * self.stride + (self.kernel - 1) * self.dilation) as isize
+            - self.before as isize;
+        let (low, high) = (start.max(0), last.min(input as isize - 1));
+        let window =
+            Self { before: (low - start) as usize, after: (last - high) as usize, ..*self };
+        (low <= high).then(|| (window, low as usize, (high - low + 1) as usize))
     }
 
     /// The input position under `tap` of output position `at`; the tap must be one of `taps`.

@@ -1,0 +1,314 @@
+//! Carries linear rows back through a graph and bounds them from below: CROWN (Zhang et al.
+//! 2018, arXiv:1811.00866) with every rounding error accounted for.
+//!
+//! A row `a` at a node stands for `a · z`. Going back through an operator replaces it by rows
+//! at the inputs and a constant such that the sum bounds `a · z` from below. The constant is
+//! kept as a float that never exceeds the real one: what floating-point products may have added
+//! to the row, measured against the sizes of the values it meets, is taken off it at once.
+
+use std::borrow::Cow;
+
+use aisec_graph::{Operator, Patch, Relaxation, Site};
+use aisec_numeric::rounding::{add_down, add_up, gamma, mul_up, sub_down};
+
+use crate::kernels::{Lines, dot, dot_abs, through_lines};
+use crate::prepared::Prepared;
+use crate::region::box_minimum;
+use crate::state::{NodeState, State};
+use crate::trace::{Action, Source, Step, Trace};
+
+/// Buffers that are used again from one block of rows to the next.
+#[derive(Default)]
+pub(crate) struct Pool {
+    free: Vec<Vec<f64>>,
+}
+
+impl Pool {
+    /// A buffer of `len` zeros.
+    pub fn take(&mut self, len: usize) -> Vec<f64> {
+        let mut buffer = self.free.pop().unwrap_or_default();
+        buffer.clear();
+        buffer.resize(len, 0.0);
+        buffer
+    }
+
+    fn give(&mut self, buffer: Vec<f64>) {
+        if self.free.len() < 8 {
+            self.free.push(buffer);
+        }
+    }
+}
+
+/// The vectors of one step, cut to its part of the node; shared by all blocks of rows.
+struct Local<'a> {
+    weight: Cow<'a, [f64]>,
+    constant: Option<Cow<'a, [f64]>>,
+    lines: Option<[Cow<'a, [f64]>; 4]>,
+}
+
+/// A trace with the sample's vectors laid out for it.
+pub(crate) struct Route<'a> {
+    prepared: &'a Prepared<'a>,
+    state: &'a State,
+    trace: &'a Trace<'a>,
+    locals: Vec<Local<'a>>,
+    region: Cow<'a, crate::region::Region>,
+}
+
+fn cut<'a>(values: &'a [f64], shape: &[usize], patch: Option<Patch>) -> Cow<'a, [f64]> {
+    match patch {
+        None => Cow::Borrowed(values),
+        Some(patch) => Cow::Owned(patch.gather(shape, values)),
+    }
+}
+
+impl<'a> Route<'a> {
+    pub fn new(prepared: &'a Prepared<'a>, state: &'a State, trace: &'a Trace<'a>) -> Self {
+        let mut region = Cow::Borrowed(&state.region);
+        let locals = trace
+            .steps
+            .iter()
+            .map(|step| {
+                let shape = &prepared.graph.nodes()[step.node].shape;
+                if let (0, Some(patch)) = (step.node, step.patch) {
+                    region = Cow::Owned(state.region.crop(shape, &patch));
+                }
+                let cut = |values: &'a [f64]| cut(values, shape, step.patch);
+                let node = &state.nodes[step.node];
+                let lines = match &node.relaxation {
+                    Relaxation::Elementwise {
+                        lower_slope,
+                        lower_offset,
+                        upper_slope,
+                        upper_offset,
+                    } => Some([lower_slope, lower_offset, upper_slope, upper_offset].map(|v| cut(v))),
+                    _ => None,
+                };
+                let constant = prepared.nodes[step.node].constant.as_deref().map(cut);
+                Local { weight: cut(&node.weight), constant, lines }
+            })
+            .collect();
+        Self { prepared, state, trace, locals, region }
+    }
+
+    /// Most coefficients of one row that are alive together.
+    pub fn peak(&self) -> usize {
+        self.trace.peak
+    }
+
+    /// Lower bounds of the rows (row-major, over the start node's part) over the region; a
+    /// bound that is not finite is `-inf`.
+    pub fn lower_bounds(&self, rows: Vec<f64>, count: usize, pool: &mut Pool) -> Vec<f64> {
+        let mut pass = Pass {
+            route: self,
+            count,
+            constants: vec![0.0; count],
+            rows: (0..=self.trace.steps[0].node).map(|_| None).collect(),
+        };
+        pass.rows[self.trace.steps[0].node] = Some(rows);
+        for (step, local) in self.trace.steps.iter().zip(&self.locals) {
+            pass.step(step, local, pool);
+        }
+        let finite = |bound: f64| if bound.is_finite() { bound } else { f64::NEG_INFINITY };
+        pass.constants.into_iter().map(finite).collect()
+    }
+}
+
+/// One block of rows on its way.
+struct Pass<'r> {
+    route: &'r Route<'r>,
+    count: usize,
+    constants: Vec<f64>,
+    /// Coefficients at each node that is still to be visited.
+    rows: Vec<Option<Vec<f64>>>,
+}
+
+impl Pass<'_> {
+    fn step(&mut self, step: &Step, local: &Local, pool: &mut Pool) {
+        let rows = self.rows[step.node].take().expect("a step has coefficients");
+        let node = &self.route.state.nodes[step.node];
+        match &step.action {
+            Action::Bound => {
+                self.bound(step, &rows);
+                pool.give(rows);
+            }
+            Action::Affine { op, inputs } => {
+                self.charge_affine(step, local, &rows, node);
+                let outputs = self.through_affine(step, op, inputs, &rows, pool);
+                pool.give(rows);
+                for ((input, patch, _), part) in inputs.iter().zip(outputs) {
+                    self.join(*input, *patch, part, pool);
+                }
+            }
+            Action::Relaxed { input, patch, shape } => {
+                let part = match &local.lines {
+                    Some(lines) => self.through_lines(rows, lines, local, node),
+                    None => {
+                        let part = self.through_select(step, (*input, *patch, shape), &rows, local, pool);
+                        pool.give(rows);
+                        part
+                    }
+                };
+                self.join(*input, *patch, part, pool);
+            }
+        }
+    }
+
+    /// Takes `computed` into row `row`'s constant, less `error`.
+    fn charge(&mut self, row: usize, computed: f64, error: f64) {
+        self.constants[row] = add_down(self.constants[row], sub_down(computed, error));
+    }
+
+    fn bound(&mut self, step: &Step, rows: &[f64]) {
+        let len: usize = step.shape.iter().product();
+        let state = self.route.state;
+        for (row, coefficients) in rows.chunks_exact(len).enumerate() {
+            let minimum = if step.node == 0 {
+                self.route.region.minimum(coefficients)
+            } else {
+                let node = &state.nodes[step.node];
+                box_minimum(coefficients, &node.lower, &node.upper)
+            };
+            self.charge(row, minimum, 0.0);
+        }
+    }
+
+    /// The constant of an affine operator and the errors of carrying rows back through it.
+    ///
+    /// With `W` and `c` the operator's matrix and constant, the computed row differs from `a·W`
+    /// by at most `gamma(terms)·|a|·|W|`, and the computed `a·c` from the real one by at most
+    /// `gamma(length)·|a|·|c|`; `weight >= |W|·|z| + |c|` bounds both. The factor covers the
+    /// roundings of the bound itself as well.
+    fn charge_affine(&mut self, step: &Step, local: &Local, rows: &[f64], node: &NodeState) {
+        let len = local.weight.len();
+        let terms = self.route.prepared.nodes[step.node].terms;
+        if terms == 0 && local.constant.is_none() {
+            return; // values are only moved
+        }
+        let factor = gamma(2 * terms.max(len) + 16);
+        for (row, coefficients) in rows.chunks_exact(len).enumerate() {
+            let size = dot_abs(coefficients, &local.weight);
+            let error = add_up(mul_up(factor, size), node.lost);
+            let constant = local.constant.as_ref().map_or(0.0, |c| dot(coefficients, c));
+            self.charge(row, constant, error);
+        }
+    }
+
+    fn through_affine(
+        &self,
+        step: &Step,
+        op: &Source,
+        inputs: &[(usize, Option<Patch>, Vec<usize>)],
+        rows: &[f64],
+        pool: &mut Pool,
+    ) -> Vec<Vec<f64>> {
+        let shapes: Vec<&[usize]> = inputs.iter().map(|input| &input.2[..]).collect();
+        let site = Site { batch: self.count, inputs: &shapes, output: &step.shape };
+        let mut parts: Vec<Vec<f64>> =
+            (0..inputs.len()).map(|slot| pool.take(self.count * site.input_len(slot))).collect();
+        let mut grads: Vec<&mut [f64]> = parts.iter_mut().map(Vec::as_mut_slice).collect();
+        op.op().vjp(&site, &[], &[], rows, &mut grads);
+        parts
+    }
+
+    fn through_lines(
+        &mut self,
+        mut rows: Vec<f64>,
+        lines: &[Cow<[f64]>; 4],
+        local: &Local,
+        node: &NodeState,
+    ) -> Vec<f64> {
+        let len = local.weight.len();
+        let factor = gamma(2 * len + 16);
+        let [lower_slope, lower_offset, upper_slope, upper_offset] = lines;
+        let lines = Lines {
+            lower_slope,
+            lower_offset,
+            upper_slope,
+            upper_offset,
+            size: &local.weight,
+        };
+        for (row, coefficients) in rows.chunks_exact_mut(len).enumerate() {
+            let (constant, size) = through_lines(coefficients, lines);
+            self.charge(row, constant, add_up(mul_up(factor, size), node.lost));
+        }
+        rows
+    }
+
+    /// Positive coefficients go to the input that bounds the output from below, others to the
+    /// one that bounds it from above, or its constant.
+    fn through_select(
+        &mut self,
+        step: &Step,
+        (input, patch, shape): (usize, Option<Patch>, &[usize]),
+        rows: &[f64],
+        local: &Local,
+        pool: &mut Pool,
+    ) -> Vec<f64> {
+        let graph = self.route.prepared.graph;
+        let node = &self.route.state.nodes[step.node];
+        let Relaxation::Select { lower_index, upper_index, upper_offset } = &node.relaxation else {
+            unreachable!("affine and elementwise operators are handled before");
+        };
+        let (own, whole) = (&graph.nodes()[step.node].shape, &graph.nodes()[input].shape);
+        let place = |index: usize| match patch {
+            None => index,
+            Some(patch) => patch.locate(whole, index).expect("the part reads all it selects from"),
+        };
+        let picks: Vec<(usize, Option<usize>, f64)> = {
+            let all: Vec<usize> = (0..lower_index.len()).collect();
+            let outputs = step.patch.map_or(all.clone(), |p| p.gather(own, &all));
+            let pick = |at: usize| (place(lower_index[at]), upper_index[at].map(place), upper_offset[at]);
+            outputs.into_iter().map(pick).collect()
+        };
+        let (len, input_len) = (picks.len(), shape.iter().product());
+        let factor = gamma(2 * len + 16);
+        let mut part = pool.take(self.count * input_len);
+        let blocks = rows.chunks_exact(len).zip(part.chunks_exact_mut(input_len));
+        for (row, (coefficients, part)) in blocks.enumerate() {
+            let mut constant = 0.0;
+            for (&a, &(below, above, offset)) in coefficients.iter().zip(&picks) {
+                match (a > 0.0, above) {
+                    (true, _) => part[below] += a,
+                    (false, Some(above)) => part[above] += a,
+                    (false, None) => constant += a * offset,
+                }
+            }
+            let size = dot_abs(coefficients, &local.weight);
+            self.charge(row, constant, add_up(mul_up(factor, size), node.lost));
+        }
+        part
+    }
+
+    /// Adds coefficients to those another path has brought to the same node.
+    fn join(&mut self, input: usize, patch: Option<Patch>, part: Vec<f64>, pool: &mut Pool) {
+        let step = self.route.trace.steps.iter().find(|step| step.node == input);
+        let step = step.expect("every input with coefficients is on the trace");
+        let known = self.rows[input].take();
+        let len: usize = step.shape.iter().product();
+        let same = part.len() == self.count * len; // it lies inside, so it is all of it
+        if known.is_none() && same {
+            self.rows[input] = Some(part);
+            return;
+        }
+        let shape = &self.route.prepared.graph.nodes()[input].shape;
+        let fresh = known.is_none();
+        let mut sum = known.unwrap_or_else(|| pool.take(self.count * len));
+        let part_len = part.len() / self.count.max(1);
+        let size = cut(&self.route.state.nodes[input].size, shape, step.patch);
+        for (row, sum) in sum.chunks_exact_mut(len).enumerate() {
+            let part = &part[row * part_len..][..part_len];
+            match (patch, step.patch.or_else(|| Patch::whole(shape))) {
+                (Some(patch), Some(into)) if !same => patch.add_to(part, &into, sum),
+                _ => sum.iter_mut().zip(part).for_each(|(s, &x)| *s += x),
+            }
+            if !fresh {
+                // Each sum is one rounding from the real one, relative to the computed value.
+                let error = mul_up(gamma(2 * len + 16), dot_abs(sum, &size));
+                self.constants[row] = sub_down(self.constants[row], error);
+            }
+        }
+        pool.give(part);
+        self.rows[input] = Some(sum);
+    }
+}

@@ -1,0 +1,202 @@
+//! Bounds of all nodes and of a specification, for one sample.
+
+use aisec_graph::{Interval, Operator, Patch, Site};
+use aisec_numeric::Cancelled;
+use rayon::prelude::*;
+
+use crate::backward::{Pool, Route};
+use crate::prepared::Prepared;
+use crate::region::Region;
+use crate::state::State;
+use crate::trace::{Stop, Trace};
+
+/// Rows carried back together when memory does not ask for fewer.
+const BLOCK: usize = 32;
+
+/// How intermediate bounds are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Interval arithmetic.
+    Ibp,
+    /// Interval arithmetic first, then linear bounds for every element whose relaxation it
+    /// leaves loose.
+    Crown,
+}
+
+/// Bounds one sample at a time; rows are independent, so neither blocks nor threads show.
+pub(crate) struct Analysis<'a> {
+    pub prepared: &'a Prepared<'a>,
+    pub method: Method,
+    /// Bytes that the coefficients of one block may take.
+    pub block_bytes: usize,
+}
+
+/// A row that is plus or minus one element of a node.
+#[derive(Clone, Copy)]
+struct Unit {
+    element: usize,
+    sign: f64,
+}
+
+impl Analysis<'_> {
+    /// Lower bounds of `rows` (row-major, each over the output) over the region.
+    pub fn margins(&self, region: Region, rows: &[f64]) -> Result<Vec<f64>, Cancelled> {
+        let (state, output) = (self.state(region)?, self.prepared.graph.output());
+        let mut bounds = self.rows(&state, output, rows, Stop::Nonlinear)?;
+        if self.method == Method::Crown {
+            let linear = self.rows(&state, output, rows, Stop::Input)?;
+            bounds.iter_mut().zip(linear).for_each(|(bound, linear)| *bound = bound.max(linear));
+        }
+        Ok(bounds)
+    }
+
+    /// Bounds and relaxations of every node up to the output.
+    pub fn state(&self, region: Region) -> Result<State, Cancelled> {
+        let mut state = State::new(region);
+        for index in 1..=self.prepared.graph.output() {
+            state.push(self.prepared);
+            self.refine(&mut state, index)?;
+        }
+        Ok(state)
+    }
+
+    /// Tightens the bounds of the last node where an operator that reads it would gain.
+    fn refine(&self, state: &mut State, index: usize) -> Result<(), Cancelled> {
+        let facts = &self.prepared.nodes[index];
+        let only_linear = self.method == Method::Ibp;
+        // Interval arithmetic knows nothing of a ball: even it starts from linear bounds of
+        // whatever is affine in the input.
+        let skip = if state.region.is_box() {
+            only_linear || facts.exact_on_boxes
+        } else {
+            only_linear && !self.affine_in_input(index)
+        };
+        if skip || facts.readers.is_empty() {
+            return Ok(());
+        }
+        for sign in [1.0, -1.0] {
+            let loose = self.loose(state, index);
+            let units: Vec<Unit> = (0..loose.len())
+                .filter(|&element| loose[element])
+                .map(|element| Unit { element, sign })
+                .collect();
+            let bounds = self.units(state, index, &units)?;
+            let node = &mut state.nodes[index];
+            for (element, bound) in bounds {
+                if sign > 0.0 {
+                    node.lower[element] = node.lower[element].max(bound);
+                } else {
+                    node.upper[element] = node.upper[element].min(-bound);
+                }
+            }
+        }
+        state.nodes[index].measure();
+        Ok(())
+    }
+
+    /// Whether every path from the input to the node is affine.
+    fn affine_in_input(&self, index: usize) -> bool {
+        let mut reached = vec![false; index + 1];
+        reached[index] = true;
+        for node in (1..=index).rev() {
+            if reached[node] {
+                if !self.prepared.nodes[node].affine {
+                    return false;
+                }
+                let inputs = &self.prepared.graph.nodes()[node].inputs;
+                inputs.iter().for_each(|&input| reached[input] = true);
+            }
+        }
+        true
+    }
+
+    /// The elements of a node that an operator reading it would like to know better.
+    fn loose(&self, state: &State, index: usize) -> Vec<bool> {
+        let graph = self.prepared.graph;
+        let node = &state.nodes[index];
+        let mut loose = vec![false; node.lower.len()];
+        for &reader in &self.prepared.nodes[index].readers {
+            let shapes = graph.input_shapes(reader);
+            let site = Site { batch: 1, inputs: &shapes, output: &graph.nodes()[reader].shape };
+            let input = Interval { lower: &node.lower, upper: &node.upper };
+            graph.nodes()[reader].op.mark_loose(&site, input, &mut loose);
+        }
+        loose
+    }
+
+    /// Lower bounds of single elements, times their sign: on images position by position, so
+    /// that coefficients stay in the receptive field, in blocks otherwise.
+    fn units(
+        &self,
+        state: &State,
+        index: usize,
+        units: &[Unit],
+    ) -> Result<Vec<(usize, f64)>, Cancelled> {
+        let shape = &self.prepared.graph.nodes()[index].shape;
+        let groups: Vec<(Option<Patch>, Vec<Unit>)> = match *shape.as_slice() {
+            [_, height, width] if height * width > 1 => {
+                let mut tiles: Vec<Vec<Unit>> = vec![Vec::new(); height * width];
+                units.iter().for_each(|unit| tiles[unit.element % (height * width)].push(*unit));
+                let tile = |at: usize| Patch { top: at / width, left: at % width, height: 1, width: 1 };
+                let tiles = tiles.into_iter().enumerate().filter(|(_, units)| !units.is_empty());
+                tiles.map(|(at, units)| (Some(tile(at)), units)).collect()
+            }
+            _ => units.chunks(BLOCK).map(|units| (None, units.to_vec())).collect(),
+        };
+        let whole = groups.first().is_some_and(|group| group.0.is_none());
+        let shared = whole.then(|| Trace::new(self.prepared, state, index, None, Stop::Input));
+        let shared = shared.as_ref().map(|trace| Route::new(self.prepared, state, trace));
+        let bounds: Vec<Vec<(usize, f64)>> = groups
+            .par_iter()
+            .map_init(Pool::default, |pool, (patch, units)| {
+                self.prepared.cancel.check()?;
+                let own = patch
+                    .map(|patch| Trace::new(self.prepared, state, index, Some(patch), Stop::Input));
+                let own = own.as_ref().map(|trace| Route::new(self.prepared, state, trace));
+                let route = own.as_ref().or(shared.as_ref()).expect("one of the two exists");
+                let len = patch.map_or_else(|| shape.iter().product(), |_| shape[0]);
+                let place = |unit: &Unit| match patch {
+                    Some(patch) => patch.locate(shape, unit.element).expect("it is in its tile"),
+                    None => unit.element,
+                };
+                let mut bounds = Vec::with_capacity(units.len());
+                for block in units.chunks(self.block(route.peak())) {
+                    let mut rows = pool.take(block.len() * len);
+                    for (row, unit) in rows.chunks_exact_mut(len).zip(block) {
+                        row[place(unit)] = unit.sign;
+                    }
+                    let found = route.lower_bounds(rows, block.len(), pool);
+                    bounds.extend(block.iter().map(|unit| unit.element).zip(found));
+                }
+                Ok(bounds)
+            })
+            .collect::<Result<_, Cancelled>>()?;
+        Ok(bounds.into_iter().flatten().collect())
+    }
+
+    /// Lower bounds of dense rows over a node.
+    fn rows(
+        &self,
+        state: &State,
+        index: usize,
+        rows: &[f64],
+        stop: Stop,
+    ) -> Result<Vec<f64>, Cancelled> {
+        let trace = Trace::new(self.prepared, state, index, None, stop);
+        let route = Route::new(self.prepared, state, &trace);
+        let len: usize = self.prepared.graph.nodes()[index].len();
+        let blocks: Vec<Vec<f64>> = rows
+            .par_chunks(len * self.block(route.peak()))
+            .map_init(Pool::default, |pool, block| {
+                self.prepared.cancel.check()?;
+                Ok(route.lower_bounds(block.to_vec(), block.len() / len, pool))
+            })
+            .collect::<Result<_, Cancelled>>()?;
+        Ok(blocks.into_iter().flatten().collect())
+    }
+
+    /// How many rows go together when one keeps up to `peak` coefficients alive.
+    fn block(&self, peak: usize) -> usize {
+        (self.block_bytes / (8 * peak.max(1))).clamp(1, BLOCK)
+    }
+}

@@ -1,0 +1,56 @@
+//! Lower bounds of linear functions of the output, for a batch of samples.
+
+use aisec_graph::Graph;
+use aisec_numeric::{Cancel, Cancelled};
+use rayon::prelude::*;
+
+use crate::crown::{Analysis, Method};
+use crate::prepared::Prepared;
+use crate::region::Region;
+
+/// How bounds are computed; none of it but the method changes a result.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    pub method: Method,
+    /// Bytes that the coefficients of all threads together may take; rows are carried back in
+    /// smaller blocks, down to one at a time, to stay below it.
+    pub memory_limit: Option<usize>,
+}
+
+/// Coefficients of one block stay in the second-level cache.
+const BLOCK_BYTES: usize = 4 << 20;
+
+/// Lower bounds of `spec · output` over each sample's region, valid in real arithmetic; `-inf`
+/// where nothing finite is known.
+///
+/// `spec` holds, for each region, the same number of rows over the graph's output. The result
+/// has one bound a row and is the same bit for bit for any batch, block size and thread count.
+///
+/// # Errors
+/// When cancelled.
+pub fn margin_bounds(
+    graph: &Graph,
+    regions: Vec<Region>,
+    spec: &[f64],
+    options: Options,
+    cancel: &Cancel,
+) -> Result<Vec<f64>, Cancelled> {
+    if regions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let prepared = Prepared::new(graph, cancel);
+    let threads = rayon::current_num_threads();
+    let share = options.memory_limit.map_or(BLOCK_BYTES, |limit| (limit / threads).min(BLOCK_BYTES));
+    let analysis =
+        Analysis { prepared: &prepared, method: options.method, block_bytes: share };
+    let rows = spec.len() / regions.len();
+    let bounds: Vec<Vec<f64>> = regions
+        .into_par_iter()
+        .enumerate()
+        .map(|(sample, region)| {
+            cancel.check()?;
+            analysis.margins(region, &spec[sample * rows..(sample + 1) * rows])
+        })
+        .collect::<Result<_, Cancelled>>()?;
+    Ok(bounds.into_iter().flatten().collect())
+}

@@ -1,0 +1,98 @@
+//! What is known of one sample's region: bounds of every node and the lines chosen for it.
+
+use aisec_graph::{Interval, Operator, Relaxation, Site};
+use aisec_numeric::rounding::{add_up, mul_up, sum_up, underflow};
+
+use crate::prepared::Prepared;
+use crate::region::Region;
+
+/// Bounds and relaxations of the nodes up to some point, for one sample.
+///
+/// Propagation only reads it, so whoever chooses slopes or splits neurons edits this and
+/// nothing else.
+pub(crate) struct State {
+    pub region: Region,
+    pub nodes: Vec<NodeState>,
+}
+
+/// One node's bounds and linear relaxation over the region.
+pub(crate) struct NodeState {
+    pub lower: Vec<f64>,
+    pub upper: Vec<f64>,
+    /// How the node's output is bounded by lines in its inputs.
+    pub relaxation: Relaxation,
+    /// At least `|x|` of every element.
+    pub size: Vec<f64>,
+    /// At least the sum of the absolute values of all terms behind an element when a line in
+    /// the node's inputs is evaluated: what rounding errors are relative to.
+    pub weight: Vec<f64>,
+    /// What underflow can cost a row that is carried back through the node.
+    pub lost: f64,
+}
+
+impl State {
+    pub fn new(region: Region) -> Self {
+        let mut input = NodeState {
+            lower: region.lower().to_vec(),
+            upper: region.upper().to_vec(),
+            relaxation: Relaxation::Affine,
+            size: Vec::new(),
+            weight: Vec::new(),
+            lost: 0.0,
+        };
+        input.measure();
+        Self { region, nodes: vec![input] }
+    }
+
+    /// Adds the next node by interval arithmetic from the bounds of its inputs.
+    pub fn push(&mut self, prepared: &Prepared) {
+        let index = self.nodes.len();
+        let (graph, facts) = (prepared.graph, &prepared.nodes[index]);
+        let node = &graph.nodes()[index];
+        let shapes = graph.input_shapes(index);
+        let site = Site { batch: 1, inputs: &shapes, output: &node.shape };
+        let sources: Vec<&NodeState> = node.inputs.iter().map(|&i| &self.nodes[i]).collect();
+        let inputs: Vec<Interval> =
+            sources.iter().map(|s| Interval { lower: &s.lower, upper: &s.upper }).collect();
+        let relaxation = node.op.relax(&site, &inputs);
+        let (mut lower, mut upper) = (vec![0.0; node.len()], vec![0.0; node.len()]);
+        node.op.interval(&site, &inputs, &mut lower, &mut upper);
+        lower.iter_mut().filter(|l| l.is_nan()).for_each(|l| *l = f64::NEG_INFINITY);
+        upper.iter_mut().filter(|u| u.is_nan()).for_each(|u| *u = f64::INFINITY);
+        let mut weight = vec![0.0; node.len()];
+        match &relaxation {
+            Relaxation::Affine => {
+                let sizes: Vec<&[f64]> = sources.iter().map(|s| &s.size[..]).collect();
+                node.op.magnitude(&site, &sizes, &mut weight);
+            }
+            Relaxation::Elementwise { lower_slope, lower_offset, upper_slope, upper_offset } => {
+                for (i, weight) in weight.iter_mut().enumerate() {
+                    let slope = lower_slope[i].abs().max(upper_slope[i].abs());
+                    let offset = lower_offset[i].abs().max(upper_offset[i].abs());
+                    *weight = add_up(mul_up(slope, sources[0].size[i]), offset);
+                }
+            }
+            Relaxation::Select { lower_index, upper_index, upper_offset } => {
+                let size = &sources[0].size;
+                for (i, weight) in weight.iter_mut().enumerate() {
+                    let above = upper_index[i].map_or(upper_offset[i].abs(), |at| size[at]);
+                    *weight = size[lower_index[i]].max(above);
+                }
+            }
+        }
+        let reach = sources.iter().fold(1.0, |sum, s| add_up(sum, sum_up(&s.size)));
+        let lost = mul_up(underflow(facts.terms + node.len() + 8), reach);
+        let mut state =
+            NodeState { lower, upper, relaxation, size: Vec::new(), weight, lost };
+        state.measure();
+        self.nodes.push(state);
+    }
+}
+
+impl NodeState {
+    /// Brings `size` up to date with the bounds.
+    pub fn measure(&mut self) {
+        let bounds = self.lower.iter().zip(&self.upper);
+        self.size = bounds.map(|(l, u)| l.abs().max(u.abs())).collect();
+    }
+}
