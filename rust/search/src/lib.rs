@@ -1,1 +1,35 @@
+//! Perturbation search: looks for a point of a sample's threat model that the network
+//! classifies wrongly.
+//!
+//! Every search is a small state machine of one sample ([`Search`]); [`run`] advances many of
+//! them over a [`Network`] on all threads, and [`Pool`] hands their points to a caller who owns
+//! the model. Random numbers are keyed by (seed, attack, restart, sample id, step) and a sample's
+//! search reads nothing but its own logits and gradients, so on a network that computes a sample
+//! the same in every batch the outcome is bit for bit the same for any batch, order and thread
+//! count.
 #![forbid(unsafe_code)]
+
+mod apgd;
+mod apgd_l1;
+mod bump;
+mod error;
+mod layout;
+mod loss;
+mod network;
+mod pool;
+mod region;
+mod run;
+mod search;
+mod square;
+
+pub use apgd::{Apgd, ApgdConfig, checkpoints};
+pub use apgd_l1::ApgdL1;
+pub use error::{Error, Result};
+pub use layout::Layout;
+pub use loss::Loss;
+pub use network::Network;
+pub use pool::Pool;
+pub use region::{Bounds, Norm, Region};
+pub use run::{run_gradients, run_queries};
+pub use search::{GradientSearch, Outcome, Search, Status};
+pub use square::{Square, SquareConfig, fraction};

@@ -1,0 +1,261 @@
+//! Auto-PGD for Linf, L2 and boxes (Croce & Hein, "Reliable evaluation of adversarial robustness
+//! with an ensemble of diverse parameter-free attacks", ICML 2020, algorithm 1).
+//!
+//! A box is treated as a Linf ball whose radius differs by input: half its width.
+
+use aisec_numeric::project::L1Workspace;
+use aisec_numeric::random::Stream;
+
+use crate::region::sum_of;
+use crate::search::Record;
+use crate::{GradientSearch, Loss, Norm, Outcome, Region, Search};
+
+/// Fraction of increasing steps below which the step size is halved.
+const RHO: f64 = 0.75;
+/// Weight of the new step; the rest is momentum.
+const MOMENTUM: f32 = 0.75;
+
+/// What all samples of one APGD run share.
+#[derive(Debug, Clone)]
+pub struct ApgdConfig {
+    loss: Loss,
+    steps: usize,
+    checkpoints: Vec<usize>,
+    noise: Stream,
+}
+
+impl ApgdConfig {
+    /// `attack` names the random numbers of the start.
+    pub fn new(loss: Loss, steps: usize, seed: u64, attack: &str, restart: u32) -> Self {
+        let noise = Stream::new(seed, attack, restart);
+        Self { loss, steps, checkpoints: checkpoints(steps), noise }
+    }
+
+    pub(crate) fn loss(&self) -> Loss {
+        self.loss
+    }
+
+    pub(crate) fn steps(&self) -> usize {
+        self.steps
+    }
+}
+
+/// After how many iterations the step size is reconsidered: a first window of 22 % of the
+/// iterations, each next one shorter by 3 %, down to 6 %.
+pub fn checkpoints(steps: usize) -> Vec<usize> {
+    let percent = |p: usize| (steps * p / 100).max(1);
+    let (mut window, mut at, mut found) = (percent(22), 0, Vec::new());
+    loop {
+        at += window;
+        if at > steps {
+            return found;
+        }
+        found.push(at);
+        window = window.saturating_sub(percent(3)).max(percent(6));
+    }
+}
+
+/// The search on one sample.
+#[derive(Debug)]
+pub struct Apgd<'a> {
+    config: &'a ApgdConfig,
+    region: Region,
+    label: usize,
+    record: Record,
+    /// Iterations finished; the start point is iteration 0.
+    iteration: usize,
+    /// Step size in units of the radius.
+    step: f64,
+    x: Vec<f32>,
+    previous: Vec<f32>,
+    best: Vec<f32>,
+    best_gradient: Vec<f32>,
+    best_loss: f64,
+    /// Whether the point just evaluated has the highest loss so far.
+    is_best: bool,
+    last_loss: f64,
+    /// Steps of the current window that increased the loss.
+    increases: usize,
+    /// Checkpoints passed.
+    passed: usize,
+    /// Whether the last checkpoint halved the step, and the highest loss then.
+    halved: bool,
+    loss_at_checkpoint: f64,
+    scratch: Vec<f32>,
+}
+
+impl<'a> Apgd<'a> {
+    /// # Panics
+    /// For the L1 norm, whose APGD is another algorithm.
+    pub fn new(config: &'a ApgdConfig, region: Region, label: usize, sample: u64) -> Self {
+        assert!(region.norm() != Norm::L1, "L1 needs L1-APGD");
+        let x = start(config, &region, sample);
+        Self {
+            config,
+            label,
+            record: Record::new(region.clean()),
+            iteration: 0,
+            step: 2.0,
+            previous: x.clone(),
+            best: x.clone(),
+            best_gradient: vec![0.0; x.len()],
+            best_loss: f64::NEG_INFINITY,
+            is_best: false,
+            last_loss: f64::NEG_INFINITY,
+            increases: 0,
+            passed: 0,
+            halved: true,
+            loss_at_checkpoint: f64::NEG_INFINITY,
+            scratch: vec![0.0; x.len()],
+            x,
+            region,
+        }
+    }
+
+    /// Counts an increase of the loss. The first comparison is with zero, not with the start
+    /// point, as in the reference implementation.
+    fn compare(&mut self, loss: f64) {
+        let increased = match self.iteration {
+            0 => false,
+            1 => loss > f64::NEG_INFINITY && self.config.loss.is_positive(loss),
+            _ => loss > self.last_loss,
+        };
+        self.increases += usize::from(increased);
+        self.last_loss = loss;
+    }
+
+    /// Halves the step and returns to the best point where progress has stalled.
+    fn checkpoint(&mut self, gradient: &mut [f32]) {
+        let before = if self.passed == 0 { 0 } else { self.config.checkpoints[self.passed - 1] };
+        let window = self.iteration - before;
+        let oscillates = self.increases as f64 <= RHO * window as f64;
+        let stalls = !self.halved && self.loss_at_checkpoint >= self.best_loss;
+        self.halved = oscillates || stalls;
+        self.loss_at_checkpoint = self.best_loss;
+        self.increases = 0;
+        self.passed += 1;
+        if self.halved {
+            self.step /= 2.0;
+            self.x.copy_from_slice(&self.best);
+            gradient.copy_from_slice(&self.best_gradient);
+        }
+    }
+
+    /// `x + step·direction`, with momentum, each projected.
+    fn advance(&mut self, gradient: &[f32]) {
+        let momentum = if self.iteration == 0 { 1.0 } else { MOMENTUM };
+        let region = &self.region;
+        let target = &mut self.scratch;
+        let mut unused = L1Workspace::default();
+        match region.norm() {
+            Norm::Linf => {
+                let step = (self.step * region.eps()) as f32;
+                for ((v, &x), &g) in target.iter_mut().zip(&self.x).zip(gradient) {
+                    *v = x + step * sign(g);
+                }
+            }
+            Norm::Box => {
+                let half = (0.5 * self.step) as f32;
+                let width = region.upper().iter().zip(region.lower()).map(|(high, low)| high - low);
+                for (((v, &x), &g), width) in
+                    target.iter_mut().zip(&self.x).zip(gradient).zip(width)
+                {
+                    *v = x + half * width * sign(g);
+                }
+            }
+            Norm::L2 | Norm::L1 => {
+                let length = sum_of(gradient, gradient, |g, _| f64::from(g) * f64::from(g)).sqrt();
+                let scale = if length > 0.0 { self.step * region.eps() / length } else { 0.0 };
+                for ((v, &x), &g) in target.iter_mut().zip(&self.x).zip(gradient) {
+                    *v = (f64::from(x) + scale * f64::from(g)) as f32;
+                }
+            }
+        }
+        region.project(target, &mut unused);
+        for ((v, &x), &old) in target.iter_mut().zip(&self.x).zip(&self.previous) {
+            *v = x + momentum * (*v - x) + (1.0 - momentum) * (x - old);
+        }
+        region.project(target, &mut unused);
+        // The old previous point becomes scratch.
+        std::mem::swap(&mut self.previous, &mut self.x);
+        std::mem::swap(&mut self.x, &mut self.scratch);
+        self.iteration += 1;
+    }
+}
+
+/// Linf, box: uniform noise scaled so that one coordinate reaches the radius; L2: a random
+/// direction of length `eps`; L1: standard normal noise. Projected into the region.
+pub(crate) fn start(config: &ApgdConfig, region: &Region, sample: u64) -> Vec<f32> {
+    let mut generator = config.noise.at(sample, 0);
+    let clean = region.clean();
+    let mut x: Vec<f32> = match region.norm() {
+        Norm::L1 => clean.iter().map(|x| x + generator.normal()).collect(),
+        Norm::L2 => {
+            let noise: Vec<f32> = clean.iter().map(|_| generator.normal()).collect();
+            let length = sum_of(&noise, &noise, |g, _| f64::from(g) * f64::from(g)).sqrt();
+            let scale = region.eps() / length.max(f64::MIN_POSITIVE);
+            let moved = |(&x, &u): (&f32, &f32)| (f64::from(x) + scale * f64::from(u)) as f32;
+            clean.iter().zip(&noise).map(moved).collect()
+        }
+        norm => {
+            let noise: Vec<f32> = clean.iter().map(|_| generator.signed()).collect();
+            let largest = noise.iter().fold(f32::MIN_POSITIVE, |m, u| m.max(u.abs()));
+            let radius = |i: usize| match norm {
+                Norm::Linf => region.eps() as f32,
+                _ => 0.5 * (region.upper()[i] - region.lower()[i]),
+            };
+            (0..clean.len()).map(|i| clean[i] + radius(i) * (noise[i] / largest)).collect()
+        }
+    };
+    region.project(&mut x, &mut L1Workspace::default());
+    x
+}
+
+/// -1, 0 or 1; 0 for NaN.
+fn sign(g: f32) -> f32 {
+    f32::from(i8::from(g > 0.0) - i8::from(g < 0.0))
+}
+
+impl Search for Apgd<'_> {
+    fn ask(&mut self, row: &mut [f32]) {
+        row.copy_from_slice(&self.x);
+    }
+
+    fn tell(&mut self, row: &[f32], logits: &[f32]) -> bool {
+        let margin = self.record.learn(row, logits, self.label);
+        let loss = match margin {
+            Some(_) => self.config.loss.value(logits, self.label),
+            None => f64::NEG_INFINITY,
+        };
+        self.compare(loss);
+        self.is_best = loss > self.best_loss;
+        if self.is_best {
+            self.best_loss = loss;
+            self.best.copy_from_slice(row);
+        }
+        self.iteration == self.config.steps
+            || self.region.is_point()
+            || self.record.confident(logits)
+    }
+
+    fn finish(self) -> Outcome {
+        self.record.finish()
+    }
+}
+
+impl GradientSearch for Apgd<'_> {
+    fn cotangent(&self, logits: &[f32], cotangent: &mut [f32]) {
+        self.config.loss.cotangent(logits, self.label, cotangent);
+    }
+
+    fn step(&mut self, gradient: &mut [f32]) {
+        self.record.gradients += 1;
+        if self.is_best {
+            self.best_gradient.copy_from_slice(gradient);
+        }
+        if self.config.checkpoints.get(self.passed) == Some(&self.iteration) {
+            self.checkpoint(gradient);
+        }
+        self.advance(gradient);
+    }
+}

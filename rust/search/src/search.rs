@@ -1,0 +1,115 @@
+//! The state machine every attack on one sample is.
+
+/// How a search ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// A point with a negative margin was found; not yet re-checked.
+    Found,
+    /// The budget is spent and every logit seen was finite.
+    Exhausted,
+    /// Some point gave logits that are not finite, and no point was misclassified.
+    NotFinite,
+}
+
+/// What a search found on one sample and what it spent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    pub status: Status,
+    /// The evaluated point with the smallest margin; the clean input where none was finite.
+    pub x: Vec<f32>,
+    /// The margin there, infinite where no logits were finite.
+    pub margin: f64,
+    /// Points evaluated.
+    pub forwards: u64,
+    /// Gradients evaluated.
+    pub gradients: u64,
+}
+
+/// An attack on one sample: proposes a point, learns its logits, proposes the next.
+pub trait Search: Send {
+    /// Writes the next point to evaluate.
+    fn ask(&mut self, row: &mut [f32]);
+
+    /// Learns the logits of the point written by the last `ask`; true when the search is over.
+    fn tell(&mut self, row: &[f32], logits: &[f32]) -> bool;
+
+    fn finish(self) -> Outcome;
+}
+
+/// A search that needs the gradient after every `tell` that did not end it.
+pub trait GradientSearch: Search {
+    /// Writes the direction in logit space whose pull-back is wanted; its scale is free.
+    fn cotangent(&self, logits: &[f32], cotangent: &mut [f32]);
+
+    /// Learns the pull-back, which it may overwrite, and moves to the next point.
+    fn step(&mut self, gradient: &mut [f32]);
+}
+
+/// The smallest margin of a search so far, and whether that is enough.
+#[derive(Debug, Clone)]
+pub(crate) struct Record {
+    pub x: Vec<f32>,
+    pub margin: f64,
+    pub not_finite: bool,
+    pub forwards: u64,
+    pub gradients: u64,
+}
+
+/// A margin this much below zero, relative to the largest logit, ends the search: float32
+/// rounding of the forward pass cannot have caused it. Smaller negative margins are kept and
+/// searched further.
+const CONFIDENT: f64 = 1.0 / 65536.0;
+
+impl Record {
+    pub fn new(clean: &[f32]) -> Self {
+        Self {
+            x: clean.to_vec(),
+            margin: f64::INFINITY,
+            not_finite: false,
+            forwards: 0,
+            gradients: 0,
+        }
+    }
+
+    /// Takes the logits at `row`. Returns the margin, or `None` where it is not finite.
+    pub fn learn(&mut self, row: &[f32], logits: &[f32], label: usize) -> Option<f64> {
+        self.forwards += 1;
+        let margin = crate::loss::margin(logits, label);
+        match margin {
+            None => self.not_finite = true,
+            Some(margin) => {
+                if margin < self.margin {
+                    self.margin = margin;
+                    self.x.copy_from_slice(row);
+                }
+            }
+        }
+        margin
+    }
+
+    /// Whether the best margin is negative beyond float32 rounding of these logits.
+    pub fn confident(&self, logits: &[f32]) -> bool {
+        let scale = logits
+            .iter()
+            .filter(|z| z.is_finite())
+            .fold(0.0f64, |scale, &z| scale.max(f64::from(z).abs()));
+        self.margin < -CONFIDENT * scale
+    }
+
+    pub fn finish(self) -> Outcome {
+        let status = if self.margin < 0.0 {
+            Status::Found
+        } else if self.not_finite {
+            Status::NotFinite
+        } else {
+            Status::Exhausted
+        };
+        Outcome {
+            status,
+            x: self.x,
+            margin: self.margin,
+            forwards: self.forwards,
+            gradients: self.gradients,
+        }
+    }
+}
