@@ -51,15 +51,7 @@ def merge(plan: Plan, store: Store, errors: Mapping[str, str]) -> list[GateResul
         if found is not None:
             results[index] = found
         cells.append(about)
-    gates = [
-        verdict
-        for gate in plan.suite.gates
-        for verdict in judge(
-            gate,
-            plan.suite.gate[gate.key],
-            [(plan.cells[i].name, results[i]) for i in plan.in_scope(gate) if i in results],
-        )
-    ]
+    gates = judge_gates(plan, results)
     missing = sum(
         1 for s in plan.shards if s.key not in errors and not (store.shards / s.key).is_dir()
     )
@@ -100,6 +92,19 @@ def merge(plan: Plan, store: Store, errors: Mapping[str, str]) -> list[GateResul
     lines = [errors[shard.key] for shard in plan.shards if shard.key in errors]
     write(store, manifest, evaluations, scans, lines)
     return gates
+
+
+def judge_gates(plan: Plan, results: Mapping[int, Evaluation | Scan]) -> list[GateResult]:
+    """Judge every gate of the suite on the results there are, by the index of their cell."""
+    return [
+        verdict
+        for gate in plan.suite.gates
+        for verdict in judge(
+            gate,
+            plan.suite.gate[gate.key],
+            [(plan.cells[i].name, results[i]) for i in plan.in_scope(gate) if i in results],
+        )
+    ]
 
 
 def write(

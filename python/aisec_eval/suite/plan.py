@@ -168,7 +168,7 @@ class _Planner:
 
     def scans(self, task: ScanTable, name: str) -> Iterable[Cell]:
         for data in _chosen(self.suite.data, task.data):
-            source = self.data_source(data)
+            source = data_source(self.suite, data)
             samples = load_samples(source)
             identity = {
                 "kind": "scan",
@@ -187,10 +187,10 @@ class _Planner:
             for data in _chosen(self.suite.data, task.data):
                 if data.plant is not None and task.data is None:
                     continue  # poisoned data is for scans unless a task asks for it by name
-                source = self.data_source(data)
+                source = data_source(self.suite, data)
                 samples = load_samples(source)
-                model_source = self.model_source(table)
-                model = self.load(model_source, source)
+                place = model_source(self.suite, table)
+                model = self.load(place, source)
                 self.check_fit(table, data, model, samples)
                 for threat_table in threats:
                     try:
@@ -204,7 +204,7 @@ class _Planner:
                             "evaluate",
                             name,
                             data.id,
-                            tuple(self.shards(task, model, threat, data.id, source, model_source)),
+                            tuple(self.shards(task, model, threat, data.id, source, place)),
                             samples,
                             model.name,
                             model.digest,
@@ -219,7 +219,7 @@ class _Planner:
         threat: ThreatModel,
         data_id: str,
         source: DataSource,
-        model_source: ModelSource,
+        place: ModelSource,
     ) -> Iterable[Shard]:
         samples = load_samples(source)
         backend = task.backend
@@ -244,7 +244,7 @@ class _Planner:
         for first in range(0, len(samples.y), size):
             stop = min(first + size, len(samples.y))
             rows = self.rows_identity(data_id, samples, first, stop)
-            yield Shard(common | {"samples": rows}, model_source, source, (first, stop))
+            yield Shard(common | {"samples": rows}, place, source, (first, stop))
 
     def rows_identity(
         self, data_id: str, samples: Samples, first: int, stop: int
@@ -254,20 +254,6 @@ class _Planner:
         if key not in self.digests:
             self.digests[key] = samples_digest(samples.x[first:stop], samples.y[first:stop])
         return {"digest": self.digests[key], "ids": ranges(samples.ids[first:stop])}
-
-    def data_source(self, table: DataTable) -> DataSource:
-        source = table.source
-        if is_file_source(source):
-            source = str((self.suite.path.parent / source).resolve())
-        plant = None
-        if table.plant is not None:
-            rate = str(table.plant.rate)
-            plant = Plant(rate, table.plant.target, table.plant.size, self.suite.seed)
-        return DataSource(table.id, source, table.split, table.ids, plant)
-
-    def model_source(self, table: ModelTable) -> ModelSource:
-        shape = None if table.input_shape is None else tuple(table.input_shape)
-        return ModelSource(table.id, str((self.suite.path.parent / table.path).resolve()), shape)
 
     def load(self, source: ModelSource, data: DataSource) -> Model:
         try:
@@ -291,6 +277,24 @@ class _Planner:
                 f"{self.suite.path}: data {data.id} has label {samples.y.max()}, model {table.id} "
                 f"only {model.num_classes} classes; name the data it is for in the task"
             )
+
+
+def data_source(suite: Suite, table: DataTable) -> DataSource:
+    """Return where a suite's dataset is, paths made absolute."""
+    source = table.source
+    if is_file_source(source):
+        source = str((suite.path.parent / source).resolve())
+    plant = None
+    if table.plant is not None:
+        rate = str(table.plant.rate)
+        plant = Plant(rate, table.plant.target, table.plant.size, suite.seed)
+    return DataSource(table.id, source, table.split, table.ids, plant)
+
+
+def model_source(suite: Suite, table: ModelTable) -> ModelSource:
+    """Return where a suite's model is, its path made absolute."""
+    shape = None if table.input_shape is None else tuple(table.input_shape)
+    return ModelSource(table.id, str((suite.path.parent / table.path).resolve()), shape)
 
 
 def attacks_json(task: EvaluateTable) -> str | list[dict[str, Any]]:

@@ -1,0 +1,100 @@
+"""Options that several verbs share, from text to objects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from ..threats import L1, L2, Linf, ThreatModel
+
+if TYPE_CHECKING:
+    from ..datasets import Dataset
+    from ..models.base import Model
+
+_NORMS: dict[str, type[ThreatModel]] = {"linf": Linf, "l2": L2, "l1": L1}
+
+
+def parse_threat(text: str, bounds: tuple[float, float]) -> ThreatModel:
+    """Read a threat model such as `"linf 8/255"` or `"l2 0.5"`.
+
+    Raises:
+        InputError: the norm is unknown or the radius no number.
+    """
+    norm, _, radius = text.strip().replace(":", " ").partition(" ")
+    ball = _NORMS.get(norm.lower())
+    if ball is None or not radius.strip():
+        raise InputError(
+            f'threat "{text}" is not a norm and a radius; write "linf 8/255", "l2 0.5" or "l1 2"'
+        )
+    return ball(radius.strip(), bounds=bounds)
+
+
+def parse_ids(text: str | None) -> tuple[int, int] | None:
+    """Read a range of samples such as `0:100`.
+
+    Raises:
+        InputError: not a range.
+    """
+    if text is None:
+        return None
+    first, colon, stop = text.partition(":")
+    try:
+        return (int(first or 0), int(stop)) if colon else (int(first), int(first) + 1)
+    except ValueError:
+        raise InputError(f'ids "{text}" is not a range; write 0:100 or one number') from None
+
+
+def load_data(source: str, split: str, ids: str | None) -> Dataset:
+    """Load a dataset as the verbs name it."""
+    from ..datasets import load_dataset
+
+    return load_dataset(source, split=split, ids=parse_ids(ids))
+
+
+def load_checked_model(path: Path, data: Dataset) -> Model:
+    """Load a model, its load checks running on the data it is for."""
+    from ..models import load_model
+
+    return load_model(
+        path, name=path.stem, samples=data.x[:64], labels=data.y[:64], bounds=data.bounds
+    )
+
+
+def parse_attacks(method: str, steps: int | None, queries: int | None, restarts: int | None) -> Any:
+    """Read `--method`: `fast`, or names separated by commas.
+
+    Raises:
+        InputError: a name is unknown, or an option fits none of them.
+    """
+    if method == "fast":
+        if (steps, queries, restarts) != (None, None, None):
+            raise InputError("--steps, --queries and --restarts need --method apgd-ce or square")
+        return "fast"
+    from ..attacks import APGD, Square
+
+    common = {} if restarts is None else {"restarts": restarts}
+    found: list[Any] = []
+    for name in method.split(","):
+        if name.strip() == "apgd-ce":
+            found.append(APGD(loss="ce", **common, **({} if steps is None else {"steps": steps})))
+        elif name.strip() == "square":
+            found.append(Square(**common, **({} if queries is None else {"queries": queries})))
+        else:
+            raise InputError(f'no attack "{name.strip()}"; there are fast, apgd-ce, square')
+    return found
+
+
+def named_models(pairs: list[str]) -> dict[str, Path]:
+    """Read `--model ID=PATH` options.
+
+    Raises:
+        InputError: one is not of that form.
+    """
+    found = {}
+    for pair in pairs:
+        name, equals, path = pair.partition("=")
+        if not equals or not name or not path:
+            raise InputError(f'--model "{pair}" must be ID=PATH, as in normal=models/normal.onnx')
+        found[name] = Path(path)
+    return found

@@ -1,0 +1,250 @@
+"""Results as tables for people and as plain values for `--json`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .console import line, table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..results import AttackResult, CertifyResult, Run, Scan, ScanResult
+    from ..suite.recheck import Rechecked
+
+
+def percent(value: float) -> str:
+    """Write a fraction as a percentage."""
+    return f"{100 * value:.1f} %"
+
+
+def run_table(run: Run) -> None:
+    """Print the brackets of a run, its scans and its gates."""
+    suite = run.manifest.get("suite", {})
+    rows = [
+        (
+            row["model"],
+            row["threat"],
+            percent(row["clean"]),
+            f"{100 * row['certified']:.1f} <= robust <= {percent(row['attacked'])}",
+            f"[{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}] %",
+            percent(row["open"]),
+            row["samples"],
+            f"{row['gradients']:,}",
+            f"{row['queries']:,}",
+        )
+        for row in run.summary.iter_rows(named=True)
+    ]
+    if rows:
+        table(
+            f"{suite.get('name', run.path.name)} {suite.get('version', '')}".strip(),
+            (
+                "model",
+                "threat",
+                "clean",
+                "bracket",
+                "95 % interval",
+                "open",
+                "samples",
+                "gradients",
+                "queries",
+            ),
+            rows,
+        )
+    for scan in run.scans:
+        line(scan_line(scan))
+    for evaluation in run.evaluations:
+        for flag in evaluation.flags:
+            line(f"note: {evaluation.model}, {evaluation.threat}: {flag}")
+    for gate in run.manifest.get("gates", ()):
+        mark = "passed" if gate["passed"] else "FAILED"
+        line(
+            f"gate {mark}: {gate['gate']} {gate['claim']} on {gate['where']}: "
+            f"95 % interval [{gate['low']:.4g}, {gate['high']:.4g}]",
+            style="" if gate["passed"] else "bold red",
+        )
+    for error in run.errors:
+        line(f"failed: {error}", style="red")
+
+
+def scan_line(scan: Scan) -> str:
+    """Say what a scan found, and how right it was where the truth is known."""
+    flagged = scan.result.flagged
+    text = (
+        f"scan of {scan.data} ({scan.result.method}): "
+        f"{int(flagged.sum())} of {len(flagged)} samples flagged"
+    )
+    if scan.poison is None:
+        return text
+    found, wrong = (percent(rate) for rate in scan_rates(scan).values())
+    planted = int(scan.poison.sum())
+    return f"{text}; of {planted} planted {found} found, of the others {wrong} flagged"
+
+
+def scan_rates(scan: Scan) -> dict[str, float]:
+    """Return true and false positive rates of a scan whose truth is known."""
+    if scan.poison is None:
+        return {}
+    return {
+        "true_positive_rate": float(scan.result.flagged[scan.poison].mean()),
+        "false_positive_rate": float(scan.result.flagged[~scan.poison].mean()),
+    }
+
+
+def run_json(run: Run) -> dict[str, Any]:
+    """Return a run's results as plain values."""
+    return {
+        "run": str(run.path),
+        "suite": run.manifest.get("suite", {}),
+        "evaluations": run.summary.to_dicts() if run.evaluations else [],
+        "flags": [
+            {"model": e.model, "threat": e.threat, "flags": list(e.flags)} for e in run.evaluations
+        ],
+        "scans": [
+            {
+                "data": scan.data,
+                "method": scan.result.method,
+                "samples": len(scan.result.flagged),
+                "flagged": int(scan.result.flagged.sum()),
+                **scan_rates(scan),
+            }
+            for scan in run.scans
+        ],
+        "gates": run.manifest.get("gates", []),
+        "warnings": run.manifest.get("warnings", []),
+        "errors": list(run.errors),
+    }
+
+
+def attack_json(result: AttackResult) -> dict[str, Any]:
+    """Return an attack's results as plain values."""
+    return {
+        "clean_accuracy": result.clean_accuracy,
+        "robust_accuracy": result.robust_accuracy,
+        "flags": list(result.flags),
+        "samples": result.frame.to_dicts(),
+    }
+
+
+def attack_table(name: str, threat: object, result: AttackResult) -> None:
+    """Print what an attack left standing, and which attack broke how many."""
+    spent = result.spent
+    table(
+        "",
+        ("model", "threat", "clean", "attacked", "samples", "gradients", "queries"),
+        [
+            (
+                name,
+                threat,
+                percent(result.clean_accuracy),
+                percent(result.robust_accuracy),
+                len(result.sample),
+                f"{int(spent.gradients.sum()):,}",
+                f"{int(spent.queries.sum()):,}",
+            )
+        ],
+    )
+    for attack in sorted({found for found in result.found_by if found}):
+        line(f"{attack}: broke {result.found_by.count(attack)}")
+    for flag in result.flags:
+        line(f"note: {flag}")
+
+
+def certify_json(result: CertifyResult) -> dict[str, Any]:
+    """Return what was proven as plain values."""
+    return {
+        "method": result.method,
+        "certified_accuracy": result.certified_accuracy,
+        "samples": [
+            {
+                "sample": int(sample),
+                "label": int(label),
+                "certified": bool(certified),
+                "margin_lower": float(margin),
+                "reason": reason,
+            }
+            for sample, label, certified, margin, reason in zip(
+                result.sample,
+                result.label,
+                result.certified,
+                result.margin_lower,
+                result.reason,
+                strict=True,
+            )
+        ],
+    }
+
+
+def certify_table(name: str, threat: object, result: CertifyResult) -> None:
+    """Print how many samples were proven safe, and why the others were not."""
+    table(
+        "",
+        ("model", "threat", "method", "certified", "samples"),
+        [(name, threat, result.method, percent(result.certified_accuracy), len(result.sample))],
+    )
+    for reason in sorted({text for text in result.reason if text}):
+        line(f"not certified, {reason}: {result.reason.count(reason)}")
+
+
+def scan_json(result: ScanResult) -> dict[str, Any]:
+    """Return poison scores as plain values."""
+    return {
+        "method": result.method,
+        "samples": len(result.score),
+        "flagged": np.flatnonzero(result.flagged).tolist(),
+        "score": result.score.tolist(),
+        "p_value": result.p_value.tolist(),
+        "classes": result.classes.tolist(),
+        "eigenvalues": result.eigenvalues.tolist(),
+    }
+
+
+def scan_table(result: ScanResult, ids: Sequence[int], top: int) -> None:
+    """Print the most suspicious samples."""
+    order = np.argsort(-result.score, kind="stable")[:top]
+    table(
+        "most suspicious samples",
+        ("sample", "label", "score", "p", "flagged"),
+        [
+            (
+                ids[row],
+                result.label[row],
+                f"{result.score[row]:.4g}",
+                f"{result.p_value[row]:.2g}",
+                "yes" if result.flagged[row] else "",
+            )
+            for row in order
+        ],
+    )
+    line(f"{int(result.flagged.sum())} of {len(result.score)} samples flagged ({result.method})")
+
+
+def recheck_table(results: Sequence[Rechecked]) -> None:
+    """Print which evidence held."""
+    table(
+        "evidence replayed",
+        ("model", "threat", "samples", "broken", "confirmed", "certified", "clean verdicts"),
+        [
+            (
+                r.model,
+                r.threat,
+                r.samples,
+                r.broken,
+                r.confirmed,
+                r.certified,
+                "not checked (needs --suite)" if not r.clean else "checked",
+            )
+            for r in results
+        ],
+    )
+    for r in results:
+        for problem in r.problems:
+            line(f"does not hold: {r.model}, {r.threat}: {problem}", style="bold red")
+
+
+def recheck_json(results: Sequence[Rechecked]) -> list[dict[str, Any]]:
+    """Return what a check found as plain values."""
+    return [asdict(result) for result in results]

@@ -1,0 +1,364 @@
+"""The command line: one verb a function, no logic of its own.
+
+Exit codes: 0 done and every gate passed, 1 a gate failed or evidence did not hold, 2 usage,
+configuration or unknown metric, 3 incomplete (shards errored), 4 unsafe artifact refused,
+5 unsupported model, 130 interrupted and resumable.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from ._cli import options, show
+from ._cli.console import complain, emit, line, progress, table, verb
+
+EPILOG = (
+    "Exit codes: 0 done and every gate passed, 1 a gate failed or evidence did not hold, "
+    "2 usage or configuration, 3 incomplete (shards failed), 4 unsafe file refused, "
+    "5 unsupported model, 130 interrupted (the same command resumes a run)."
+)
+
+app = typer.Typer(
+    name="aisec-eval",
+    help="How often can an attacker win? Brackets certified <= robust <= attacked, with evidence.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+ModelFile = Annotated[Path, typer.Argument(help="An ONNX file.", show_default=False)]
+DataName = Annotated[
+    str,
+    typer.Option("--data", help='"digits", or a .npz, .npy or Parquet file.', show_default=False),
+]
+Split = Annotated[str, typer.Option(help="Part of the dataset.")]
+Ids = Annotated[
+    str | None, typer.Option(help="Samples to use, as 0:100.", show_default="all of them")
+]
+Threat = Annotated[
+    str,
+    typer.Option(help='Norm and radius: "linf 8/255", "l2 0.5", "l1 2".', show_default=False),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Of every random number.")]
+
+
+@app.command()
+@verb
+def run(
+    suite: Annotated[Path, typer.Argument(help="A suite file.", show_default=False)],
+    executor: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="Processes on this machine, or a Ray cluster (RAY_ADDRESS)."),
+    ] = "local",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes or tasks at once.", show_default="by cores")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder.", show_default="runs/<suite name>")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option(help="Keep what an earlier run of the suite finished in the folder.")
+    ] = True,
+    report: Annotated[bool, typer.Option(help="Write report.html into the run folder.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Run a suite and print the bracket of every model and threat model.
+
+    Results do not depend on the executor, the number of workers, or on being killed: the same
+    command goes on where an earlier one stopped.
+
+    **Examples**
+
+    ```
+    aisec-eval run suites/quickstart.toml
+    aisec-eval run suites/quickstart.toml --executor ray --workers 8 --out runs/nightly
+    aisec-eval run suites/quickstart.toml --json > result.json
+    ```
+    """
+    from .errors import IncompleteRunError
+    from .suite import load_suite
+    from .suite import run as run_suite
+
+    loaded = load_suite(suite)
+    with progress(quiet=as_json) as update:
+        result = run_suite(
+            loaded, executor=executor, workers=workers, out=out, resume=resume, progress=update
+        )
+    for warning in result.manifest.get("warnings", ()):
+        complain(f"warning: {warning}")
+    written = _write_report(result, result.path / "report.html") if report else None
+    failed = any(not gate["passed"] for gate in result.manifest["gates"])
+    code = 1 if failed else 0
+    if result.errors and loaded.fail_on_error:
+        code = IncompleteRunError.exit_code
+    if as_json:
+        emit(show.run_json(result) | {"report": written and str(written), "exit_code": code})
+    else:
+        show.run_table(result)
+        if result.errors:
+            line(f"{len(result.errors)} shards failed; the same command tries them again")
+        if written is not None:
+            line(f"report: {written}")
+    raise typer.Exit(code)
+
+
+@app.command()
+@verb
+def attack(
+    model: ModelFile,
+    data: DataName,
+    threat: Threat,
+    split: Split = "test",
+    ids: Ids = None,
+    method: Annotated[
+        str, typer.Option(help='"fast", or apgd-ce and square separated by commas.')
+    ] = "fast",
+    steps: Annotated[int | None, typer.Option(min=1, help="Of apgd-ce.")] = None,
+    queries: Annotated[int | None, typer.Option(min=1, help="Of square, per sample.")] = None,
+    restarts: Annotated[int | None, typer.Option(min=1, help="Of each attack.")] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Search for adversarial examples.
+
+    **Examples**
+
+    ```
+    aisec-eval attack net.onnx --data digits --threat "linf 1/16"
+    aisec-eval attack net.onnx --data images.npz --ids 0:100 --threat "l2 0.5" --method square
+    ```
+    """
+    from .attacks import attack as run_attack
+
+    samples = options.load_data(data, split, ids)
+    loaded = _load_model(model, samples)
+    ball = options.parse_threat(threat, samples.bounds)
+    with progress(quiet=as_json) as update:
+        result = run_attack(
+            loaded,
+            samples.x,
+            samples.y,
+            ball,
+            method=options.parse_attacks(method, steps, queries, restarts),
+            seed=seed,
+            sample_ids=samples.ids,
+            progress=update,
+        )
+    if as_json:
+        about = {"model": loaded.name, "digest": loaded.digest, "threat": str(ball)}
+        emit(about | show.attack_json(result))
+    else:
+        show.attack_table(loaded.name, ball, result)
+
+
+@app.command()
+@verb
+def certify(
+    model: ModelFile,
+    data: DataName,
+    threat: Threat,
+    split: Split = "test",
+    ids: Ids = None,
+    method: Annotated[str, typer.Option(help='"crown", or "ibp": faster and looser.')] = "crown",
+    as_json: Json = False,
+) -> None:
+    """Prove samples safe: no perturbation in the threat model changes their label.
+
+    **Examples**
+
+    ```
+    aisec-eval certify net.onnx --data digits --threat "linf 1/64"
+    aisec-eval certify net.onnx --data digits --ids 0:32 --threat "l2 0.1" --method ibp --json
+    ```
+    """
+    from .certifiers import certify as run_certify
+
+    samples = options.load_data(data, split, ids)
+    loaded = _load_model(model, samples)
+    ball = options.parse_threat(threat, samples.bounds)
+    with progress(quiet=as_json) as update:
+        result = run_certify(
+            loaded,
+            samples.x,
+            samples.y,
+            ball,
+            method=method,
+            sample_ids=samples.ids,
+            progress=update,
+        )
+    if as_json:
+        about = {"model": loaded.name, "digest": loaded.digest, "threat": str(ball)}
+        emit(about | show.certify_json(result))
+    else:
+        show.certify_table(loaded.name, ball, result)
+
+
+@app.command()
+@verb
+def scan(
+    data: Annotated[
+        str,
+        typer.Argument(help='"digits", or a .npz, .npy or Parquet file.', show_default=False),
+    ],
+    split: Split = "train",
+    ids: Ids = None,
+    method: Annotated[str, typer.Option(help="Detector.")] = "spectral",
+    top: Annotated[int, typer.Option(min=1, help="Most suspicious samples to list.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Score training samples for poison.
+
+    **Examples**
+
+    ```
+    aisec-eval scan digits
+    aisec-eval scan features.npz --top 50
+    ```
+    """
+    from .detectors import scan as run_scan
+
+    samples = options.load_data(data, split, ids)
+    result = run_scan(samples.x.reshape(len(samples.x), -1), samples.y, method=method)
+    if as_json:
+        emit({"data": data} | show.scan_json(result) | {"ids": samples.ids.tolist()})
+    else:
+        show.scan_table(result, samples.ids.tolist(), top)
+
+
+@app.command()
+@verb
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file.", show_default="report.html in the folder")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Draw a run as one self-contained HTML file.
+
+    **Example**
+
+    ```
+    aisec-eval report runs/quickstart --out quickstart.html
+    ```
+    """
+    from .runs import load_run
+
+    written = _write_report(load_run(folder), out or folder / "report.html")
+    if as_json:
+        emit({"report": str(written)})
+    else:
+        line(f"report: {written}")
+
+
+@app.command()
+@verb
+def check(
+    folder: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)],
+    suite: Annotated[
+        Path | None, typer.Option(help="The suite that was run: gives models and data.")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="A model as ID=PATH, where there is no suite.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check a run again: replay every adversarial example, recompute the brackets.
+
+    The replay shares no code with the search. With the suite, clean verdicts and labels are
+    checked against the data and the gates are judged anew.
+
+    **Examples**
+
+    ```
+    aisec-eval check runs/quickstart --suite suites/quickstart.toml
+    aisec-eval check runs/first --model net=net.onnx
+    ```
+    """
+    from .models import load_model
+    from .runs import load_run
+    from .suite.recheck import gate_problems, recheck, suite_inputs
+
+    found = load_run(folder)
+    models: dict[str, Any] = {}
+    data = None
+    problems: list[str] = []
+    if suite is not None:
+        models, data = suite_inputs(suite)
+        problems = gate_problems(found, suite)
+    for name, path in options.named_models(model or []).items():
+        models[name] = load_model(path, name=name)
+    results = recheck(found, models, data)
+    holds = not problems and all(not result.problems for result in results)
+    if as_json:
+        emit(
+            {
+                "run": str(folder),
+                "holds": holds,
+                "problems": problems,
+                "evaluations": show.recheck_json(results),
+                "summary": found.summary.to_dicts() if results else [],
+            }
+        )
+    else:
+        show.run_table(found)
+        show.recheck_table(results)
+        for problem in problems:
+            line(f"does not hold: {problem}", style="bold red")
+        line("everything checked holds" if holds else "NOT everything holds")
+    raise typer.Exit(0 if holds else 1)
+
+
+@app.command()
+@verb
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine offers: versions, devices, threads, memory, Ray; and what is missing.
+
+    **Example**
+
+    ```
+    aisec-eval doctor
+    ```
+    """
+    from ._cli.doctor import examine
+
+    findings = examine()
+    if as_json:
+        emit([vars(finding) for finding in findings])
+    else:
+        table(
+            "",
+            ("what", "found", "", "do"),
+            [(f.what, f.found, "" if f.state == "ok" else f.state, f.advice) for f in findings],
+            left=4,
+        )
+    raise typer.Exit(2 if any(finding.state == "bad" for finding in findings) else 0)
+
+
+def _load_model(path: Path, samples: Any) -> Any:
+    loaded = options.load_checked_model(path, samples)
+    for warning in loaded.report.warnings:
+        complain(f"warning: {warning}")
+    return loaded
+
+
+def _write_report(result: Any, path: Path) -> Path:
+    from .report import write_report
+
+    return write_report(result, path)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()
