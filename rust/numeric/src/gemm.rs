@@ -9,7 +9,9 @@
 //! `values[rows[r] + taps[k]]`: a plain matrix, its transpose and the patches of an image are all
 //! read in place. The right matrix is packed once.
 
+use std::any::Any;
 use std::marker::PhantomData;
+use std::sync::OnceLock;
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -145,6 +147,25 @@ impl<T: Scalar> PackedMatrix<T> {
                 );
             }
         });
+    }
+}
+
+/// Packed matrices for both scalar types, made when first used: most models run in one of them.
+#[derive(Debug, Default)]
+pub struct Packs {
+    single: OnceLock<Vec<PackedMatrix<f32>>>,
+    double: OnceLock<Vec<PackedMatrix<f64>>>,
+}
+
+impl Packs {
+    /// The matrices in the precision `T`, from `pack` the first time.
+    pub fn get<T: Scalar>(
+        &self,
+        pack: impl FnOnce() -> Vec<PackedMatrix<T>>,
+    ) -> &[PackedMatrix<T>] {
+        let cells: [&dyn Any; 2] = [&self.single, &self.double];
+        let cell = cells.iter().find_map(|cell| cell.downcast_ref::<OnceLock<_>>());
+        cell.expect("a Scalar is f32 or f64").get_or_init(pack)
     }
 }
 

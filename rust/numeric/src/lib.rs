@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod cancel;
+pub mod conv;
 pub mod gemm;
 pub mod project;
 pub mod random;
