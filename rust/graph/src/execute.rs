@@ -18,6 +18,11 @@ impl<T: Scalar> Workspace<T> {
         Self { slots: Vec::new() }
     }
 
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.slots.iter().map(|slot| slot.capacity() * size_of::<T>()).sum()
+    }
+
     fn reserve(&mut self, plan: &Plan, batch: usize) {
         if self.slots.len() < plan.slots.len() {
             self.slots.resize_with(plan.slots.len(), Vec::new);

@@ -9,6 +9,7 @@ use crate::operator::{Operator, Site};
 use crate::ops::Op;
 use crate::plan::Plan;
 use crate::shape::{MAX_ELEMENTS, elements};
+use crate::spare::Spare;
 use crate::spec::{NodeSpec, Parts};
 use crate::{Error, GraphSpec, Result, Tensor};
 
@@ -43,6 +44,8 @@ pub struct Graph {
     digest: String,
     pub(crate) forward: Plan,
     pub(crate) recording: Plan,
+    work: usize,
+    pub(crate) spare: Spare,
 }
 
 impl Graph {
@@ -75,7 +78,9 @@ impl Graph {
         let digest = digest(&canonical, spec.output, &tensors);
         let forward = Plan::forward(&nodes, spec.output);
         let recording = Plan::recording(&nodes, spec.output);
-        Ok(Self { nodes, output: spec.output, digest, forward, recording })
+        let work = (0..=spec.output).map(|node| work(&nodes, node)).fold(0, usize::saturating_add);
+        let spare = Spare::default();
+        Ok(Self { nodes, output: spec.output, digest, forward, recording, work, spare })
     }
 
     /// In topological order; node 0 is the input.
@@ -113,6 +118,11 @@ impl Graph {
         &self.digest
     }
 
+    /// Scalar operations of one sample's forward pass, roughly.
+    pub fn work(&self) -> usize {
+        self.work
+    }
+
     /// Where `node` is applied, for a `batch` of samples; `shapes` holds its inputs' shapes.
     pub(crate) fn site<'a>(
         &'a self,
@@ -127,6 +137,13 @@ impl Graph {
     pub fn input_shapes(&self, node: usize) -> Vec<&[usize]> {
         self.nodes[node].inputs.iter().map(|&input| &self.nodes[input].shape[..]).collect()
     }
+}
+
+/// Scalar operations of one sample at `node`.
+fn work(nodes: &[Node], node: usize) -> usize {
+    let Node { op, inputs, shape, .. } = &nodes[node];
+    let shapes: Vec<&[usize]> = inputs.iter().map(|&input| &nodes[input].shape[..]).collect();
+    op.work(&Site { batch: 1, inputs: &shapes, output: shape })
 }
 
 /// Builds the next node, and what of it enters the digest.

@@ -1,11 +1,11 @@
 //! Interval bounds of a node over input boxes.
 
-use std::ops::Range;
-
 use aisec_numeric::Cancel;
 use rayon::prelude::*;
 
 use crate::operator::{Interval, Operator};
+use crate::parallel::zeros;
+use crate::plan::ancestors;
 use crate::{Error, Graph, Result};
 
 /// Lower and upper bounds, `batch` samples one after another.
@@ -27,26 +27,36 @@ impl Graph {
     ) -> Result<Bounds> {
         self.check_box(lower, upper, batch)?;
         let (length, out) = (self.input_len(), self.nodes()[node].len());
-        let mut result = (vec![0.0; batch * out], vec![0.0; batch * out]);
-        lower
-            .par_chunks(length)
-            .zip(upper.par_chunks(length))
-            .zip(result.0.par_chunks_mut(out).zip(result.1.par_chunks_mut(out)))
-            .try_for_each(|((lower, upper), (below, above))| {
-                cancel.check()?;
-                let mut bounds = self.walk(0..node + 1, lower, upper, true);
-                let (lower, upper) = bounds.swap_remove(node);
-                below.copy_from_slice(&lower);
-                above.copy_from_slice(&upper);
-                Ok::<(), Error>(())
-            })?;
+        let mut result = (zeros(batch, out)?, zeros(batch, out)?);
+        let needed = ancestors(self.nodes(), node);
+        let run = |lower: &[f64], upper: &[f64], below: &mut [f64], above: &mut [f64]| {
+            cancel.check()?;
+            let bounds = self.walk(&needed, lower, upper, true);
+            let (lower, upper) = &bounds[node];
+            below.copy_from_slice(lower);
+            above.copy_from_slice(upper);
+            Ok::<(), Error>(())
+        };
+        if self.is_small(batch) {
+            let (below, above) = (result.0.chunks_mut(out), result.1.chunks_mut(out));
+            let boxes = lower.chunks(length).zip(upper.chunks(length));
+            for ((lower, upper), (below, above)) in boxes.zip(below.zip(above)) {
+                run(lower, upper, below, above)?;
+            }
+        } else {
+            lower
+                .par_chunks(length)
+                .zip(upper.par_chunks(length))
+                .zip(result.0.par_chunks_mut(out).zip(result.1.par_chunks_mut(out)))
+                .try_for_each(|((lower, upper), (below, above))| run(lower, upper, below, above))?;
+        }
         Ok(result)
     }
 
     /// Interval bounds of every node over one sample's box, which must be valid
     /// (see [`Graph::interval`]).
     pub fn intervals(&self, lower: &[f64], upper: &[f64]) -> Vec<Bounds> {
-        self.walk(0..self.nodes().len(), lower, upper, false)
+        self.walk(&vec![true; self.nodes().len()], lower, upper, false)
     }
 
     /// Refuses boxes that are not `batch` samples, NaN or crossed.
@@ -73,15 +83,17 @@ impl Graph {
         }
     }
 
-    /// Bounds of the nodes `0..range.end` of one sample; with `drop`, those no later node of
-    /// the range reads are emptied.
-    fn walk(&self, range: Range<usize>, lower: &[f64], upper: &[f64], drop: bool) -> Vec<Bounds> {
-        let mut last_reader: Vec<usize> = (0..range.end).collect();
-        for node in range.clone() {
+    /// Bounds of the nodes of one sample that are `needed`; with `drop`, those that no later
+    /// one reads are emptied.
+    fn walk(&self, needed: &[bool], lower: &[f64], upper: &[f64], drop: bool) -> Vec<Bounds> {
+        let nodes = (1..needed.len()).filter(|&node| needed[node]);
+        let mut last_reader: Vec<usize> = (0..needed.len()).collect();
+        for node in nodes.clone() {
             self.nodes()[node].inputs.iter().for_each(|&input| last_reader[input] = node);
         }
-        let mut bounds: Vec<Bounds> = vec![(lower.to_vec(), upper.to_vec())];
-        for node in 1..range.end {
+        let mut bounds = vec![Bounds::default(); needed.len()];
+        bounds[0] = (lower.to_vec(), upper.to_vec());
+        for node in nodes {
             let described = &self.nodes()[node];
             let mut own = (vec![0.0; described.len()], vec![0.0; described.len()]);
             let shapes = self.input_shapes(node);
@@ -92,7 +104,7 @@ impl Graph {
                 .collect();
             let site = self.site(node, &shapes, 1);
             described.op.interval(&site, &inputs, &mut own.0, &mut own.1);
-            bounds.push(own);
+            bounds[node] = own;
             if drop {
                 for &input in described.inputs.iter().filter(|&&input| last_reader[input] == node) {
                     bounds[input] = Bounds::default();

@@ -16,6 +16,7 @@ mod patch;
 mod plan;
 mod s_shape;
 mod shape;
+mod spare;
 mod spec;
 mod tensor;
 #[cfg(feature = "testing")]

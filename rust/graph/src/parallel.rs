@@ -3,9 +3,8 @@
 use aisec_numeric::{Cancel, Scalar};
 use rayon::prelude::*;
 
-use crate::operator::Operator;
 use crate::plan::Plan;
-use crate::{Error, Graph, Result, Workspace};
+use crate::{Error, Graph, Result};
 
 /// Scalar operations below which splitting costs more than it gains.
 const SMALL: usize = 1 << 18;
@@ -13,14 +12,10 @@ const SMALL: usize = 1 << 18;
 /// Samples a chunk has at most: enough to amortise packing, few enough to stay in cache.
 const CHUNK: usize = 16;
 
-impl Graph {
-    /// Scalar operations of one sample's forward pass, roughly.
-    pub fn work(&self) -> usize {
-        let work =
-            |node: usize| self.nodes()[node].op.work(&self.site(node, &self.input_shapes(node), 1));
-        (0..=self.output()).map(work).fold(0, usize::saturating_add)
-    }
+/// Elements of scratch memory a chunk may take, unless a single sample takes more.
+const CHUNK_ELEMENTS: usize = 1 << 24;
 
+impl Graph {
     /// Whether `batch` samples are few enough to run on the calling thread.
     pub fn is_small(&self, batch: usize) -> bool {
         self.work().saturating_mul(batch) <= SMALL
@@ -34,7 +29,10 @@ impl Graph {
         self.forward_to(self.output(), x, batch, &Cancel::new()).expect("nobody cancels it")
     }
 
-    /// The value of `node` for `batch` samples; fails only when cancelled.
+    /// The value of `node` for `batch` samples.
+    ///
+    /// # Errors
+    /// When cancelled, or when the result does not fit in memory.
     ///
     /// # Panics
     /// When `x` does not hold exactly `batch` samples, or there is no such node.
@@ -54,21 +52,29 @@ impl Graph {
         };
         let (length, out) = (self.input_len(), self.nodes()[node].len());
         assert_eq!(x.len(), batch * length, "x holds `batch` samples");
-        let mut output = vec![T::ZERO; batch * out];
-        let chunk = self.chunk(batch);
-        x.par_chunks(chunk * length).zip(output.par_chunks_mut(chunk * out)).try_for_each_init(
-            Workspace::new,
-            |workspace, (x, output)| {
-                cancel.check()?;
+        let mut output = zeros(batch, out)?;
+        let run = |x: &[T], output: &mut [T]| {
+            cancel.check()?;
+            self.spare.with(|workspace| {
                 self.run_forward(plan, workspace, x, x.len() / length, output);
-                Ok::<(), Error>(())
-            },
-        )?;
+            });
+            Ok::<(), Error>(())
+        };
+        let chunk = self.chunk(plan, batch);
+        if chunk >= batch {
+            run(x, &mut output)?;
+        } else {
+            x.par_chunks(chunk * length)
+                .zip(output.par_chunks_mut(chunk * out))
+                .try_for_each(|(x, output)| run(x, output))?;
+        }
         Ok(output)
     }
 
-    /// The output of `batch` samples, and the gradient of `Σ cotangent·output` by the input;
-    /// fails only when cancelled.
+    /// The output of `batch` samples, and the gradient of `Σ cotangent·output` by the input.
+    ///
+    /// # Errors
+    /// When cancelled, or when the result does not fit in memory.
     ///
     /// # Panics
     /// When a slice does not hold exactly `batch` samples.
@@ -82,30 +88,47 @@ impl Graph {
         let (length, out) = (self.input_len(), self.output_len());
         assert_eq!(x.len(), batch * length, "x holds `batch` samples");
         assert_eq!(cotangent.len(), batch * out, "cotangent holds `batch` samples");
-        let mut output = vec![T::ZERO; batch * out];
-        let mut gradient = vec![T::ZERO; batch * length];
-        let chunk = self.chunk(batch);
-        x.par_chunks(chunk * length)
-            .zip(cotangent.par_chunks(chunk * out))
-            .zip(output.par_chunks_mut(chunk * out))
-            .zip(gradient.par_chunks_mut(chunk * length))
-            .try_for_each_init(
-                Workspace::new,
-                |workspace, (((x, cotangent), output), gradient)| {
-                    cancel.check()?;
-                    let batch = x.len() / length;
-                    self.vjp_into(workspace, x, batch, cotangent, output, gradient);
-                    Ok::<(), Error>(())
-                },
-            )?;
+        let (mut output, mut gradient) = (zeros(batch, out)?, zeros(batch, length)?);
+        let run = |x: &[T], cotangent: &[T], output: &mut [T], gradient: &mut [T]| {
+            cancel.check()?;
+            self.spare.with(|workspace| {
+                self.vjp_into(workspace, x, x.len() / length, cotangent, output, gradient);
+            });
+            Ok::<(), Error>(())
+        };
+        let chunk = self.chunk(&self.recording, batch);
+        if chunk >= batch {
+            run(x, cotangent, &mut output, &mut gradient)?;
+        } else {
+            x.par_chunks(chunk * length)
+                .zip(cotangent.par_chunks(chunk * out))
+                .zip(output.par_chunks_mut(chunk * out))
+                .zip(gradient.par_chunks_mut(chunk * length))
+                .try_for_each(|(((x, c), output), gradient)| run(x, c, output, gradient))?;
+        }
         Ok((output, gradient))
     }
 
     /// Samples per chunk; never changes a result, every sample being computed on its own.
-    fn chunk(&self, batch: usize) -> usize {
+    fn chunk(&self, plan: &Plan, batch: usize) -> usize {
         if self.is_small(batch) {
             return batch.max(1);
         }
-        batch.div_ceil(rayon::current_num_threads()).clamp(1, CHUNK)
+        let fitting = CHUNK_ELEMENTS / plan.slots.iter().sum::<usize>().max(1);
+        batch.div_ceil(rayon::current_num_threads()).min(CHUNK).min(fitting).max(1)
+    }
+}
+
+/// `batch` zeroed samples of `len` elements, or an error where the allocation would fail.
+pub(crate) fn zeros<T: Scalar>(batch: usize, len: usize) -> Result<Vec<T>> {
+    let mut probe: Vec<T> = Vec::new();
+    match batch.checked_mul(len) {
+        Some(count) if probe.try_reserve_exact(count).is_ok() => {
+            drop(probe);
+            Ok(vec![T::ZERO; count])
+        }
+        _ => Err(Error::Input(format!(
+            "{batch} samples of {len} elements do not fit in memory; use smaller batches"
+        ))),
     }
 }

@@ -80,6 +80,18 @@ impl Plan {
     }
 }
 
+/// Which of the nodes up to `target` it is computed from, itself included.
+pub(crate) fn ancestors(nodes: &[Node], target: usize) -> Vec<bool> {
+    let mut needed = vec![false; target + 1];
+    needed[target] = true;
+    for node in (0..=target).rev() {
+        if needed[node] {
+            nodes[node].inputs.iter().for_each(|&input| needed[input] = true);
+        }
+    }
+    needed
+}
+
 struct Planner<'a> {
     nodes: &'a [Node],
     target: usize,
@@ -97,13 +109,7 @@ enum Value {
 
 impl<'a> Planner<'a> {
     fn new(nodes: &'a [Node], target: usize) -> Self {
-        let mut needed = vec![false; nodes.len()];
-        needed[target] = true;
-        for node in (0..=target).rev().filter(|&node| nodes[node].op.name() != "input") {
-            if needed[node] {
-                nodes[node].inputs.iter().for_each(|&input| needed[input] = true);
-            }
-        }
+        let needed = ancestors(nodes, target);
         Self { nodes, target, needed, buffers: Vec::new() }
     }
 

@@ -15,12 +15,12 @@ pub(crate) fn array<'py, T: Element>(
     shape: &[Option<usize>],
 ) -> PyResult<PyReadonlyArrayDyn<'py, T>> {
     let found = value.cast::<PyUntypedArray>().ok();
-    let fits = found.is_some_and(|array| {
+    let has_shape = found.is_some_and(|array| {
         array.ndim() == shape.len()
             && array.shape().iter().zip(shape).all(|(&n, want)| want.is_none_or(|want| n == want))
-            && array.is_c_contiguous()
     });
-    if fits
+    if has_shape
+        && found.is_some_and(PyUntypedArrayMethods::is_c_contiguous)
         && let Ok(array) = value.extract::<PyReadonlyArrayDyn<'py, T>>()
         && array.as_slice().is_ok()
     {
@@ -38,9 +38,13 @@ pub(crate) fn array<'py, T: Element>(
             array.shape()
         ),
     };
+    let remedy = if has_shape {
+        format!("; use np.ascontiguousarray({what}, dtype=np.{expected})")
+    } else {
+        String::new()
+    };
     Err(PyValueError::new_err(format!(
-        "{what}: expected a C-contiguous {expected} array of shape [{}], got {got}; \
-         use np.ascontiguousarray(x, dtype=np.{expected})",
+        "{what}: expected a C-contiguous {expected} array of shape [{}], got {got}{remedy}",
         sizes.join(", ")
     )))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aisec_graph::{Error, Graph, GraphSpec, Tensor};
 use aisec_numeric::{Cancel, Scalar};
 use numpy::{Element, PyArrayDyn, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods};
-use pyo3::exceptions::{PyIndexError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -31,7 +31,7 @@ impl PyGraph {
         let Some(node) = node else { return Ok(self.graph.output()) };
         let count = self.graph.nodes().len();
         usize::try_from(node).ok().filter(|&node| node < count).ok_or_else(|| {
-            PyIndexError::new_err(format!("node {node}: expected 0 to {}", count - 1))
+            PyValueError::new_err(format!("node {node}: expected 0 to {}", count - 1))
         })
     }
 
@@ -132,8 +132,7 @@ impl PyGraph {
     ///     float32 `[n, *node_shape(node)]`; each sample bit for bit the same in any batch.
     ///
     /// Raises:
-    ///     ValueError: `x` has another shape, dtype or layout.
-    ///     IndexError: there is no such node.
+    ///     ValueError: `x` has another shape, dtype or layout, or there is no such node.
     #[pyo3(signature = (x, node=None))]
     fn forward<'py>(
         &self,
@@ -194,8 +193,8 @@ impl PyGraph {
     ///     Lower and upper bounds, float64 `[n, *node_shape(node)]`.
     ///
     /// Raises:
-    ///     ValueError: an array has another shape, dtype or layout, is NaN, or the box is empty.
-    ///     IndexError: there is no such node.
+    ///     ValueError: an array has another shape, dtype or layout, is NaN, or the box is empty,
+    ///         or there is no such node.
     #[pyo3(signature = (lower, upper, node=None))]
     fn interval<'py>(
         &self,
