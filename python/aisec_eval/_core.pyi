@@ -44,3 +44,60 @@ class Graph:
         upper: NDArray[np.float64],
         node: int | None = None,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+
+def margin_bounds(
+    graph: Graph,
+    lower: NDArray[np.float64],
+    upper: NDArray[np.float64],
+    *,
+    spec: NDArray[np.float64],
+    method: str,
+    center: NDArray[np.float64] | None = None,
+    radius: float = 0.0,
+    norm: str = "linf",
+    memory_limit: int | None = None,
+) -> NDArray[np.float64]: ...
+def check_adversarial(
+    graph: Graph,
+    x: NDArray[np.float32],
+    x_adv: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    *,
+    norm: str,
+    eps: float,
+    lower: float | NDArray[np.float64],
+    upper: float | NDArray[np.float64],
+) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64], list[str]]: ...
+
+@final
+class Moments:
+    """Counts, sums and Gram matrices per class, from one pass over batches of rows."""
+
+    def __new__(cls, dim: int, memory_limit: int) -> Moments: ...
+    @property
+    def rows(self) -> int: ...
+    def update(
+        self, x: NDArray[np.float32] | NDArray[np.float64], labels: NDArray[np.int64]
+    ) -> None: ...
+
+@final
+class Spectral:
+    """The leading direction of every class, ascending by label: spectral signatures."""
+
+    def __new__(cls, moments: Moments) -> Spectral: ...
+    @property
+    def labels(self) -> NDArray[np.int64]: ...
+    @property
+    def counts(self) -> NDArray[np.int64]: ...
+    @property
+    def eigenvalues(self) -> NDArray[np.float64]: ...
+    @property
+    def means(self) -> NDArray[np.float64]: ...
+    @property
+    def directions(self) -> NDArray[np.float64]: ...
+    def score(
+        self,
+        x: NDArray[np.float32] | NDArray[np.float64],
+        labels: NDArray[np.int64],
+        first: int = 0,
+    ) -> NDArray[np.float64]: ...

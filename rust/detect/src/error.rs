@@ -1,0 +1,35 @@
+use aisec_numeric::Cancelled;
+
+/// Why data cannot be scanned.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error("row {row}: feature {feature} is not finite; remove or repair the row before the scan")]
+    NotFinite { row: u64, feature: usize },
+    #[error(
+        "class {label}: the features are so large that their squares overflow; scale the features"
+    )]
+    Overflow { label: i64 },
+    #[error(
+        "{classes} classes of {dim} features need {} MiB of statistics, memory_limit is {} MiB; \
+         raise it, or project the features to fewer dimensions",
+        needed.div_ceil(1 << 20), limit >> 20
+    )]
+    Memory { classes: usize, dim: usize, needed: usize, limit: usize },
+    #[error("row {row}: label {label} was not there in the first pass; the data changed")]
+    UnknownLabel { row: u64, label: i64 },
+    #[error("no rows to scan")]
+    Empty,
+    #[error("{values} values are not {rows} rows of {dim} features")]
+    Shape { values: usize, rows: usize, dim: usize },
+    #[error("an earlier batch was refused; start a new scan")]
+    Incomplete,
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl From<Cancelled> for Error {
+    fn from(_: Cancelled) -> Self {
+        Self::Cancelled
+    }
+}
