@@ -1,1 +1,7 @@
+//! Re-checks evidence with code that did not produce it: interval arithmetic in float64,
+//! rounded outward, and nothing else.
 #![forbid(unsafe_code)]
+
+mod adversarial;
+
+pub use adversarial::{Claim, Finding, Fault, Metric, check_adversarial};

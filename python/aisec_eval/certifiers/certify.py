@@ -1,0 +1,166 @@
+"""certify(): which samples no perturbation in the threat model can change, with certificates."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._validate import check_count, check_samples
+from ..errors import CapabilityError, InputError
+from ..results import CertifyResult
+from .crown import CROWN
+from .ibp import IBP
+from .region import Regions, describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from aisec_eval._core import Graph
+
+    from ..models.base import Model
+    from ..threats import ThreatModel
+    from .base import Certifier
+
+METHODS: Mapping[str, Certifier] = MappingProxyType({"ibp": IBP(), "crown": CROWN()})
+"""Certifiers by the name `certify(method=...)` takes."""
+
+_BLOCK = 64
+"""Samples a native call bounds when memory does not ask for fewer: progress moves between."""
+
+
+def certify(
+    model: Model,
+    x: ArrayLike,
+    y: ArrayLike,
+    threat: ThreatModel,
+    *,
+    method: str | Certifier = "crown",
+    memory_limit: int | None = None,
+    sample_ids: ArrayLike | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> CertifyResult:
+    """Prove, for as many samples as possible, that no perturbation changes their label.
+
+    A sample is certified when, for every other class, a sound lower bound of its margin over the
+    whole threat model is above zero. Bounds hold for the network in real arithmetic: they are
+    computed in float64 and every rounding error is taken off them.
+
+    Args:
+        model: a model that was lowered to the engine's graph.
+        x: inputs, float32 [n, *input_shape], inside the threat model's range.
+        y: labels, int [n], below `model.num_classes`.
+        threat: `Linf`, `L2`, `L1` or `Box`.
+        method: "ibp", "crown" or a certifier.
+        memory_limit: bytes that working memory may take; bounds do not depend on it.
+        sample_ids: distinct int [n]; 0..n-1 when None.
+        progress: called with samples done, samples in all, and what is running.
+
+    Returns:
+        Verdicts, margins and certificates, one a sample in the order given.
+
+    Raises:
+        InputError: arrays, labels, memory limit or method do not fit; says what is expected.
+        CapabilityError: the model has no graph; names the operator in the way.
+    """
+    certifier = _certifier(method)
+    samples = check_samples(model, x, y, threat, sample_ids)
+    if memory_limit is not None:
+        check_count("memory_limit", memory_limit)
+    graph = model.graph
+    if graph is None:
+        why = model.report.not_certifiable or "it was not lowered to the engine's graph"
+        raise CapabilityError(
+            f"model {model.name!r} is not certifiable: {why}; attacks still work on it"
+        )
+    n, classes = len(samples), model.num_classes
+    margins = np.full((n, classes - 1), -np.inf)
+    correct = np.zeros(n, dtype=np.bool_)
+    block = _block(graph, classes, memory_limit)
+    for start in range(0, n, block):
+        part = slice(start, min(start + block, n))
+        correct[part] = model.logits(samples.x[part]).argmax(axis=1) == samples.y[part]
+        rows = np.flatnonzero(correct[part]) + start
+        if len(rows):
+            margins[rows] = certifier.lower_bounds(
+                graph,
+                Regions.around(samples.x[rows], threat),
+                margin_spec(samples.y[rows], classes),
+                memory_limit=memory_limit,
+            )
+        if progress is not None:
+            progress(part.stop, n, certifier.name)
+    margin = margins.min(axis=1, initial=np.inf)
+    # A comparison with NaN is false, and a bound that is not finite proves nothing.
+    certified = correct & (margins > 0.0).all(axis=1) & np.isfinite(margins).all(axis=1)
+    region = describe(threat)
+    return CertifyResult(
+        sample=samples.ids,
+        label=samples.y,
+        certified=certified,
+        margin_lower=np.where(correct, margin, -np.inf),
+        margins_lower=margins,
+        certificate=tuple(
+            _certificate(certifier, graph, region, int(label), bounds) if proven else None
+            for proven, label, bounds in zip(certified, samples.y, margins, strict=True)
+        ),
+        method=certifier.name,
+        reason=tuple(map(_reason, correct, certified, margin)),
+    )
+
+
+def margin_spec(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+    """Return the rows `z_y - z_i` for each other class i ascending, float64 [n, K - 1, K]."""
+    n = len(labels)
+    others = np.arange(classes)[None, :] != labels[:, None]
+    other = np.nonzero(others)[1].reshape(n, classes - 1)
+    spec = np.zeros((n, classes - 1, classes))
+    np.put_along_axis(spec, other[:, :, None], -1.0, axis=2)
+    spec[np.arange(n), :, labels] = 1.0
+    return spec
+
+
+def _certifier(method: str | Certifier) -> Certifier:
+    if not isinstance(method, str):
+        if hasattr(method, "lower_bounds") and hasattr(method, "name"):
+            return method
+        raise InputError(f"method={method!r} is neither a name nor a certifier")
+    if method not in METHODS:
+        raise InputError(f"method={method!r} is not known; there are {', '.join(METHODS)}")
+    return METHODS[method]
+
+
+def _block(graph: Graph, classes: int, memory_limit: int | None) -> int:
+    """Return how many samples to bound in one call, within a quarter of the limit."""
+    if memory_limit is None:
+        return _BLOCK
+    elements = int(np.prod(graph.input_shape))
+    held = 8 * (10 * elements + 2 * classes * classes)
+    return max(1, min(_BLOCK, memory_limit // 4 // held))
+
+
+def _certificate(
+    certifier: Certifier,
+    graph: Graph,
+    region: Mapping[str, Any],
+    label: int,
+    bounds: NDArray[np.float64],
+) -> Mapping[str, Any]:
+    return {
+        "method": certifier.name,
+        "graph": graph.digest,
+        "region": region,
+        "label": label,
+        "margins_lower": [float(bound).hex() for bound in bounds],
+    }
+
+
+def _reason(correct: np.bool_, certified: np.bool_, margin: np.float64) -> str:
+    if certified:
+        return ""
+    if not correct:
+        return "misclassified"
+    return "bound" if np.isfinite(margin) else "not finite"
