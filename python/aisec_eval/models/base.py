@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aisec_eval.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -68,3 +70,16 @@ class Model(ABC):
         Parameters are arguments, so that one compilation serves every checkpoint.
         """
         return None
+
+
+def inputs_of(model: Model, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return `x` as C-contiguous float32, checked against the model's input shape.
+
+    Raises:
+        InputError: x is not [n, *input_shape].
+    """
+    x = np.ascontiguousarray(x, dtype=np.float32)
+    if x.shape[1:] != model.input_shape or x.ndim != len(model.input_shape) + 1:
+        expected = ", ".join(map(str, ("n", *model.input_shape)))
+        raise InputError(f"x has shape {list(x.shape)}, the model takes [{expected}]")
+    return x

@@ -8,9 +8,8 @@ included, and each rule asks for the view of the node that it needs.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +17,9 @@ from aisec_eval.errors import UnsafeArtifactError
 
 from . import shapes
 from .ir import GraphSpec, Node
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 Shape = tuple[int, ...]
 
@@ -28,7 +30,7 @@ MAX_TOTAL = 1 << 26
 """Largest sum of the sizes of all values of one sample."""
 
 
-class NotLowerable(Exception):
+class NotLowerable(Exception):  # noqa: N818 (caught and reworded, never shown)
     """The IR has no way to say this; the text says what `this` is."""
 
 
@@ -155,7 +157,7 @@ class Emitter:
         nodes = self._sample(self.expand(a, shape)), self._sample(self.expand(b, shape))
         return Value(self._emit(op, nodes), shape)
 
-    def binary(self, op: str, a: Value | Any, b: Value | Any) -> Value:
+    def binary(self, op: str, a: Any, b: Any) -> Value:
         """Apply add, sub, mul, div, max or min where at least one side is not constant.
 
         max(a, b) is a + relu(b - a) and min(a, b) is a - relu(a - b), exact in real arithmetic.

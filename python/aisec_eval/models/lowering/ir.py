@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from aisec_eval._core import Graph
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
 Array = Any  # numpy arrays of any numeric dtype
 
 NATIVE_OPERATORS = frozenset(
-    """input constant affine conv2d add_const mul_const div_const add sub reshape transpose pad
-    avg_pool2d max_pool2d concat slice relu leaky_relu sigmoid tanh""".split()
+    (
+        *("input", "constant", "affine", "conv2d", "add_const", "mul_const", "div_const"),
+        *("add", "sub", "reshape", "transpose", "pad", "concat", "slice"),
+        *("avg_pool2d", "max_pool2d", "relu", "leaky_relu", "sigmoid", "tanh"),
+    )
 )
 """Operators of the native graph. Any other runs under JAX only and cannot be certified."""
 

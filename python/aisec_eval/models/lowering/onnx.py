@@ -6,7 +6,6 @@ The only file that imports `onnx`. Operators are lowered by the table in `onnx_o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +14,18 @@ import numpy as np
 from aisec_eval.errors import ModelImportError, UnsafeArtifactError, UnsupportedOperationError
 
 from .emit import MAX_RANK, Emitter, NotLowerable, Shape, Value, sample_shape
-from .ir import GraphSpec
 from .onnx_fold import FOLD, Budget
 from .onnx_ops import OPERATORS, Step
 from .protobuf import scan
 from .simplify import simplify
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from .ir import GraphSpec
 
 MAX_FILE_BYTES = 1 << 30
 OPSETS = range(8, 22)
@@ -121,8 +122,8 @@ def _admit(proto: Any, where: str) -> None:
         for attribute in node.attribute:
             if attribute.HasField("g") or attribute.graphs:
                 raise UnsupportedOperationError(
-                    f"{where}: operator {node.op_type} (node {_node_name(node)!r}) is control flow, "
-                    "which is not supported; export a graph without loops and branches"
+                    f"{where}: operator {node.op_type} (node {_node_name(node)!r}) is control "
+                    "flow, which is not supported; export a graph without loops and branches"
                 )
     if graph.sparse_initializer:
         raise UnsupportedOperationError(f"{where}: sparse initializers are not supported")
@@ -213,7 +214,9 @@ def _record(proto: Any, where: str) -> OnnxNetwork:
             f"{where}: input {inputs[0].name!r} declares no shape of at most {MAX_RANK} axes; "
             "export it again"
         )
-    shape = tuple(d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in dims)
+    shape = tuple(
+        d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in dims
+    )
 
     live = _prune(graph, output.name)
     steps = []
@@ -337,7 +340,9 @@ def lower(network: OnnxNetwork, input_shape: Shape | None = None) -> GraphSpec:
         raise ModelImportError(
             f"{network.where}: output {network.output!r} does not depend on the input"
         )
-    return simplify(emitter.finish(output, sample_shape(output.shape)))
+    scores = tuple(d for d in output.shape if d != 1)
+    shape = sample_shape(output.shape) if len(scores) > 1 else scores or (1,)
+    return simplify(emitter.finish(output, shape))
 
 
 def _lower_step(

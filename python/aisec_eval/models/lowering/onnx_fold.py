@@ -17,7 +17,7 @@ from .emit import MAX_RANK, NotLowerable
 from .onnx_ops import axes_of, cast_to, reshape_target, slice_ranges, split_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from .onnx_ops import Step
 
@@ -28,7 +28,7 @@ class Budget:
     def __init__(self, stored: int) -> None:
         self.left = 4 * stored + (1 << 22)
 
-    def take(self, shape: Sequence[int]) -> tuple[int, ...]:
+    def take(self, shape: Any) -> tuple[int, ...]:
         """Reserve an array of `shape`, and return it.
 
         Raises:
@@ -45,9 +45,6 @@ class Budget:
                 "not loaded"
             )
         return shape
-
-
-Fold = "Callable[..., list[Any]]"
 
 
 def _elementwise(function: Callable[..., Any]) -> Callable[..., list[Any]]:
@@ -150,7 +147,9 @@ def _reduce(function: Callable[..., Any]) -> Callable[..., list[Any]]:
     def fold(step: Step, opset: int, _budget: Budget, x: Any, axes: Any = None) -> list[Any]:
         chosen = axes_of(step, opset, np.ndim(x), axes)
         keep = bool(step.attrs.get("keepdims", 1))
-        return [np.asarray(function(x, axis=tuple(chosen), keepdims=keep), dtype=np.asarray(x).dtype)]
+        return [
+            np.asarray(function(x, axis=tuple(chosen), keepdims=keep), dtype=np.asarray(x).dtype)
+        ]
 
     return fold
 
@@ -166,7 +165,7 @@ def _squeeze(step: Step, opset: int, x: Any, axes: Any = None) -> Any:
     return np.squeeze(x, axis=tuple(chosen))
 
 
-def _unsqueeze(step: Step, opset: int, x: Any, axes: Any = None) -> Any:
+def _unsqueeze(step: Step, _opset: int, x: Any, axes: Any = None) -> Any:
     given = step.attrs["axes"] if axes is None else np.reshape(axes, -1)
     return np.expand_dims(x, tuple(int(a) for a in given))
 
@@ -188,7 +187,7 @@ FOLD: dict[str, Callable[..., list[Any]]] = {
     "Identity": lambda _s, _o, _b, x: [x],
     "Dropout": lambda _s, _o, _b, x, *_rest: [x],
     "Cast": _layout(_cast),
-    "Reshape": _layout(lambda s, o, x, t: x.reshape(reshape_target(s, x.shape, t))),
+    "Reshape": _layout(lambda s, _o, x, t: x.reshape(reshape_target(s, x.shape, t))),
     "Flatten": _layout(_flatten),
     "Squeeze": _layout(_squeeze),
     "Unsqueeze": _layout(_unsqueeze),

@@ -154,9 +154,7 @@ def _conv(e: Emitter, step: Step, _opset: int, x: Any, w: Any, b: Any = None) ->
     kernel = weight.shape[2:]
     stride, dilation, padding = _window(step, x.shape[2:], kernel)
     groups = step.attrs.get("group", 1)
-    return e.conv(
-        x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups
-    )
+    return e.conv(x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
 
 def _window(step: Step, space: Shape, kernel: Sequence[int]) -> tuple[Any, Any, list[int]]:
@@ -322,7 +320,7 @@ def _squeeze(e: Emitter, step: Step, opset: int, x: Value, axes: Any = None) -> 
     return e.reshape(x, [d for a, d in enumerate(x.shape) if a not in gone])
 
 
-def _unsqueeze(e: Emitter, step: Step, opset: int, x: Value, axes: Any = None) -> Value:
+def _unsqueeze(e: Emitter, step: Step, _opset: int, x: Value, axes: Any = None) -> Value:
     given = step.attrs["axes"] if axes is None else constant(axes, "axes").reshape(-1)
     rank = len(x.shape) + len(given)
     new = {int(a) % rank for a in given}

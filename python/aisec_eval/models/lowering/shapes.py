@@ -21,7 +21,8 @@ def infer(
     Raises:
         ValueError: the shapes, attributes or tensors do not fit together.
     """
-    return RULES[op](inputs, attrs, tensors)
+    shape: Shape = RULES[op](inputs, attrs, tensors)
+    return shape
 
 
 def _same(inputs: Any, _attrs: Any, _tensors: Any) -> Shape:
@@ -75,7 +76,9 @@ def _conv2d(inputs: Any, attrs: Any, tensors: Any) -> Shape:
     weight, bias = np.shape(tensors["weight"]), np.shape(tensors["bias"])
     groups = attrs["groups"]
     if len(shape) != 3 or len(weight) != 4:
-        raise ValueError(f"input {shape} must be [C, H, W] and weight {weight} [O, C/groups, kh, kw]")
+        raise ValueError(
+            f"input {shape} must be [C, H, W] and weight {weight} [O, C/groups, kh, kw]"
+        )
     if groups < 1 or weight[1] * groups != shape[0] or weight[0] % groups:
         raise ValueError(f"weight {weight} with groups={groups} does not fit {shape[0]} channels")
     if bias != weight[:1]:

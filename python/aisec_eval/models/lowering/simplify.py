@@ -14,8 +14,12 @@ import numpy as np
 from . import shapes
 from .ir import GraphSpec, Node
 
-_UNARY = frozenset("relu leaky_relu sigmoid tanh exp log sqrt erf elu softplus".split())
-_PAIRS = frozenset("add sub mul div".split())
+_ELEMENTWISE = frozenset(
+    (
+        *("relu", "leaky_relu", "sigmoid", "tanh", "elu", "softplus", "exp", "log", "sqrt", "erf"),
+        *("add", "sub", "mul", "div"),
+    )
+)
 _CONSTANT = frozenset(("add_const", "mul_const", "div_const"))
 
 
@@ -75,7 +79,7 @@ class _Rebuilder:
             return None
         if node.op in _CONSTANT:
             return self._constant(node, uses)
-        if node.op in _UNARY or node.op in _PAIRS or node.op == "concat":
+        if node.op in _ELEMENTWISE or node.op == "concat":
             return self._through_transpose(node, uses)
         match node.op:
             case "reshape":
@@ -115,7 +119,26 @@ class _Rebuilder:
         if source.op == "transpose":
             perm = [source.attrs["perm"][p] for p in perm]
             return self.put(replace(node, inputs=source.inputs, attrs={"perm": perm}), uses)
+        if source.op == "reshape":
+            return self._transpose_first(node, source, uses)
         return None
+
+    def _transpose_first(self, node: Node, source: Node, uses: int) -> int | None:
+        """Transpose before a reshape that only adds or drops axes of size 1."""
+        base = self.nodes[source.inputs[0]]
+        axes = [a for a, d in enumerate(base.shape) if d != 1]
+        if [base.shape[a] for a in axes] != [d for d in source.shape if d != 1]:
+            return None
+        long = [a for a, d in enumerate(source.shape) if d != 1]
+        units = [a for a, d in enumerate(base.shape) if d == 1]
+        moved = [axes[long.index(p)] for p in node.attrs["perm"] if p in long]
+        self.uses[source.inputs[0]] = max(self.uses[source.inputs[0]], self.uses[node.inputs[0]])
+        inner = replace(
+            node, inputs=source.inputs, attrs={"perm": units + moved}, name=f"/{node.name}"
+        )
+        shape = tuple(source.shape[p] for p in node.attrs["perm"])
+        index = self.put(inner, 1)
+        return self.put(Node(node.name, "reshape", (), (index,), {"shape": shape}), uses)
 
     def _through_transpose(self, node: Node, uses: int, inner: Node | None = None) -> int | None:
         """Move an operator that treats axes alike before the transposes it reads.
@@ -169,7 +192,7 @@ class _Rebuilder:
             return None
         if source.op in _CONSTANT:
             joined = _join(source, node, len(source.shape))
-            return joined and self.put(replace(joined, inputs=source.inputs), uses)
+            return None if joined is None else self.put(replace(joined, inputs=source.inputs), uses)
         if source.op == "conv2d" and value.shape[1:] == (1, 1):
             return self.put(_after(source, node, value.reshape(-1)), uses)
         if source.op == "affine" and value.size == value.shape[-1]:

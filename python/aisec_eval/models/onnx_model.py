@@ -1,0 +1,120 @@
+"""A model from an ONNX file: the native graph, or JAX where an operator is not native."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aisec_eval.errors import ModelImportError
+
+from . import checks
+from .base import Capabilities, LoadReport, Model, inputs_of
+from .jit import Jitted
+from .lowering.to_jax import to_jax
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from aisec_eval._core import Graph
+
+    from .lowering.ir import GraphSpec
+
+
+class OnnxModel(Model):
+    """An ONNX classifier. Built by `load_onnx`."""
+
+    def __init__(self, spec: GraphSpec, graph: Graph | None, name: str) -> None:
+        self.name = name
+        self.digest = spec.digest if graph is None else graph.digest
+        self.input_shape = spec.input_shape
+        (self.num_classes,) = spec.output_shape
+        self.capabilities = Capabilities(gradient=True, graph=graph is not None)
+        self.report = LoadReport()
+        self._spec = spec
+        self._graph = graph
+
+    @property
+    def graph(self) -> Graph | None:
+        """The native graph, or None when an operator is not native."""
+        return self._graph
+
+    def logits(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return logits [n, num_classes] for inputs [n, *input_shape].
+
+        Raises:
+            InputError: x does not have the model's shape.
+        """
+        x = inputs_of(self, x)
+        if self._graph is not None:
+            return self._graph.forward(x)
+        return self._jitted(x) if len(x) else np.zeros((0, self.num_classes), np.float32)
+
+    @cached_property
+    def _jax(self) -> tuple[Callable[[Any, Any], Any], Any]:
+        return to_jax(self._spec)
+
+    @cached_property
+    def _jitted(self) -> Jitted:
+        return Jitted(*self._jax)
+
+    def jax_function(self) -> tuple[Callable[[Any, Any], Any], Any]:
+        """Return `(apply, params)`, the same graph under JAX; imports JAX."""
+        return self._jax
+
+
+def load_onnx(path: Path, options: checks.Options) -> OnnxModel:
+    """Read, lower and check an ONNX file; the oracle is ONNX's reference evaluator.
+
+    Raises:
+        UnsafeArtifactError: the file would read other files or exhaust memory.
+        UnsupportedOperationError: an operator the engine does not know.
+        ModelImportError: unreadable, invalid, not a classifier, or lowered wrongly.
+    """
+    from .lowering import onnx
+
+    network = onnx.read(path)
+    spec = onnx.lower(network, options.input_shape)
+    if len(spec.output_shape) != 1:
+        raise ModelImportError(
+            f"{network.where}: output {network.output!r} has shape {list(spec.output_shape)} "
+            "for one sample; a classifier gives one score a class"
+        )
+    full = onnx.input_layout(network, options.input_shape)[1]
+    foreign = spec.not_native
+    try:
+        graph = None if foreign else spec.to_core()
+    except ValueError as error:
+        raise ModelImportError(f"{network.where}: {error}") from None
+    model = OnnxModel(spec, graph, options.name or path.stem)
+
+    def values(x: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        return onnx.reference_values(network, x.reshape(full))
+
+    x = checks.probes(options, model.input_shape)
+    expected = np.stack([values(one[None])[network.output].ravel() for one in x])
+    outputs = model.logits(x)
+    if graph is not None:
+        checks.check_graph(graph, x, expected, values, network.where)
+    else:
+        for got, wanted in zip(outputs, expected, strict=True):
+            gap = checks.differs(got, wanted)
+            if gap is not None:
+                raise ModelImportError(
+                    f"{network.where}: its JAX function differs from the model: off by {gap:.1e} "
+                    f"relative (at most {checks.TOLERANCE:.0e} is accepted); please report it"
+                )
+    found = checks.warnings(model.logits, x, outputs, options)
+    reason = None
+    if foreign is not None:
+        reason = f"operator {foreign.source}"
+        remedy = "attacks through JAX still work"
+        if foreign.op in ("softmax", "log_softmax"):
+            remedy += "; export the model without its softmax to certify it"
+        found.append(f"not certifiable: {reason} has no bounds; {remedy}")
+    model.report = LoadReport(tuple(found), reason)
+    return model
