@@ -7,6 +7,8 @@ from fractions import Fraction
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from ..errors import SuiteError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -94,7 +96,7 @@ def load_samples(source: DataSource) -> Samples:
 
     Raises:
         DatasetError: missing, unreadable, or the ids are outside it.
-        InputError: the poison does not fit the data.
+        SuiteError, InputError: the poison does not fit the data.
     """
     from ..datasets import load_dataset
     from ..datasets.poison import plant_patch
@@ -104,6 +106,11 @@ def load_samples(source: DataSource) -> Samples:
     x, y = data
     poison = None
     if source.plant is not None:
+        if source.plant.target >= data.num_classes:
+            raise SuiteError(
+                f"data {source.name}: target={source.plant.target} is no class of the data, "
+                f"which has {data.num_classes}"
+            )
         x, y, poison = plant_patch(
             x,
             y,

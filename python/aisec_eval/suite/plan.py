@@ -7,7 +7,7 @@ workers, so the same suite has the same shards everywhere.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from math import prod
@@ -191,6 +191,7 @@ class _Planner:
                 samples = load_samples(source)
                 place = model_source(self.suite, table)
                 model = self.load(place, source)
+                place = replace(place, input_shape=model.input_shape)
                 self.check_fit(table, data, model, samples)
                 for threat_table in threats:
                     try:

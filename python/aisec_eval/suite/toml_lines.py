@@ -61,6 +61,7 @@ class _Scanner:
         path: Path = ()
         for key in keys:
             path = (*path, key)
+            self.record(path)
             if path in self.tables:
                 path = (*path, self.tables[path])
         return path
