@@ -1,8 +1,8 @@
 //! Binding of `aisec-detect`.
 
 use aisec_detect::{ClassSpectrum, Error, Feature, Moments, Spectral};
-use numpy::{Element, IntoPyArray, PyArray1, PyArrayDyn, PyArrayMethods};
-use numpy::{PyUntypedArray, PyUntypedArrayMethods, dtype};
+use numpy::{Element, IntoPyArray, PyArray1, PyArrayDyn};
+use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods, dtype};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 
