@@ -1,0 +1,73 @@
+"""The answer in words: how often an attacker wins, for each model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..results import BROKEN, CERTIFIED, MISCLASSIFIED, OPEN, VERDICTS
+from .html import Element, el, name
+from .select import headline
+from .tables import bar, legend
+from .words import between, percent, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .select import Entry
+
+
+def section(found: Sequence[Entry]) -> Element:
+    """The question, one answer a model, and the key to the bars."""
+    chosen = headline(found)
+    threats = list(dict.fromkeys(entry.evaluation.threat for entry in chosen))
+    return el(
+        "section",
+        el(
+            "p",
+            "How often can an attacker win",
+            [" under ", el("strong", name(threats[0]))] if len(threats) == 1 else None,
+            "?",
+            class_="question",
+        ),
+        el("div", [_card(entry, len(threats) > 1) for entry in chosen], class_="answers"),
+        legend(),
+        id="answer",
+    )
+
+
+def _card(entry: Entry, with_threat: bool) -> Element:
+    e, bracket = entry.evaluation, entry.bracket
+    low, high = bracket.interval
+    return el(
+        "article",
+        el("h2", name(e.model), [" · ", name(e.threat)] if with_threat else None),
+        el("p", between(1 - bracket.attacked, 1 - bracket.certified), class_="figure"),
+        el("p", "of samples are lost to the attacker", class_="unit"),
+        bar(e),
+        el("p", _evidence(entry)),
+        el(
+            "p",
+            f"Robust accuracy is between {percent(bracket.certified)} and "
+            f"{percent(bracket.attacked)} here, and with 95 % confidence within "
+            f"{between(low, high)} for inputs like these.",
+            class_="quiet",
+        ),
+        class_="card",
+    )
+
+
+def _evidence(entry: Entry) -> str:
+    e = entry.evaluation
+    counted = np.bincount(e.verdict, minlength=len(VERDICTS))
+    n = {verdict: int(counted[VERDICTS.index(verdict)]) for verdict in VERDICTS}
+    said = [
+        f"Of {plural(len(e.verdict), 'sample')}, {n[MISCLASSIFIED]} are misclassified as they are",
+        f"{n[BROKEN]} broken by an adversarial example",
+        f"{n[CERTIFIED]} certified safe",
+        f"{n[OPEN]} open",
+    ]
+    if n["error"]:
+        said.append(f"{n['error']} could not be evaluated")
+    return ", ".join(said[:-1]) + f" and {said[-1]}."

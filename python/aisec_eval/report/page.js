@@ -1,0 +1,89 @@
+"use strict";
+// Draws the figures and makes tables sortable. Reads inert JSON, writes text, never markup.
+(() => {
+  const plots = JSON.parse(document.getElementById("plots").textContent);
+
+  // Colours are written as names of CSS variables, so that one description serves both schemes.
+  const paint = (value, css) => {
+    if (typeof value === "string" && value.startsWith("--")) return css.getPropertyValue(value).trim();
+    if (Array.isArray(value)) return value.map((inner) => paint(inner, css));
+    if (value && typeof value === "object") {
+      return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, paint(v, css)]));
+    }
+    return value;
+  };
+
+  const draw = () => {
+    const css = getComputedStyle(document.documentElement);
+    const axis = {
+      gridcolor: css.getPropertyValue("--rule").trim(),
+      linecolor: css.getPropertyValue("--rule").trim(),
+      zeroline: false,
+      automargin: true,
+      fixedrange: true,
+      title: { standoff: 12 },
+    };
+    for (const [id, plot] of Object.entries(plots)) {
+      const merged = (given) => ({ ...axis, ...given, title: { ...axis.title, ...given.title } });
+      const layout = {
+        ...plot.layout,
+        xaxis: merged(plot.layout.xaxis),
+        yaxis: merged(plot.layout.yaxis),
+        showlegend: false,
+        dragmode: false,
+        hovermode: "closest",
+        margin: { l: 48, r: 12, t: 12, b: 44 },
+        paper_bgcolor: "rgba(0,0,0,0)",
+        plot_bgcolor: "rgba(0,0,0,0)",
+        font: {
+          family: getComputedStyle(document.body).fontFamily,
+          size: 13,
+          color: css.getPropertyValue("--quiet").trim(),
+        },
+      };
+      const config = { displayModeBar: false, responsive: true, scrollZoom: false };
+      Plotly.react(document.getElementById(id), paint(plot.traces, css), layout, config);
+    }
+  };
+
+  if (Object.keys(plots).length) {
+    draw();
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+    addEventListener("beforeprint", draw);
+    addEventListener("afterprint", draw);
+  }
+
+  const key = (row, column) => {
+    const cell = row.cells[column];
+    const value = cell.dataset.value ?? cell.textContent;
+    const number = Number(value);
+    return value !== "" && !Number.isNaN(number) ? number : value;
+  };
+  const compare = (a, b) =>
+    typeof a === typeof b
+      ? typeof a === "number" ? a - b : a < b ? -1 : a > b ? 1 : 0
+      : typeof a === "number" ? -1 : 1;
+
+  for (const table of document.querySelectorAll("table.sortable")) {
+    const heads = [...table.tHead.rows[0].cells];
+    heads.forEach((head, column) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...head.childNodes);
+      head.append(button);
+      button.addEventListener("click", () => {
+        const down = head.getAttribute("aria-sort") === "ascending";
+        heads.forEach((other) => other.removeAttribute("aria-sort"));
+        head.setAttribute("aria-sort", down ? "descending" : "ascending");
+        const rows = [...table.tBodies[0].rows];
+        rows.sort((a, b) => (down ? -1 : 1) * compare(key(a, column), key(b, column)));
+        table.tBodies[0].append(...rows);
+      });
+    });
+  }
+
+  // A closed section would be missing on paper.
+  addEventListener("beforeprint", () => {
+    for (const details of document.querySelectorAll(".gallery details")) details.open = true;
+  });
+})();

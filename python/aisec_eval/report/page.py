@@ -1,0 +1,258 @@
+"""The report: one HTML file that needs nothing else, from a run."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from . import figures, headline, html, provenance, scans, tables
+from .gallery import gallery
+from .html import Element, el, name
+from .select import Entry, curves, entries
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..results import Run
+
+
+def page(run: Run) -> str:
+    """Return the report of a run as the text of one HTML file.
+
+    The same run gives the same text. Everything the page needs is in it; its content security
+    policy lets it run its own two scripts and load nothing.
+    """
+    found = entries(run)
+    plots: dict[str, dict[str, Any]] = {}
+    main = [
+        headline.section(found) if found else None,
+        _errors(run),
+        _brackets(found),
+        _curves(found, plots),
+        _attacks(found),
+        _gallery(found),
+        _scans(run, plots),
+        _gates(run),
+        _flags(run, found),
+        _section("provenance", "Provenance", provenance.section(run, found)),
+    ]
+    sections = [section for section in main if section is not None]
+    scripts = [html.script(figures.library())] if plots else []
+    scripts.append(html.script(_asset("page.js")))
+    document = el(
+        "html",
+        _head(_title(run), scripts),
+        el(
+            "body",
+            _header(run, sections),
+            el("main", sections),
+            el("footer", el("p", "Written by aisec_eval. ", _promise())),
+            html.data("plots", plots),
+            scripts,
+        ),
+        lang="en",
+    )
+    return f"<!doctype html>\n{document.render()}\n"
+
+
+def _head(title: str, scripts: Sequence[Element]) -> Element:
+    policy = (
+        f"default-src 'none'; script-src {' '.join(map(html.sha256, scripts))}; "
+        "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+    )
+    return el(
+        "head",
+        el("meta", charset="utf-8"),
+        el("meta", http_equiv="Content-Security-Policy", content=policy),
+        el("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        el("meta", name="color-scheme", content="light dark"),
+        el("meta", name="referrer", content="no-referrer"),
+        el("title", f"{title}: robustness report"),
+        html.style(_asset("page.css")),
+    )
+
+
+def _header(run: Run, sections: Sequence[Element]) -> Element:
+    suite = run.manifest.get("suite")
+    description = suite.get("description") if isinstance(suite, dict) else None
+    return el(
+        "header",
+        el("p", "Robustness report", class_="eyebrow"),
+        el("h1", name(_title(run))),
+        el("p", description, class_="lead") if isinstance(description, str) else None,
+        el(
+            "nav",
+            [
+                el("a", label, href=f"#{identifier}")
+                for identifier, label in _CONTENTS.items()
+                if any(f'id="{identifier}"' in section.opening for section in sections)
+            ],
+            aria_label="Contents",
+        ),
+    )
+
+
+_CONTENTS = {
+    "answer": "Answer",
+    "brackets": "Brackets",
+    "curves": "Curves",
+    "attacks": "Attacks",
+    "examples": "Examples",
+    "scans": "Poison scans",
+    "gates": "Gates",
+    "flags": "Diagnostics",
+    "provenance": "Provenance",
+}
+
+
+def _title(run: Run) -> str:
+    suite = run.manifest.get("suite")
+    named = suite.get("name") if isinstance(suite, dict) else run.manifest.get("name")
+    return named if isinstance(named, str) and named.strip() else run.path.name or "Run"
+
+
+def _promise() -> str:
+    return (
+        "A broken sample comes with an adversarial example that was checked again in 64-bit "
+        "arithmetic by code that did not find it; a certified one with a bound that holds in "
+        "real arithmetic; what neither decides is called open."
+    )
+
+
+def _section(identifier: str, title: str, *children: Any) -> Element:
+    return el("section", el("h2", title), children, id=identifier)
+
+
+def _brackets(found: Sequence[Entry]) -> Element | None:
+    if not found:
+        return None
+    note = (
+        "The truth lies inside each bracket: certified accuracy is proven from below, attacked "
+        "accuracy from above. The thin line is the 95 % interval of the population's robust "
+        "accuracy, from both Wilson limits."
+    )
+    return _section("brackets", "Brackets", el("p", note), tables.brackets(found))
+
+
+def _curves(found: Sequence[Entry], plots: dict[str, dict[str, Any]]) -> Element | None:
+    by_norm = curves(found)
+    if not by_norm:
+        return None
+    drawn = []
+    for index, (norm, groups) in enumerate(by_norm.items()):
+        identifier = f"curve-{index}"
+        plots[identifier] = {
+            "traces": figures.curve(groups),
+            "layout": figures.curve_layout(norm),
+        }
+        title = figures.NORMS.get(norm, norm)
+        drawn.append(
+            el(
+                "figure",
+                el("h3", name(title)),
+                el(
+                    "div",
+                    id=identifier,
+                    class_="plot",
+                    role="img",
+                    aria_label=f"Accuracy against {title} radius; the numbers are in the table "
+                    "of brackets",
+                ),
+                figures.curve_legend(groups),
+            )
+        )
+    return _section("curves", "Robustness curves", el("div", drawn, class_="plots"), _no_script())
+
+
+def _attacks(found: Sequence[Entry]) -> Element | None:
+    table = tables.attacks(found)
+    if table is None:
+        return None
+    note = (
+        "Attacks run one after another, each only on what the ones before it left standing; "
+        "certified samples are not attacked at all."
+    )
+    return _section("attacks", "Which attack broke what", el("p", note), table)
+
+
+def _gallery(found: Sequence[Entry]) -> Element | None:
+    drawn = gallery(found)
+    if drawn is None:
+        return None
+    note = (
+        "The most clearly broken samples of each evaluation, different labels first. The third "
+        "picture is the change, magnified as its caption says: red for more, blue for less, or "
+        "colour around grey. The margin is the label's score minus the best other one: "
+        "below zero, the label lost."
+    )
+    return _section("examples", "Adversarial examples", el("p", note), drawn)
+
+
+def _scans(run: Run, plots: dict[str, dict[str, Any]]) -> Element | None:
+    if not run.scans:
+        return None
+    drawn = []
+    for index, scan in enumerate(run.scans):
+        identifier = f"scan-{index}"
+        traces = figures.histogram(scan)
+        if traces:
+            plots[identifier] = {"traces": traces, "layout": figures.histogram_layout()}
+        drawn.append(scans.section(scan, identifier))
+    return _section("scans", "Poison scans", drawn, _no_script())
+
+
+def _gates(run: Run) -> Element | None:
+    listed = run.manifest.get("gates")
+    table = tables.gates(listed) if isinstance(listed, list) else None
+    return _section("gates", "Gates", table) if table is not None else None
+
+
+def _errors(run: Run) -> Element | None:
+    if not run.errors:
+        return None
+    return el(
+        "section",
+        el("h2", "This run is incomplete"),
+        el("p", "These parts failed; their samples count as errors, never as robust."),
+        el("ul", [el("li", name(line)) for line in run.errors]),
+        class_="alarm",
+        role="note",
+        id="errors",
+    )
+
+
+def _flags(run: Run, found: Sequence[Entry]) -> Element | None:
+    said: dict[str, list[str]] = {}
+    for entry in found:
+        for flag in entry.evaluation.flags:
+            said.setdefault(flag, []).append(
+                f"{entry.evaluation.model} · {entry.evaluation.threat}"
+            )
+    warnings = run.manifest.get("warnings")
+    for warning in warnings if isinstance(warnings, list) else ():
+        said.setdefault(str(warning), []).append("suite")
+    if not said:
+        return None
+    return _section(
+        "flags",
+        "Diagnostics",
+        el(
+            "ul",
+            [
+                el("li", name(flag), el("small", "; ".join(places)))
+                for flag, places in said.items()
+            ],
+            class_="flags",
+        ),
+    )
+
+
+def _no_script() -> Element:
+    return el(
+        "noscript",
+        el("p", "The drawings need JavaScript; the tables hold the same numbers.", class_="quiet"),
+    )
+
+
+def _asset(file: str) -> str:
+    return (files(__package__) / file).read_text(encoding="utf-8")

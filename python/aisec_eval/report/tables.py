@@ -1,0 +1,229 @@
+"""The tables: brackets, which attack broke what, gates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..results import BROKEN, CERTIFIED, ERROR, MISCLASSIFIED, OPEN, VERDICTS
+from .html import Element, el, name
+from .words import between, count, number, percent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ..results import Evaluation
+    from .select import Entry
+
+DRAWN = (CERTIFIED, OPEN, BROKEN, MISCLASSIFIED, ERROR)
+"""Order of the parts of a bracket bar: proven safe on the left, lost on the right."""
+MEANING = {
+    CERTIFIED: "proven safe",
+    OPEN: "decided from neither side",
+    BROKEN: "an adversarial example was found and re-checked",
+    MISCLASSIFIED: "wrong without any attack",
+    ERROR: "could not be evaluated, never counted as robust",
+}
+
+
+def cell(content: Any, value: float | str | None = None, **attributes: Any) -> Element:
+    """Make a table cell; `value` is what it is sorted by."""
+    if isinstance(value, float):
+        value = f"{value:.9g}"
+    return el("td", content, data_value=value, **attributes)
+
+
+def table(
+    caption: str, heads: Sequence[Any], rows: Sequence[Element], *, foot: Any = None
+) -> Element:
+    """Make a table that scrolls sideways on narrow screens and that scripts make sortable."""
+    return el(
+        "div",
+        el(
+            "table",
+            el("caption", caption),
+            el("thead", el("tr", [el("th", head, scope="col") for head in heads])),
+            el("tbody", rows),
+            el("tfoot", foot) if foot is not None else None,
+            class_="sortable",
+        ),
+        class_="scroll",
+        role="region",
+        aria_label=caption,
+        tabindex="0",
+    )
+
+
+def shares(evaluation: Evaluation) -> dict[str, float]:
+    """Fraction of samples with each verdict, in drawing order."""
+    n = len(evaluation.verdict)
+    counts = np.bincount(evaluation.verdict, minlength=len(VERDICTS))
+    return {verdict: float(counts[VERDICTS.index(verdict)]) / n for verdict in DRAWN}
+
+
+def bar(evaluation: Evaluation) -> Element:
+    """Draw a bracket as one bar, [certified | open | broken | misclassified], with its interval."""
+    found = shares(evaluation)
+    low, high = evaluation.bracket.interval
+    spoken = ", ".join(f"{percent(share)} {verdict}" for verdict, share in found.items() if share)
+    return el(
+        "div",
+        el(
+            "div",
+            [
+                el("span", class_=f"part {verdict}", style=f"--w:{share:.6f};")
+                for verdict, share in found.items()
+                if share
+            ],
+            class_="parts",
+        ),
+        el("span", class_="ci", style=f"--a:{low:.6f};--b:{high - low:.6f};"),
+        class_="bar",
+        role="img",
+        aria_label=f"{spoken}; 95 % interval {between(low, high)}",
+        title=spoken,
+    )
+
+
+def legend() -> Element:
+    """Explain the colours of the bars."""
+    return el(
+        "ul",
+        [
+            el(
+                "li",
+                el("span", class_=f"key {verdict}"),
+                el("strong", verdict),
+                f" {MEANING[verdict]}",
+            )
+            for verdict in DRAWN
+        ],
+        el("li", el("span", class_="key line"), "95 % interval of the population's robust accuracy"),
+        class_="legend",
+    )
+
+
+def brackets(found: Sequence[Entry]) -> Element:
+    """One row an evaluation: bar, clean accuracy, bracket, interval, open, and what was spent."""
+    several = len({(entry.data, entry.task) for entry in found}) > 1
+    heads = ["Model", *(["Data"] if several else []), "Threat", "Clean", "Bracket"]
+    heads += ["Robust accuracy", "95 % interval", "Open", "Samples", "Gradients", "Queries"]
+    rows = []
+    for entry in found:
+        e, bracket = entry.evaluation, entry.bracket
+        low, high = bracket.interval
+        gradients, queries = int(e.spent.gradients.sum()), int(e.spent.queries.sum())
+        rows.append(
+            el(
+                "tr",
+                el("th", name(e.model), scope="row", data_value=e.model),
+                cell([name(entry.data), " ", name(entry.task)], entry.data) if several else None,
+                cell(name(e.threat), threat_order(entry), class_="nowrap"),
+                cell(percent(e.clean_accuracy), e.clean_accuracy, class_="num"),
+                cell(bar(e), bracket.attacked, class_="wide"),
+                cell(
+                    between(bracket.certified, bracket.attacked), bracket.attacked, class_="num main"
+                ),
+                cell(between(low, high), low, class_="num"),
+                cell(percent(bracket.open), bracket.open, class_="num"),
+                cell(count(bracket.total), float(bracket.total), class_="num"),
+                cell(count(gradients), float(gradients), class_="num"),
+                cell(count(queries), float(queries), class_="num"),
+            )
+        )
+    return table("Brackets: certified ≤ robust ≤ attacked accuracy", heads, rows)
+
+
+def threat_order(entry: Entry) -> str:
+    """Sort key of a threat model: norm, then radius."""
+    return f"{entry.norm} {entry.radius or 0:020.9f} {entry.evaluation.threat}"
+
+
+def attacks(found: Sequence[Entry]) -> Element | None:
+    """Which attack broke how many samples under which threat; None where nothing was broken.
+
+    Attacks run one after another, each on what the ones before it left, so every broken sample
+    counts once, for the attack that broke it.
+    """
+    tallies = [_tally(entry.evaluation) for entry in found]
+    methods = list(dict.fromkeys(method for tally in tallies for method in tally))
+    if not methods:
+        return None
+    rows = []
+    for entry, tally in zip(found, tallies, strict=True):
+        clean = int(np.sum(entry.evaluation.verdict != VERDICTS.index(MISCLASSIFIED)))
+        rows.append(
+            el(
+                "tr",
+                el("th", name(entry.evaluation.model), scope="row"),
+                cell(name(entry.evaluation.threat), threat_order(entry), class_="nowrap"),
+                [_heat(tally.get(method, 0), clean) for method in methods],
+                cell(count(sum(tally.values())), float(sum(tally.values())), class_="num main"),
+            )
+        )
+    total = [sum(tally.get(method, 0) for tally in tallies) for method in methods]
+    foot = el(
+        "tr",
+        el("th", "All", scope="row", colspan=2),
+        [el("td", count(value), class_="num") for value in total],
+        el("td", count(sum(total)), class_="num main"),
+    )
+    return table(
+        "Samples each attack broke that no attack before it had broken",
+        ["Model", "Threat", *(name(method) for method in methods), "All"],
+        rows,
+        foot=foot,
+    )
+
+
+def _tally(evaluation: Evaluation) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for row in np.flatnonzero(evaluation.verdict == VERDICTS.index(BROKEN)):
+        method = evaluation.found_by[row] or "unnamed"
+        found[method] = found.get(method, 0) + 1
+    return found
+
+
+def _heat(value: int, total: int) -> Element:
+    share = value / total if total else 0.0
+    return cell(
+        [count(value), el("small", f" {percent(share)}") if value else None],
+        float(value),
+        class_="num heat",
+        style=f"--v:{share:.4f};",
+    )
+
+
+def gates(found: Sequence[Mapping[str, Any]]) -> Element | None:
+    """One row a gate: what was claimed, where, what was measured, passed or not."""
+    rows = []
+    for gate in found:
+        if not isinstance(gate, dict):
+            continue
+        passed = gate.get("passed") is True
+        low, high = (_float(gate.get(end)) for end in ("low", "high"))
+        rows.append(
+            el(
+                "tr",
+                cell(
+                    el(
+                        "span",
+                        "passed" if passed else "failed",
+                        class_=f"badge {'good' if passed else 'bad'}",
+                    ),
+                    float(passed),
+                ),
+                el("th", name(str(gate.get("gate", ""))), scope="row"),
+                cell(name(str(gate.get("claim", ""))), class_="nowrap"),
+                cell(name(str(gate.get("where", "")))),
+                cell(number(_float(gate.get("value"))), _float(gate.get("value")), class_="num"),
+                cell(f"{number(low)} – {number(high)}", low, class_="num"),
+            )
+        )
+    heads = ["Gate", "Metric", "Claim", "Where", "Measured", "95 % interval"]
+    return table("Gates, judged by the worse end of the interval", heads, rows) if rows else None
+
+
+def _float(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) else float("nan")

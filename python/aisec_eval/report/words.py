@@ -1,0 +1,40 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import math
+
+
+def percent(fraction: float) -> str:
+    """Return `12.3 %`; whole at the ends, so that `100 %` always means all and `0 %` none."""
+    if not math.isfinite(fraction):
+        return "–"
+    if fraction in (0.0, 1.0):
+        return f"{fraction:.0%}".replace("%", " %")
+    shown = min(max(round(fraction * 100, 1), 0.1), 99.9)
+    return f"{shown:.1f} %"
+
+
+def between(low: float, high: float) -> str:
+    """Return `12.3 – 45.6 %`, or one number where both ends read the same."""
+    a, b = percent(low), percent(high)
+    return a if a == b else f"{a.removesuffix(' %')} – {b}"
+
+
+def count(value: int) -> str:
+    """Return an integer with thin spaces between thousands, short above a million."""
+    if value >= 10_000_000_000:
+        return f"{value / 1e9:.1f} G"
+    if value >= 10_000_000:
+        return f"{value / 1e6:.1f} M"
+    return f"{value:,}".replace(",", "\u202f")
+
+
+def number(value: float) -> str:
+    """Return a measured value with four significant digits; a dash where there is none."""
+    return f"{value:.4g}".replace("-", "\u2212") if math.isfinite(value) else "–"
+
+
+def plural(value: int, noun: str) -> str:
+    """Return `1 sample`, `2 samples`."""
+    return f"{count(value)} {noun}{'' if value == 1 else 's'}"
