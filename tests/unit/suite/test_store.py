@@ -127,7 +127,7 @@ def test_a_full_disk_leaves_nothing_half_written(store, monkeypatch, step):
         real(handle)
 
     monkeypatch.setattr(_files.os, "fsync", full)
-    with pytest.raises(RunError, match="cannot write .*No space left on device"):
+    with pytest.raises(RunError, match=r"cannot write .*No space left on device"):
         store.write(shard(), EVALUATION)
     monkeypatch.setattr(_files.os, "fsync", real)
     assert list(store.shards.iterdir()) == []
