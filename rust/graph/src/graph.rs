@@ -155,7 +155,7 @@ fn build_node(nodes: &[Node], spec: NodeSpec, tensors: &[Arc<Tensor>]) -> Result
         return Err(fail("node 0, and no other, must be `input`".to_owned()));
     }
     if let Some(input) = inputs.iter().find(|&&input| input >= index) {
-        return Err(fail(format!("input {input} is not an earlier node (0 to {})", index - 1)));
+        return Err(fail(format!("input {input} is not one of the {index} earlier nodes")));
     }
     let shapes: Vec<&[usize]> = inputs.iter().map(|&input| &nodes[input].shape[..]).collect();
     let line = serde_json::json!([op, inputs, roles]);
@@ -188,7 +188,7 @@ fn check_tensor(tensor: &Tensor) -> Result<(), String> {
     match tensor.f32().iter().position(|value| !value.is_finite()) {
         None => Ok(()),
         Some(at) => Err(format!(
-            "has {} at flat index {at}; every value must be finite in float32",
+            "has {:e} at flat index {at}; every value must be finite in float32",
             tensor.f64()[at]
         )),
     }

@@ -100,7 +100,8 @@ impl Builder {
 
     /// A node for the next one to read, recent ones more often.
     fn source(&mut self, fits: impl Fn(&[usize]) -> bool) -> Option<usize> {
-        let fitting: Vec<usize> = (0..self.shapes.len()).filter(|&i| fits(&self.shapes[i])).collect();
+        let fitting: Vec<usize> =
+            (0..self.shapes.len()).filter(|&i| fits(&self.shapes[i])).collect();
         let recent = fitting.len().min(3);
         match recent {
             0 => None,

@@ -32,7 +32,7 @@ fn random_graphs_use_every_operator() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
 
     /// Reused buffers hold what separate buffers hold, at every node.
     #[test]

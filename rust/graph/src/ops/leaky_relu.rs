@@ -19,7 +19,7 @@ impl Build for LeakyRelu {
     fn build(parts: &mut Parts) -> Result<Self, String> {
         let relu: Self = parts.attrs()?;
         if !(relu.slope as f32).is_finite() {
-            return Err(format!("slope {} is not finite in float32", relu.slope));
+            return Err(format!("slope {:e} is not finite in float32", relu.slope));
         }
         Ok(relu)
     }

@@ -35,7 +35,7 @@ impl Build for Pad {
             return Err(format!("before and after need {rank} entries, one an axis"));
         }
         if !(value as f32).is_finite() {
-            return Err(format!("value {value} is not finite in float32"));
+            return Err(format!("value {value:e} is not finite in float32"));
         }
         let shape: Vec<usize> = (0..rank)
             .map(|axis| before[axis].saturating_add(input[axis]).saturating_add(after[axis]))

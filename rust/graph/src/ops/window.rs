@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use crate::patch::Patch;
 
-use crate::shape::elements;
+use crate::shape::{MAX_ELEMENTS, elements};
+
+const TOO_LARGE: &str = "kernel, dilation or padding is too large";
 
 /// Which input positions each output position sees along one axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +35,8 @@ impl Window {
         Ok([0, 1].map(|axis| Self {
             kernel: kernel[axis],
             stride: stride[axis],
-            dilation: dilation[axis],
+            // One tap has no spacing; a huge one would overflow below.
+            dilation: if kernel[axis] == 1 { 1 } else { dilation[axis] },
             before: padding[axis],
             after: padding[axis + 2],
         }))
@@ -44,11 +47,11 @@ impl Window {
         let span = (self.kernel - 1).checked_mul(self.dilation).and_then(|s| s.checked_add(1));
         let padded = input.checked_add(self.before).and_then(|n| n.checked_add(self.after));
         let (Some(span), Some(padded)) = (span, padded) else {
-            return Err("kernel, dilation or padding is too large".to_owned());
+            return Err(TOO_LARGE.to_owned());
         };
-        // Indices are computed in isize.
-        if span > isize::MAX as usize / 2 || padded > isize::MAX as usize / 2 {
-            return Err("kernel, dilation or padding is too large".to_owned());
+        // Windows wider than any image have no use, and bounded sizes cannot overflow below.
+        if span > MAX_ELEMENTS || padded > MAX_ELEMENTS {
+            return Err(TOO_LARGE.to_owned());
         }
         match padded.checked_sub(span) {
             Some(room) => Ok(room / self.stride + 1),
