@@ -108,6 +108,11 @@ impl Convolution {
         }
     }
 
+    /// The same convolution for other weights of the same shape.
+    pub fn unpacked(&self) -> Self {
+        Self { forward: Packs::default(), backward: Packs::default(), ..*self }
+    }
+
     /// The tables for inputs of height and width `input`, `before` rows and columns of padding
     /// above and to the left, and outputs of height and width `output`.
     pub fn place(&self, input: [usize; 2], before: [usize; 2], output: [usize; 2]) -> Place {

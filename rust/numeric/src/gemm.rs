@@ -331,7 +331,7 @@ mod tests {
                 .map(|n| (0..inner).fold(bias[n], |s, k| a[k].mul_add(b[k * columns + n], s)))
                 .collect()
         };
-        let rows = if inner == 0 { 1 } else { a.len() / inner };
+        let rows = a.len().checked_div(inner).unwrap_or(1);
         (0..rows).flat_map(|r| row(&a[r * inner..(r + 1) * inner])).collect()
     }
 

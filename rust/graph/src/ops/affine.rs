@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use aisec_numeric::Scalar;
+use aisec_numeric::gemm::{PackedMatrix, Packs};
 use aisec_numeric::rounding::add_up;
 
 use super::Build;
@@ -17,13 +18,15 @@ pub struct Affine {
     weight: Arc<Tensor>,
     bias: Arc<Tensor>,
     absolute: OnceLock<Arc<Self>>,
+    forward: Arc<Packs>,
+    backward: Arc<Packs>,
 }
 
 impl Build for Affine {
     fn build(parts: &mut Parts) -> Result<Self, String> {
         let (weight, bias) = (parts.tensor("weight")?, parts.tensor("bias")?);
         match (weight.shape(), bias.shape()) {
-            ([out, _], [length]) if length == out => Ok(Self { weight, bias, absolute: OnceLock::new() }),
+            ([out, _], [length]) if length == out => Ok(Self::new(weight, bias)),
             (weight, bias) => Err(format!(
                 "weight has shape {weight:?} and bias {bias:?}, expected [out, in] and [out]"
             )),
@@ -32,6 +35,11 @@ impl Build for Affine {
 }
 
 impl Affine {
+    fn new(weight: Arc<Tensor>, bias: Arc<Tensor>) -> Self {
+        let (forward, backward) = (Arc::default(), Arc::default());
+        Self { weight, bias, absolute: OnceLock::new(), forward, backward }
+    }
+
     /// `[out, in]`.
     pub fn weight(&self) -> &Tensor {
         &self.weight
@@ -52,11 +60,8 @@ impl Affine {
     /// `|weight|` without a bias, made when first asked for.
     fn absolute(&self) -> &Self {
         self.absolute.get_or_init(|| {
-            Arc::new(Self {
-                weight: Arc::new(self.weight.map(f64::abs)),
-                bias: Arc::new(self.bias.map(|_| 0.0)),
-                absolute: OnceLock::new(),
-            })
+            let (weight, bias) = (self.weight.map(f64::abs), self.bias.map(|_| 0.0));
+            Arc::new(Self::new(Arc::new(weight), Arc::new(bias)))
         })
     }
 
@@ -82,12 +87,11 @@ impl Operator for Affine {
     fn forward<T: Scalar>(&self, _site: &Site, inputs: &[&[T]], output: &mut [T]) {
         let (out, length) = self.lengths();
         let (weight, bias) = (self.weight.values::<T>(), self.bias.values::<T>());
-        for (x, y) in inputs[0].chunks_exact(length).zip(output.chunks_exact_mut(out)) {
-            for (o, row) in weight.chunks_exact(length).enumerate() {
-                let sum = row.iter().zip(x).fold(T::ZERO, |sum, (&w, &x)| w.mul_add(x, sum));
-                y[o] = sum + bias[o];
-            }
-        }
+        let pack = || {
+            let element = |i: usize, o: usize| weight[o * length + i];
+            vec![PackedMatrix::new(length, out, Some(bias), element)]
+        };
+        self.forward.get(pack)[0].multiply_rows(inputs[0], output, false);
     }
 
     fn work(&self, site: &Site) -> usize {
@@ -104,12 +108,8 @@ impl Operator for Affine {
     ) {
         let (out, length) = self.lengths();
         let weight = self.weight.values::<T>();
-        let rows = grads[0].chunks_exact_mut(length).zip(cotangent.chunks_exact(out));
-        for (grad, cotangent) in rows {
-            for (&c, row) in cotangent.iter().zip(weight.chunks_exact(length)) {
-                grad.iter_mut().zip(row).for_each(|(g, &w)| *g = w.mul_add(c, *g));
-            }
-        }
+        let pack = || vec![PackedMatrix::new(out, length, None, |o, i| weight[o * length + i])];
+        self.backward.get(pack)[0].multiply_rows(cotangent, grads[0], true);
     }
 
     fn interval(&self, site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {

@@ -1,8 +1,10 @@
 //! Two-dimensional convolution (cross-correlation, as in every framework) on CHW images.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use aisec_numeric::Scalar;
+use aisec_numeric::conv::{Convolution, Place};
 use aisec_numeric::rounding::add_up;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +14,7 @@ use crate::Tensor;
 use crate::operator::{Interval, Operator, Site};
 use crate::outward;
 use crate::patch::{Cropped, Patch};
+use crate::shape::elements;
 use crate::spec::Parts;
 
 /// `y[o, i, j] = bias[o] + Σ_{c, k, l} weight[o, c, k, l]·x[c', i·s + k·d − p, j·s + l·d − p]`,
@@ -24,6 +27,8 @@ pub struct Conv2d {
     rows: Window,
     columns: Window,
     groups: usize,
+    kernel: Arc<Convolution>,
+    place: OnceLock<Place>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -39,7 +44,7 @@ impl Build for Conv2d {
     fn build(parts: &mut Parts) -> Result<Self, String> {
         let Attrs { stride, padding, dilation, groups } = parts.attrs()?;
         let (weight, bias) = (parts.tensor("weight")?, parts.tensor("bias")?);
-        let (&[out, _, height, width], &[length]) = (weight.shape(), bias.shape()) else {
+        let (&[out, channels, height, width], &[length]) = (weight.shape(), bias.shape()) else {
             return Err(format!(
                 "weight has shape {:?} and bias {:?}, expected [out, in / groups, kh, kw] and [out]",
                 weight.shape(),
@@ -53,7 +58,10 @@ impl Build for Conv2d {
             return Err(format!("groups {groups} must be >= 1 and divide {out} output channels"));
         }
         let [rows, columns] = Window::pair([height, width], stride, padding, dilation)?;
-        Ok(Self { weight, bias, absolute: OnceLock::new(), rows, columns, groups })
+        let shape = [out, channels, height, width];
+        let kernel = Arc::new(Convolution::new(shape, stride, dilation, groups));
+        let (absolute, place) = (OnceLock::new(), OnceLock::new());
+        Ok(Self { weight, bias, absolute, rows, columns, groups, kernel, place })
     }
 }
 
@@ -75,7 +83,8 @@ impl Conv2d {
                 weight: Arc::new(self.weight.map(f64::abs)),
                 bias: Arc::new(self.bias.map(|_| 0.0)),
                 absolute: OnceLock::new(),
-                ..*self
+                kernel: Arc::new(self.kernel.unpacked()),
+                ..self.clone()
             })
         })
     }
@@ -85,33 +94,16 @@ impl Conv2d {
         self.weight.len() / self.weight.shape()[0].max(1)
     }
 
-    /// Calls `visit(weight, input, output)` with the index of each weight and of the elements
-    /// of one sample that it connects, output by output and, within one, weight by weight.
-    fn connections(&self, site: &Site, mut visit: impl FnMut(usize, usize, usize)) {
-        let [_, in_rows, in_columns] = site.inputs[0] else { unreachable!("checked by shape") };
-        let [out_channels, out_rows, out_columns] = site.output else {
-            unreachable!("checked by shape")
-        };
-        let channels = self.weight.shape()[1];
-        let (kernel_rows, kernel_columns) = (self.rows.kernel, self.columns.kernel);
-        let mut output = 0;
-        for o in 0..*out_channels {
-            let first_channel = o / (out_channels / self.groups) * channels;
-            for i in 0..*out_rows {
-                for j in 0..*out_columns {
-                    for c in 0..channels {
-                        for k in self.rows.taps(i, *in_rows) {
-                            let row = (first_channel + c) * in_rows + self.rows.position(i, k);
-                            let weights = ((o * channels + c) * kernel_rows + k) * kernel_columns;
-                            for l in self.columns.taps(j, *in_columns) {
-                                let column = self.columns.position(j, l);
-                                visit(weights + l, row * in_columns + column, output);
-                            }
-                        }
-                    }
-                    output += 1;
-                }
-            }
+    /// The index tables of `site`, kept from the first call: a node has one shape.
+    fn place(&self, site: &Site) -> Cow<'_, Place> {
+        let size = |shape: &[usize]| [shape[1], shape[2]];
+        let (input, output) = (size(site.inputs[0]), size(site.output));
+        let make = || self.kernel.place(input, [self.rows.before, self.columns.before], output);
+        let kept = self.place.get_or_init(make);
+        if (kept.input, kept.output) == (input, output) {
+            Cow::Borrowed(kept)
+        } else {
+            Cow::Owned(make())
         }
     }
 }
@@ -129,19 +121,18 @@ impl Operator for Conv2d {
                 self.groups
             ));
         }
-        Ok(vec![self.weight.shape()[0], self.rows.output(height)?, self.columns.output(width)?])
+        let shape =
+            vec![self.weight.shape()[0], self.rows.output(height)?, self.columns.output(width)?];
+        // The kernels keep a padded copy of one sample of the input, and of the output.
+        let padded = |window: Window, size: usize| size + window.before + window.after;
+        elements(&[channels, padded(self.rows, height), padded(self.columns, width)])
+            .map_err(|reason| format!("with its padding, {reason}"))?;
+        Ok(shape)
     }
 
     fn forward<T: Scalar>(&self, site: &Site, inputs: &[&[T]], output: &mut [T]) {
         let (weight, bias) = (self.weight.values::<T>(), self.bias.values::<T>());
-        let samples = inputs[0].chunks_exact(site.input_len(0));
-        for (x, y) in samples.zip(output.chunks_exact_mut(site.output_len())) {
-            y.fill(T::ZERO);
-            self.connections(site, |w, i, o| y[o] = weight[w].mul_add(x[i], y[o]));
-            for (channel, &b) in y.chunks_exact_mut(site.output[1] * site.output[2]).zip(bias) {
-                channel.iter_mut().for_each(|y| *y += b);
-            }
-        }
+        self.kernel.forward(&self.place(site), weight, bias, inputs[0], output);
     }
 
     fn work(&self, site: &Site) -> usize {
@@ -157,10 +148,7 @@ impl Operator for Conv2d {
         grads: &mut [&mut [T]],
     ) {
         let weight = self.weight.values::<T>();
-        let samples = grads[0].chunks_exact_mut(site.input_len(0));
-        for (grad, cotangent) in samples.zip(cotangent.chunks_exact(site.output_len())) {
-            self.connections(site, |w, i, o| grad[i] = weight[w].mul_add(cotangent[o], grad[i]));
-        }
+        self.kernel.input_gradient(&self.place(site), weight, cotangent, grads[0]);
     }
 
     fn interval(&self, site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {
@@ -182,7 +170,9 @@ impl Operator for Conv2d {
     fn crop(&self, site: &Site, patch: &Patch) -> Option<Cropped<Self>> {
         let (axes, input) = Window::crop([self.rows, self.columns], site.inputs[0], patch)?;
         let [rows, columns] = axes;
-        let part = Self { rows, columns, absolute: OnceLock::new(), ..self.clone() };
+        let restricted = |op: &Self| Self { rows, columns, place: OnceLock::new(), ..op.clone() };
+        let absolute = Arc::new(restricted(self.absolute()));
+        let part = Self { absolute: OnceLock::from(absolute), ..restricted(self) };
         Some(Cropped { op: part, inputs: vec![input] })
     }
 }
