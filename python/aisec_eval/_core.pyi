@@ -101,3 +101,92 @@ class Spectral:
         labels: NDArray[np.int64],
         first: int = 0,
     ) -> NDArray[np.float64]: ...
+
+_Outcomes = tuple[
+    NDArray[np.float32],
+    NDArray[np.float64],
+    NDArray[np.int8],
+    NDArray[np.int64],
+    NDArray[np.int64],
+]
+
+def apgd(
+    graph: Graph,
+    x: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    sample_ids: NDArray[np.int64],
+    *,
+    norm: str,
+    eps: float,
+    lower: float | NDArray[np.float64],
+    upper: float | NDArray[np.float64],
+    seed: int,
+    restart: int,
+    steps: int,
+    loss: str,
+    batch: int,
+) -> _Outcomes: ...
+def apgd_start(
+    x: NDArray[np.float32],
+    sample_ids: NDArray[np.int64],
+    *,
+    norm: str,
+    eps: float,
+    lower: float | NDArray[np.float64],
+    upper: float | NDArray[np.float64],
+    seed: int,
+    restart: int,
+    loss: str,
+) -> list[NDArray[np.float32]]: ...
+def project(
+    x: NDArray[np.float32],
+    points: NDArray[np.float32],
+    *,
+    norm: str,
+    eps: float,
+    lower: float | NDArray[np.float64],
+    upper: float | NDArray[np.float64],
+) -> NDArray[np.float32]: ...
+def square(
+    graph: Graph,
+    x: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    sample_ids: NDArray[np.int64],
+    *,
+    norm: str,
+    eps: float,
+    lower: float | NDArray[np.float64],
+    upper: float | NDArray[np.float64],
+    seed: int,
+    restart: int,
+    queries: int,
+    p_init: float,
+    batch: int,
+) -> _Outcomes: ...
+@final
+class Square:
+    """Square Attack on a model the caller owns: ask for points, tell the logits."""
+
+    def __new__(
+        cls,
+        x: NDArray[np.float32],
+        labels: NDArray[np.int64],
+        sample_ids: NDArray[np.int64],
+        *,
+        num_classes: int,
+        norm: str,
+        eps: float,
+        lower: float | NDArray[np.float64],
+        upper: float | NDArray[np.float64],
+        seed: int,
+        restart: int,
+        queries: int,
+        p_init: float,
+    ) -> Square: ...
+    @property
+    def remaining(self) -> int: ...
+    def ask(self, buffer: NDArray[np.float32]) -> int: ...
+    def asked(self) -> NDArray[np.int64]: ...
+    def tell(
+        self, buffer: NDArray[np.float32], logits: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int64], _Outcomes]: ...

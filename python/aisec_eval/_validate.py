@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -13,8 +13,14 @@ from .threats import Box
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .models.base import Model
     from .threats import ThreatModel
+
+
+class Classifier(Protocol):
+    """What the checks read of a model."""
+
+    input_shape: tuple[int, ...]
+    num_classes: int
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Samples:
 
 
 def check_samples(
-    model: Model,
+    model: Classifier,
     x: Any,
     y: Any,
     threat: ThreatModel | None = None,

@@ -3,6 +3,8 @@
 //!
 //! A box is treated as a Linf ball whose radius differs by input: half its width.
 
+use std::sync::Arc;
+
 use aisec_numeric::project::L1Workspace;
 use aisec_numeric::random::Stream;
 
@@ -38,6 +40,34 @@ impl ApgdConfig {
     pub(crate) fn steps(&self) -> usize {
         self.steps
     }
+
+    /// Linf, box: uniform noise scaled so that one coordinate reaches the radius; L2: a random
+    /// direction of length `eps`; L1: standard normal noise. Projected into the region.
+    pub fn start(&self, region: &Region, sample: u64) -> Vec<f32> {
+        let mut generator = self.noise.at(sample, 0);
+        let clean = region.clean();
+        let mut x: Vec<f32> = match region.norm() {
+            Norm::L1 => clean.iter().map(|x| x + generator.normal()).collect(),
+            Norm::L2 => {
+                let noise: Vec<f32> = clean.iter().map(|_| generator.normal()).collect();
+                let length = sum_of(&noise, &noise, |g, _| f64::from(g) * f64::from(g)).sqrt();
+                let scale = region.eps() / length.max(f64::MIN_POSITIVE);
+                let moved = |(&x, &u): (&f32, &f32)| (f64::from(x) + scale * f64::from(u)) as f32;
+                clean.iter().zip(&noise).map(moved).collect()
+            }
+            norm => {
+                let noise: Vec<f32> = clean.iter().map(|_| generator.signed()).collect();
+                let largest = noise.iter().fold(f32::MIN_POSITIVE, |m, u| m.max(u.abs()));
+                let radius = |i: usize| match norm {
+                    Norm::Linf => region.eps() as f32,
+                    _ => 0.5 * (region.upper()[i] - region.lower()[i]),
+                };
+                (0..clean.len()).map(|i| clean[i] + radius(i) * (noise[i] / largest)).collect()
+            }
+        };
+        region.project(&mut x, &mut L1Workspace::default());
+        x
+    }
 }
 
 /// After how many iterations the step size is reconsidered: a first window of 22 % of the
@@ -57,8 +87,8 @@ pub fn checkpoints(steps: usize) -> Vec<usize> {
 
 /// The search on one sample.
 #[derive(Debug)]
-pub struct Apgd<'a> {
-    config: &'a ApgdConfig,
+pub struct Apgd {
+    config: Arc<ApgdConfig>,
     region: Region,
     label: usize,
     record: Record,
@@ -84,12 +114,12 @@ pub struct Apgd<'a> {
     scratch: Vec<f32>,
 }
 
-impl<'a> Apgd<'a> {
+impl Apgd {
     /// # Panics
     /// For the L1 norm, whose APGD is another algorithm.
-    pub fn new(config: &'a ApgdConfig, region: Region, label: usize, sample: u64) -> Self {
+    pub fn new(config: Arc<ApgdConfig>, region: Region, label: usize, sample: u64) -> Self {
         assert!(region.norm() != Norm::L1, "L1 needs L1-APGD");
-        let x = start(config, &region, sample);
+        let x = config.start(&region, sample);
         Self {
             config,
             label,
@@ -183,40 +213,12 @@ impl<'a> Apgd<'a> {
     }
 }
 
-/// Linf, box: uniform noise scaled so that one coordinate reaches the radius; L2: a random
-/// direction of length `eps`; L1: standard normal noise. Projected into the region.
-pub(crate) fn start(config: &ApgdConfig, region: &Region, sample: u64) -> Vec<f32> {
-    let mut generator = config.noise.at(sample, 0);
-    let clean = region.clean();
-    let mut x: Vec<f32> = match region.norm() {
-        Norm::L1 => clean.iter().map(|x| x + generator.normal()).collect(),
-        Norm::L2 => {
-            let noise: Vec<f32> = clean.iter().map(|_| generator.normal()).collect();
-            let length = sum_of(&noise, &noise, |g, _| f64::from(g) * f64::from(g)).sqrt();
-            let scale = region.eps() / length.max(f64::MIN_POSITIVE);
-            let moved = |(&x, &u): (&f32, &f32)| (f64::from(x) + scale * f64::from(u)) as f32;
-            clean.iter().zip(&noise).map(moved).collect()
-        }
-        norm => {
-            let noise: Vec<f32> = clean.iter().map(|_| generator.signed()).collect();
-            let largest = noise.iter().fold(f32::MIN_POSITIVE, |m, u| m.max(u.abs()));
-            let radius = |i: usize| match norm {
-                Norm::Linf => region.eps() as f32,
-                _ => 0.5 * (region.upper()[i] - region.lower()[i]),
-            };
-            (0..clean.len()).map(|i| clean[i] + radius(i) * (noise[i] / largest)).collect()
-        }
-    };
-    region.project(&mut x, &mut L1Workspace::default());
-    x
-}
-
 /// -1, 0 or 1; 0 for NaN.
 fn sign(g: f32) -> f32 {
     f32::from(i8::from(g > 0.0) - i8::from(g < 0.0))
 }
 
-impl Search for Apgd<'_> {
+impl Search for Apgd {
     fn ask(&mut self, row: &mut [f32]) {
         row.copy_from_slice(&self.x);
     }
@@ -243,7 +245,7 @@ impl Search for Apgd<'_> {
     }
 }
 
-impl GradientSearch for Apgd<'_> {
+impl GradientSearch for Apgd {
     fn cotangent(&self, logits: &[f32], cotangent: &mut [f32]) {
         self.config.loss.cotangent(logits, self.label, cotangent);
     }

@@ -2,11 +2,12 @@
 //! classifiers", ICML 2021, algorithm 1): steps along the largest gradient coordinates, exact
 //! projection onto the L1 ball cut with the box, sparsity of the step adapted to the best point's.
 
+use std::sync::Arc;
+
 use aisec_numeric::project::L1Workspace;
 
-use crate::apgd::{ApgdConfig, start};
 use crate::search::Record;
-use crate::{GradientSearch, Loss, Norm, Outcome, Region, Search};
+use crate::{ApgdConfig, GradientSearch, Loss, Norm, Outcome, Region, Search};
 
 /// Fraction of the coordinates the first step moves.
 const KEPT: f64 = 0.2;
@@ -19,8 +20,8 @@ const SPARSER: f64 = 0.95;
 
 /// The search on one sample.
 #[derive(Debug)]
-pub struct ApgdL1<'a> {
-    config: &'a ApgdConfig,
+pub struct ApgdL1 {
+    config: Arc<ApgdConfig>,
     region: Region,
     label: usize,
     record: Record,
@@ -43,12 +44,12 @@ pub struct ApgdL1<'a> {
     projection: L1Workspace,
 }
 
-impl<'a> ApgdL1<'a> {
+impl ApgdL1 {
     /// # Panics
     /// For any norm but L1.
-    pub fn new(config: &'a ApgdConfig, region: Region, label: usize, sample: u64) -> Self {
+    pub fn new(config: Arc<ApgdConfig>, region: Region, label: usize, sample: u64) -> Self {
         assert!(region.norm() == Norm::L1, "L1-APGD is for the L1 norm");
-        let x = start(config, &region, sample);
+        let x = config.start(&region, sample);
         Self {
             label,
             record: Record::new(region.clean()),
@@ -108,7 +109,7 @@ impl<'a> ApgdL1<'a> {
     }
 }
 
-impl Search for ApgdL1<'_> {
+impl Search for ApgdL1 {
     fn ask(&mut self, row: &mut [f32]) {
         row.copy_from_slice(&self.x);
     }
@@ -131,7 +132,7 @@ impl Search for ApgdL1<'_> {
     }
 }
 
-impl GradientSearch for ApgdL1<'_> {
+impl GradientSearch for ApgdL1 {
     fn cotangent(&self, logits: &[f32], cotangent: &mut [f32]) {
         self.loss().cotangent(logits, self.label, cotangent);
     }

@@ -6,6 +6,8 @@
 //! the last row and column. Windows of a non-square image are scaled along each axis; a vector of
 //! features is searched by blocks of consecutive features.
 
+use std::sync::Arc;
+
 use aisec_numeric::project::L1Workspace;
 use aisec_numeric::random::{Generator, Stream};
 
@@ -136,8 +138,8 @@ fn window_size(layout: Layout, part: f64, smooth: bool) -> (usize, usize) {
 
 /// The search on one sample.
 #[derive(Debug)]
-pub struct Square<'a> {
-    config: &'a SquareConfig,
+pub struct Square {
+    config: Arc<SquareConfig>,
     region: Region,
     label: usize,
     sample: u64,
@@ -147,8 +149,8 @@ pub struct Square<'a> {
     projection: L1Workspace,
 }
 
-impl<'a> Square<'a> {
-    pub fn new(config: &'a SquareConfig, region: Region, label: usize, sample: u64) -> Self {
+impl Square {
+    pub fn new(config: Arc<SquareConfig>, region: Region, label: usize, sample: u64) -> Self {
         let record = Record::new(region.clean());
         let projection = L1Workspace::default();
         Self { config, region, label, sample, record, scratch: Vec::new(), projection }
@@ -304,7 +306,7 @@ impl<'a> Square<'a> {
     }
 }
 
-impl Search for Square<'_> {
+impl Search for Square {
     fn ask(&mut self, row: &mut [f32]) {
         let iteration = self.record.forwards as u32;
         let mut generator = self.config.noise.at(self.sample, iteration);

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use aisec_numeric::Cancel;
 use aisec_search::{
     Bounds, Norm, Outcome, Pool, Region, Search, Square, SquareConfig, Status, fraction,
@@ -13,8 +15,9 @@ fn attack(net: &Linear, shape: &[usize], norm: Norm, eps: f64, queries: u32) -> 
     let n = shape.iter().product();
     let clean = values(n, 5);
     let bounds = Bounds::new(&vec![0.0; n], &vec![1.0; n]).unwrap();
-    let config = SquareConfig::new(shape, norm, queries, 0.8, 3, 0).unwrap();
-    let start = |_| Ok(Square::new(&config, Region::new(norm, eps, &clean, &bounds)?, 0, 11));
+    let config = Arc::new(SquareConfig::new(shape, norm, queries, 0.8, 3, 0).unwrap());
+    let start =
+        |_| Ok(Square::new(config.clone(), Region::new(norm, eps, &clean, &bounds)?, 0, 11));
     let mut outcomes = run_queries(net, 1, 4, &Cancel::new(), start).unwrap();
     let outcome = outcomes.remove(0);
     let region = Region::new(norm, eps, &clean, &bounds).unwrap();
@@ -156,10 +159,10 @@ fn the_pool_agrees_with_the_native_run() {
     let clean = values(n * count, 9);
     let bounds = Bounds::new(&[0.0; 16], &[1.0; 16]).unwrap();
     for norm in [Norm::Linf, Norm::L2, Norm::L1] {
-        let config = SquareConfig::new(&shape, norm, 60, 0.8, 3, 0).unwrap();
+        let config = Arc::new(SquareConfig::new(&shape, norm, 60, 0.8, 3, 0).unwrap());
         let start = |i: usize| {
             let region = Region::new(norm, 0.2, &clean[i * n..(i + 1) * n], &bounds)?;
-            Ok(Square::new(&config, region, i % 3, i as u64))
+            Ok(Square::new(config.clone(), region, i % 3, i as u64))
         };
         let expected = run_queries(&net, count, 3, &Cancel::new(), start).unwrap();
         assert!(expected.iter().any(|o| o.status == Status::Found));
@@ -193,9 +196,9 @@ fn asking_is_idempotent() {
     let bounds = Bounds::new(&[0.0; 9], &[1.0; 9]).unwrap();
     let clean = values(9, 1);
     for norm in [Norm::Linf, Norm::L2, Norm::L1] {
-        let config = SquareConfig::new(&[1, 3, 3], norm, 10, 0.8, 0, 0).unwrap();
+        let config = Arc::new(SquareConfig::new(&[1, 3, 3], norm, 10, 0.8, 0, 0).unwrap());
         let region = Region::new(norm, 0.1, &clean, &bounds).unwrap();
-        let mut search = Square::new(&config, region, 0, 0);
+        let mut search = Square::new(config.clone(), region, 0, 0);
         for _ in 0..3 {
             let (mut a, mut b) = (vec![0.0; 9], vec![7.0; 9]);
             search.ask(&mut a);
