@@ -172,9 +172,7 @@ def train(x: np.ndarray, y: np.ndarray, *, adversarial: bool) -> Params:
     schedule = optax.cosine_decay_schedule(3e-3, STEPS)
     optimiser = optax.adamw(schedule, weight_decay=1e-4)
     state = optimiser.init(params)
-    order = np.concatenate(
-        [rng.permutation(len(x)) for _ in range(1 + STEPS * BATCH // len(x))]
-    )
+    order = np.concatenate([rng.permutation(len(x)) for _ in range(1 + STEPS * BATCH // len(x))])
     for i in range(STEPS):
         rows = order[i * BATCH : (i + 1) * BATCH]
         params, state, _ = step(
@@ -236,7 +234,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare instead of writing")
     check = parser.parse_args().check
     if hasattr(os, "sched_setaffinity"):
-        # XLA splits sums by thread count; one core makes the bytes independent of how many there are.
+        # XLA splits sums by the number of threads; on one core the bytes depend on no such number.
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     train_data, test_data = (ae.load_dataset("digits", split=s) for s in ("train", "test"))
     (x, y), (x_test, y_test) = train_data, test_data

@@ -121,7 +121,7 @@ def outcome(scan: Scan) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def histogram(scan: Scan) -> list[dict[str, Any]]:
-    """Stacked histogram of the finite scores, one trace an outcome, counted here."""
+    """Histograms of the finite scores, one trace an outcome, drawn over each other."""
     score = scan.result.score
     finite = np.isfinite(score)
     if not finite.any():
@@ -138,6 +138,7 @@ def histogram(scan: Scan) -> list[dict[str, Any]]:
                 "x": centres,
                 "y": counts.tolist(),
                 "width": float(edges[1] - edges[0]),
+                "opacity": 0.85,
                 "marker": {"color": f"--outcome-{index}", "line": {"width": 0}},
                 "hovertemplate": f"score %{{x:.4g}}<br>%{{y}} {label}<extra></extra>",
             }
@@ -148,8 +149,8 @@ def histogram(scan: Scan) -> list[dict[str, Any]]:
 def histogram_layout() -> dict[str, Any]:
     """Axes of a score histogram."""
     return {
-        "barmode": "stack",
+        "barmode": "overlay",
         "bargap": 0,
         "xaxis": {"title": {"text": "score (comparable within a class)"}},
-        "yaxis": {"title": {"text": "samples, log scale"}, "type": "log"},
+        "yaxis": {"title": {"text": "samples, log scale"}, "type": "log", "dtick": 1},
     }

@@ -10,7 +10,7 @@ import numpy as np
 from ..results import BROKEN, VERDICTS
 from .html import Element, el, name
 from .pictures import triptych
-from .words import count, number
+from .words import TIMES, count, number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +82,7 @@ def _card(entry: Entry, index: int) -> Element:
     row = int(_rows(entry)[index])
     about = f"sample {int(e.sample[row])}"
     pictures, factor = triptych(e.x_clean[index], e.x_adv[index], entry.bounds, about)
-    captions = ("clean", "adversarial", f"change × {factor:g}")
+    captions = ("clean", "adversarial", f"change {TIMES} {factor:g}")
     facts = {
         "margin": number(float(e.margin[row])),
         "distance": number(float(e.distance[row])),
@@ -102,6 +102,6 @@ def _card(entry: Entry, index: int) -> Element:
             "figcaption",
             el("strong", f"label {int(e.label[row])}"),
             el("small", about),
-            el("dl", [(el("dt", key), el("dd", value)) for key, value in facts.items()]),
+            el("dl", [el("div", el("dt", key), el("dd", value)) for key, value in facts.items()]),
         ),
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..results import BROKEN, CERTIFIED, MISCLASSIFIED, OPEN, VERDICTS
+from ..results import BROKEN, CERTIFIED, ERROR, MISCLASSIFIED, OPEN, VERDICTS
 from .html import Element, el, name
 from .select import headline
 from .tables import bar, legend
@@ -63,11 +63,11 @@ def _evidence(entry: Entry) -> str:
     counted = np.bincount(e.verdict, minlength=len(VERDICTS))
     n = {verdict: int(counted[VERDICTS.index(verdict)]) for verdict in VERDICTS}
     said = [
-        f"Of {plural(len(e.verdict), 'sample')}, {n[MISCLASSIFIED]} are misclassified as they are",
+        f"{n[MISCLASSIFIED]} misclassified as they are",
         f"{n[BROKEN]} broken by an adversarial example",
         f"{n[CERTIFIED]} certified safe",
         f"{n[OPEN]} open",
     ]
-    if n["error"]:
-        said.append(f"{n['error']} could not be evaluated")
-    return ", ".join(said[:-1]) + f" and {said[-1]}."
+    if n[ERROR]:
+        said.append(f"{n[ERROR]} not evaluated")
+    return f"Of {plural(len(e.verdict), 'sample')}: {', '.join(said)}."

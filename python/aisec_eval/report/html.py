@@ -20,14 +20,17 @@ from dataclasses import dataclass
 from typing import Any
 
 _TAGS = frozenset(
-    "a article bdi body button caption code dd details div dl dt figcaption figure footer h1 h2 h3 "
-    "h4 head header html img li main meta nav noscript p pre rect section "
-    "small span strong style summary svg table tbody td tfoot th thead title tr ul".split()
+    {"a", "article", "bdi", "body", "button", "caption", "code", "dd", "details", "div", "dl", "dt"}
+    | {"figcaption", "figure", "footer", "h1", "h2", "h3", "h4", "head", "header", "html", "img"}
+    | {"li", "main", "meta", "nav", "noscript", "p", "pre", "rect", "section", "small", "span"}
+    | {"strong", "summary", "svg", "table", "tbody", "td", "tfoot", "th", "thead", "title", "tr"}
+    | {"ul"}
 )
 _VOID = frozenset({"img", "meta", "rect"})
 _ATTRIBUTES = frozenset(
-    "alt charset class colspan content height href http-equiv id lang name open role "
-    "scope src style tabindex title viewbox width x y".split()
+    {"alt", "charset", "class", "colspan", "content", "height", "href", "http-equiv", "id", "lang"}
+    | {"name", "open", "role", "scope", "src", "style", "tabindex", "title", "viewbox", "width"}
+    | {"x", "y"}
 )
 _PREFIXES = ("aria-", "data-")
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
@@ -46,9 +49,7 @@ def visible(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(
-        f"[U+{ord(c):04X}]"
-        if unicodedata.category(c) in _HIDDEN and c not in _LINE_BREAKS
-        else c
+        f"[U+{ord(c):04X}]" if unicodedata.category(c) in _HIDDEN and c not in _LINE_BREAKS else c
         for c in text
     )
 

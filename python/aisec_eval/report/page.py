@@ -239,12 +239,26 @@ def _flags(run: Run, found: Sequence[Entry]) -> Element | None:
         el(
             "ul",
             [
-                el("li", name(flag), el("small", "; ".join(places)))
+                el(
+                    "li",
+                    name(flag),
+                    el(
+                        "small",
+                        "every evaluation" if len(places) == len(found) > 1 else _list(places),
+                    ),
+                )
                 for flag, places in said.items()
             ],
             class_="flags",
         ),
     )
+
+
+def _list(places: Sequence[str]) -> list[Any]:
+    return [
+        [name(place), "; " if index < len(places) else None]
+        for index, place in enumerate(places, 1)
+    ]
 
 
 def _no_script() -> Element:

@@ -93,7 +93,8 @@ def signed(change: NDArray[np.float64]) -> NDArray[np.uint8]:
         return np.rint(np.clip(change + 0.5, 0, 1) * 255).astype(np.uint8)
     strength = np.clip(np.abs(change) * 2, 0, 1)[:, :, None]
     ink = np.where(change[:, :, None] < 0, _LESS, _MORE)
-    return np.rint(_SAME + (ink - _SAME) * strength).astype(np.uint8)
+    drawn: NDArray[np.uint8] = np.rint(_SAME + (ink - _SAME) * strength).astype(np.uint8)
+    return drawn
 
 
 def bars(
@@ -114,9 +115,7 @@ def bars(
         [(low, float(v)) for v in adversarial.ravel()[kept]],
         [(low + centre, low + centre + float(v)) for v in magnified.ravel()[kept]],
     ]
-    return [
-        _chart(pairs, bounds, text + note) for pairs, text in zip(drawn, texts, strict=True)
-    ]
+    return [_chart(pairs, bounds, text + note) for pairs, text in zip(drawn, texts, strict=True)]
 
 
 def _chart(pairs: list[tuple[float, float]], bounds: tuple[float, float], text: str) -> Element:

@@ -43,8 +43,11 @@ def facts(run: Run) -> dict[str, str]:
 def section(run: Run, found: Sequence[Entry]) -> list[Element]:
     """Facts, models, data, the settings of each evaluation, and the manifest itself."""
     return [
-        el("dl", [(el("dt", key), el("dd", name(value))) for key, value in facts(run).items()],
-           class_="facts"),
+        el(
+            "dl",
+            [(el("dt", key), el("dd", name(value))) for key, value in facts(run).items()],
+            class_="facts",
+        ),
         *_records(run.manifest.get("models"), "Models", ("id", "path", "digest")),
         *_records(run.manifest.get("data"), "Data", ("id", "source", "samples", "digest")),
         el(

@@ -33,7 +33,11 @@ def section(scan: Scan, figure: str) -> Element:
         el(
             "ul",
             [
-                el("li", el("span", class_=f"key outcome-{i}"), f"{label}: {count(int(mask.sum()))}")
+                el(
+                    "li",
+                    el("span", class_=f"key outcome-{i}"),
+                    f"{label}: {count(int(mask.sum()))}",
+                )
                 for i, (label, mask) in enumerate(outcome(scan).items())
             ],
             class_="legend",
@@ -56,16 +60,16 @@ def _sentence(scan: Scan) -> list[Element | str]:
     return [
         *said,
         f"{plural(planted, 'poisoned sample')} had been planted: ",
-        el("strong", f"{percent(caught / planted) if planted else '–'} caught"),
+        el("strong", f"{percent(_share(caught, planted))} caught"),
         f" (95 % interval {between(*wilson(caught, planted))}), ",
-        el("strong", f"{percent(alarms / clean) if clean else '–'} false alarms"),
+        el("strong", f"{percent(_share(alarms, clean))} false alarms"),
         f" ({between(*wilson(alarms, clean))}).",
     ]
 
 
 def _classes(scan: Scan) -> Element:
     result, poison = scan.result, scan.poison
-    heads = ["Class", "Samples", "Flagged"]
+    heads = ["Samples", "Flagged"]
     heads += ["Planted", "Caught", "False alarms"] if poison is not None else []
     heads += ["Largest score", "Leading eigenvalue"]
     rows = []
@@ -84,9 +88,13 @@ def _classes(scan: Scan) -> Element:
         largest = float(np.max(result.score[inside], initial=-np.inf))
         cells += [cell(number(v), v, class_="num") for v in (largest, float(eigenvalue))]
         rows.append(el("tr", el("th", int(label), scope="row", data_value=int(label)), cells))
-    return table("By class", heads, rows)
+    return table("By class", ["Class"], rows, numeric=heads)
 
 
 def _rate(part: int, whole: int) -> Element:
-    share = part / whole if whole else float("nan")
+    share = _share(part, whole)
     return cell(percent(share), share, class_="num")
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")

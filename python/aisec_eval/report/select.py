@@ -6,12 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..results import Bracket
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..results import Evaluation, Run
+    from ..results import Bracket, Evaluation, Run
 
 _RADIUS = re.compile(r"([0-9]{1,30}(?:\.[0-9]{1,30})?)(?:/([0-9]{1,30}))?")
 
@@ -107,7 +105,9 @@ def headline(found: Sequence[Entry]) -> list[Entry]:
     if len(groups) == 1:
         alone = [members[groups[0]] for members in shared]
         halved = (
-            entry for entry in alone if entry.bracket.attacked <= entry.evaluation.clean_accuracy / 2
+            entry
+            for entry in alone
+            if entry.bracket.attacked <= entry.evaluation.clean_accuracy / 2
         )
         return [next(halved, min(alone, key=lambda entry: entry.bracket.attacked))]
 

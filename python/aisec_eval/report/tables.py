@@ -8,7 +8,7 @@ import numpy as np
 
 from ..results import BROKEN, CERTIFIED, ERROR, MISCLASSIFIED, OPEN, VERDICTS
 from .html import Element, el, name
-from .words import between, count, number, percent
+from .words import NONE, between, count, number, percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,15 +35,35 @@ def cell(content: Any, value: float | str | None = None, **attributes: Any) -> E
 
 
 def table(
-    caption: str, heads: Sequence[Any], rows: Sequence[Element], *, foot: Any = None
+    caption: str,
+    heads: Sequence[Any],
+    rows: Sequence[Element],
+    *,
+    numeric: Sequence[Any] = (),
+    foot: Element | None = None,
 ) -> Element:
-    """Make a table that scrolls sideways on narrow screens and that scripts make sortable."""
+    """Make a table that scrolls sideways on narrow screens and that scripts make sortable.
+
+    Args:
+        caption: what it shows; also its name for screen readers.
+        heads: column heads, those of texts and pictures.
+        rows: body rows.
+        numeric: heads of the numeric columns, which come last.
+        foot: a row of totals.
+    """
     return el(
         "div",
         el(
             "table",
             el("caption", caption),
-            el("thead", el("tr", [el("th", head, scope="col") for head in heads])),
+            el(
+                "thead",
+                el(
+                    "tr",
+                    [el("th", head, scope="col") for head in heads],
+                    [el("th", head, scope="col", class_="num") for head in numeric],
+                ),
+            ),
             el("tbody", rows),
             el("tfoot", foot) if foot is not None else None,
             class_="sortable",
@@ -99,7 +119,9 @@ def legend() -> Element:
             )
             for verdict in DRAWN
         ],
-        el("li", el("span", class_="key line"), "95 % interval of the population's robust accuracy"),
+        el(
+            "li", el("span", class_="key line"), "95 % interval of the population's robust accuracy"
+        ),
         class_="legend",
     )
 
@@ -107,8 +129,9 @@ def legend() -> Element:
 def brackets(found: Sequence[Entry]) -> Element:
     """One row an evaluation: bar, clean accuracy, bracket, interval, open, and what was spent."""
     several = len({(entry.data, entry.task) for entry in found}) > 1
-    heads = ["Model", *(["Data"] if several else []), "Threat", "Clean", "Bracket"]
-    heads += ["Robust accuracy", "95 % interval", "Open", "Samples", "Gradients", "Queries"]
+    heads = ["Model", *(["Data"] if several else []), "Threat", "Bracket"]
+    numeric = ["Robust accuracy", "95 % interval", "Clean", "Open", "Samples"]
+    numeric += ["Gradients", "Queries"]
     rows = []
     for entry in found:
         e, bracket = entry.evaluation, entry.bracket
@@ -120,19 +143,22 @@ def brackets(found: Sequence[Entry]) -> Element:
                 el("th", name(e.model), scope="row", data_value=e.model),
                 cell([name(entry.data), " ", name(entry.task)], entry.data) if several else None,
                 cell(name(e.threat), threat_order(entry), class_="nowrap"),
-                cell(percent(e.clean_accuracy), e.clean_accuracy, class_="num"),
                 cell(bar(e), bracket.attacked, class_="wide"),
                 cell(
-                    between(bracket.certified, bracket.attacked), bracket.attacked, class_="num main"
+                    between(bracket.certified, bracket.attacked),
+                    bracket.attacked,
+                    class_="num main",
                 ),
                 cell(between(low, high), low, class_="num"),
+                cell(percent(e.clean_accuracy), e.clean_accuracy, class_="num"),
                 cell(percent(bracket.open), bracket.open, class_="num"),
                 cell(count(bracket.total), float(bracket.total), class_="num"),
                 cell(count(gradients), float(gradients), class_="num"),
                 cell(count(queries), float(queries), class_="num"),
             )
         )
-    return table("Brackets: certified ≤ robust ≤ attacked accuracy", heads, rows)
+    caption = "Brackets: certified ≤ robust ≤ attacked accuracy"
+    return table(caption, heads, rows, numeric=numeric)
 
 
 def threat_order(entry: Entry) -> str:
@@ -171,8 +197,9 @@ def attacks(found: Sequence[Entry]) -> Element | None:
     )
     return table(
         "Samples each attack broke that no attack before it had broken",
-        ["Model", "Threat", *(name(method) for method in methods), "All"],
+        ["Model", "Threat"],
         rows,
+        numeric=[*(name(method) for method in methods), "All"],
         foot=foot,
     )
 
@@ -218,11 +245,17 @@ def gates(found: Sequence[Mapping[str, Any]]) -> Element | None:
                 cell(name(str(gate.get("claim", ""))), class_="nowrap"),
                 cell(name(str(gate.get("where", "")))),
                 cell(number(_float(gate.get("value"))), _float(gate.get("value")), class_="num"),
-                cell(f"{number(low)} – {number(high)}", low, class_="num"),
+                cell(f"{number(low)} {NONE} {number(high)}", low, class_="num"),
             )
         )
-    heads = ["Gate", "Metric", "Claim", "Where", "Measured", "95 % interval"]
-    return table("Gates, judged by the worse end of the interval", heads, rows) if rows else None
+    if not rows:
+        return None
+    return table(
+        "Gates, judged by the worse end of the interval",
+        ["Gate", "Metric", "Claim", "Where"],
+        rows,
+        numeric=["Measured", "95 % interval"],
+    )
 
 
 def _float(value: object) -> float:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 
+NONE = "\u2013"
+"""An en dash, where there is no number; between two numbers it means to."""
+TIMES = "\u00d7"
+
 
 def percent(fraction: float) -> str:
     """Return `12.3 %`; whole at the ends, so that `100 %` always means all and `0 %` none."""
     if not math.isfinite(fraction):
-        return "–"
+        return NONE
     if fraction in (0.0, 1.0):
         return f"{fraction:.0%}".replace("%", " %")
     shown = min(max(round(fraction * 100, 1), 0.1), 99.9)
@@ -16,9 +20,9 @@ def percent(fraction: float) -> str:
 
 
 def between(low: float, high: float) -> str:
-    """Return `12.3 – 45.6 %`, or one number where both ends read the same."""
+    """Return `12.3 to 45.6 %` with a dash, or one number where both ends read the same."""
     a, b = percent(low), percent(high)
-    return a if a == b else f"{a.removesuffix(' %')} – {b}"
+    return a if a == b else f"{a.removesuffix(' %')} {NONE} {b}"
 
 
 def count(value: int) -> str:
@@ -32,7 +36,7 @@ def count(value: int) -> str:
 
 def number(value: float) -> str:
     """Return a measured value with four significant digits; a dash where there is none."""
-    return f"{value:.4g}".replace("-", "\u2212") if math.isfinite(value) else "–"
+    return f"{value:.4g}".replace("-", "\u2212") if math.isfinite(value) else NONE
 
 
 def plural(value: int, noun: str) -> str:
