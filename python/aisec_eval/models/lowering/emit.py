@@ -60,6 +60,7 @@ class Emitter:
     def __init__(self, input_shape: Shape, name: str) -> None:
         self._nodes: list[Node] = []
         self._total = 0
+        self._named: set[int] = {0}
         self._views: dict[tuple[int, Shape], int] = {}
         self.source = ""
         self._emit("input", (), attrs={"shape": tuple(input_shape)})
@@ -76,9 +77,9 @@ class Emitter:
 
     def label(self, value: Value, name: str) -> None:
         """Name the node behind `value`, unless an earlier step of the network named it."""
-        node = self._nodes[value.node]
-        if node.name.startswith("/"):
-            self._nodes[value.node] = replace(node, name=name)
+        if value.node not in self._named:
+            self._named.add(value.node)
+            self._nodes[value.node] = replace(self._nodes[value.node], name=name)
 
     # One node
 
@@ -105,7 +106,7 @@ class Emitter:
                 raise ValueError(f"its {key} holds NaN or infinity")
         index = len(self._nodes)
         shape = tuple(int(d) for d in shape)
-        name = f"/{index}.{op}"
+        name = f"~{index}.{op}"
         self._nodes.append(Node(name, op, shape, tuple(inputs), attrs, tensors, self.source))
         return index
 
@@ -135,7 +136,9 @@ class Emitter:
 
     def leaky_relu(self, x: Value, slope: float) -> Value:
         """Return x where x >= 0 and slope * x elsewhere."""
-        if 0 <= slope <= 1:
+        if slope == 0:
+            return self.unary("relu", x)
+        if 0 < slope <= 1:
             return self.unary("leaky_relu", x, slope=float(slope))
         linear = self.with_constant("mul_const", x, np.float64(slope))
         hinge = self.with_constant("mul_const", self.unary("relu", x), 1.0 - np.float64(slope))

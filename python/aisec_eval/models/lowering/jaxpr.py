@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,8 +34,6 @@ _CALLS = frozenset(
     )
 )
 _BODIES = ("jaxpr", "call_jaxpr", "fun_jaxpr")
-
-Rule = "Callable[[Any, str, list[Any]], list[Any]]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +98,8 @@ def trace(function: Callable[[Any], Any], shape: tuple[int, ...], name: str) -> 
 
     shown = f"[{', '.join(map(str, shape))}]"
     try:
-        closed = jax.make_jaxpr(function)(jax.ShapeDtypeStruct(shape, np.float32))
+        sample = jax.ShapeDtypeStruct(shape, np.float32)  # type: ignore[no-untyped-call]
+        closed = jax.make_jaxpr(function)(sample)
     except Exception as error:  # whatever the user's function raises
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelImportError(
@@ -217,7 +215,7 @@ def _place(equation: Any) -> str | None:
     from jax.extend import source_info_util
 
     path, _, rest = source_info_util.summarize(equation.source_info).rpartition("/")
-    return f"{rest}" if path else None
+    return rest if path else None
 
 
 def _constants(closed: Any) -> Iterator[Any]:

@@ -21,7 +21,7 @@ Operator = Callable[..., Any]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Comparison:
-    """`x above bound` elementwise; at equality the result is `at_bound`. Negated if not `above`."""
+    """`x > bound` elementwise if `above`, else `x < bound`; equality is left open."""
 
     x: Value
     bound: Any
@@ -67,11 +67,9 @@ def _select(e: Emitter, _p: Params, which: Any, *cases: Any) -> Value:
     scale = np.maximum(np.abs(high_slope * bound), np.abs(high_offset))
     if np.any(np.abs(jump) > 1e-12 * scale):
         raise NotLowerable("a choice whose two sides do not meet")
-    if not bound.any() and not np.any(high_offset) and np.all(high_slope == 1):
-        if low_slope.size == 1:
-            return (
-                e.leaky_relu(x, float(low_slope.reshape(()))) if low_slope else e.unary("relu", x)
-            )
+    at_zero = not bound.any() and not np.any(high_offset) and np.all(high_slope == 1)
+    if at_zero and low_slope.size == 1:
+        return e.leaky_relu(x, float(low_slope.reshape(())))
     hinge = e.unary("relu", e.binary("sub", x, bound))
     line = e.binary("add", e.binary("mul", x, low_slope), low_offset)
     return e.binary("add", line, e.binary("mul", hinge, high_slope - low_slope))
@@ -143,7 +141,7 @@ def _conv(e: Emitter, p: Params, x: Any, weight: Any) -> Value:
         dilation=p["rhs_dilation"],
         groups=p["feature_group_count"],
     )
-    return e.transpose(y, np.argsort(numbers.out_spec))
+    return e.transpose(y, np.argsort(numbers.out_spec).tolist())
 
 
 def _reduce_window(op: str) -> Operator:
@@ -173,7 +171,7 @@ def _reduce_window(op: str) -> Operator:
         if op == "avg_pool2d":
             y = e.with_constant("mul_const", y, np.float64(math.prod(window)))
         y = e.reshape(y, [x.shape[i] for i in rest] + list(y.shape[2:]))
-        return e.transpose(y, np.argsort(perm))
+        return e.transpose(y, np.argsort(perm).tolist())
 
     return rule
 

@@ -98,8 +98,7 @@ def read(path: Path) -> OnnxNetwork:
     try:
         onnx.checker.check_model(proto)
     except Exception as error:
-        reason = " ".join(str(error).split())
-        raise ModelImportError(f"{where}: not a valid ONNX model: {reason:.300}") from None
+        raise ModelImportError(f"{where}: not a valid ONNX model: {_reason(error)}") from None
     return _record(proto, where)
 
 
@@ -116,14 +115,14 @@ def _admit(proto: Any, where: str) -> None:
     for node in graph.node:
         if node.domain not in ("", "ai.onnx"):
             raise UnsupportedOperationError(
-                f"{where}: operator {node.op_type} of domain {node.domain!r} "
+                f"{where}: operator {_printable(node.op_type)} of domain {node.domain!r} "
                 f"(node {_node_name(node)!r}) is not supported; export with standard operators"
             )
         for attribute in node.attribute:
             if attribute.HasField("g") or attribute.graphs:
                 raise UnsupportedOperationError(
-                    f"{where}: operator {node.op_type} (node {_node_name(node)!r}) is control "
-                    "flow, which is not supported; export a graph without loops and branches"
+                    f"{where}: operator {_printable(node.op_type)} (node {_node_name(node)!r}) "
+                    "is control flow, which is not supported; export a graph without loops and branches"
                 )
     if graph.sparse_initializer:
         raise UnsupportedOperationError(f"{where}: sparse initializers are not supported")
@@ -188,7 +187,7 @@ def _check_tensor(tensor: Any, owner: str) -> None:
 
 
 def _node_name(node: Any) -> str:
-    return str(node.name or next(iter(node.output), ""))
+    return _printable(node.name or next(iter(node.output), ""))
 
 
 def _record(proto: Any, where: str) -> OnnxNetwork:
@@ -229,7 +228,7 @@ def _record(proto: Any, where: str) -> OnnxNetwork:
             )
         steps.append(
             Step(
-                op=node.op_type,
+                op=_printable(node.op_type),
                 name=_node_name(node),
                 inputs=tuple(node.input),
                 outputs=tuple(node.output),
@@ -334,7 +333,7 @@ def lower(network: OnnxNetwork, input_shape: Shape | None = None) -> GraphSpec:
         for name, result in zip(step.outputs, results, strict=False):
             values[name] = result
             if isinstance(result, Value):
-                emitter.label(result, name)
+                emitter.label(result, _printable(name))
     output = values.get(network.output)
     if not isinstance(output, Value):
         raise ModelImportError(
@@ -366,8 +365,7 @@ def _lower_step(
     except UnsafeArtifactError as error:
         raise UnsafeArtifactError(f"{where}: {error}") from None
     except Exception as error:  # untrusted attributes and shapes: anything can be wrong
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ModelImportError(f"{where}: {reason:.300}") from None
+        raise ModelImportError(f"{where}: {_reason(error)}") from None
     raise UnsupportedOperationError(f"{where} is not supported; {_STILL_WORKS}")
 
 
@@ -377,7 +375,11 @@ _STILL_WORKS = (
 
 
 def reference_values(network: OnnxNetwork, x: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """Run the ONNX reference evaluator on one batch and return every value by name.
+    """Run ONNX's reference evaluator on one input; return every value by its node's name.
+
+    Args:
+        network: admitted and lowered, so that its sizes are known to be bounded.
+        x: of the network's full input shape.
 
     Raises:
         ModelImportError: the evaluator cannot run the network.
@@ -390,8 +392,22 @@ def reference_values(network: OnnxNetwork, x: NDArray[Any]) -> dict[str, NDArray
             feed = {network.input: x.astype(network.input_dtype)}
             values = evaluator.run(None, feed, intermediate=True)
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelImportError(
-            f"{network.where}: the ONNX reference evaluator cannot run it: {reason:.300}"
+            f"{network.where}: the ONNX reference evaluator cannot run it: {_reason(error)}"
         ) from None
-    return {name: np.asarray(value) for name, value in values.items() if value is not None}
+    return {_printable(k): np.asarray(v) for k, v in values.items() if v is not None}
+
+
+def reference_output(network: OnnxNetwork, x: NDArray[Any]) -> NDArray[Any]:
+    """Run ONNX's reference evaluator on one input; return its flattened output."""
+    return reference_values(network, x)[_printable(network.output)].ravel()
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return _printable(text, 300)
+
+
+def _printable(text: str, length: int = 120) -> str:
+    """Return text of the file's author without control characters, fit for one line."""
+    return "".join(c if c.isprintable() else "?" for c in text[:length])

@@ -34,17 +34,17 @@ class Budget:
         Raises:
             UnsafeArtifactError: more than is left.
         """
-        shape = tuple(int(d) for d in shape)
-        if len(shape) > MAX_RANK or min(shape, default=0) < 0:
-            raise ValueError(f"shape {list(shape)[:12]} is not valid")
-        count = math.prod(shape)
+        sizes = tuple(int(d) for d in shape)
+        if len(sizes) > MAX_RANK or min(sizes, default=0) < 0:
+            raise ValueError(f"shape {list(sizes)[:12]} is not valid")
+        count = math.prod(sizes)
         self.left -= count
         if self.left < 0:
             raise UnsafeArtifactError(
                 f"asks for a constant of {count} elements, out of proportion to the file; "
                 "not loaded"
             )
-        return shape
+        return sizes
 
 
 def _elementwise(function: Callable[..., Any]) -> Callable[..., list[Any]]:

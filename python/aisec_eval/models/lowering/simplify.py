@@ -134,7 +134,7 @@ class _Rebuilder:
         moved = [axes[long.index(p)] for p in node.attrs["perm"] if p in long]
         self.uses[source.inputs[0]] = max(self.uses[source.inputs[0]], self.uses[node.inputs[0]])
         inner = replace(
-            node, inputs=source.inputs, attrs={"perm": units + moved}, name=f"/{node.name}"
+            node, inputs=source.inputs, attrs={"perm": units + moved}, name=f"~{node.name}"
         )
         shape = tuple(source.shape[p] for p in node.attrs["perm"])
         index = self.put(inner, 1)
@@ -155,7 +155,7 @@ class _Rebuilder:
             base = source.inputs[0]
             self.uses[base] = max(self.uses[base], self.uses[index])
         inner = replace(
-            inner or node, inputs=tuple(s.inputs[0] for s in sources), name=f"/{node.name}"
+            inner or node, inputs=tuple(s.inputs[0] for s in sources), name=f"~{node.name}"
         )
         moved = self.put(inner, 1)
         outer = Node(node.name, "transpose", (), (moved,), {"perm": perm}, {}, node.source)
@@ -202,6 +202,8 @@ class _Rebuilder:
     def _affine(self, node: Node, uses: int) -> int | None:
         index = node.inputs[0]
         source = self.nodes[index]
+        if source.op == "reshape" and len(source.shape) == 1:
+            return self._permuted(node, source, uses)
         if source.op not in _CONSTANT or self.uses[index] != 1:
             return None
         value = _aligned(source, len(source.shape))
@@ -215,6 +217,18 @@ class _Rebuilder:
             weight = weight * (value if source.op == "mul_const" else 1.0 / value)
         tensors = {"weight": weight, "bias": bias}
         return self.put(replace(node, inputs=source.inputs, tensors=tensors), uses)
+
+    def _permuted(self, node: Node, flat: Node, uses: int) -> int | None:
+        """Take a transpose before flattening into the columns of the weight."""
+        source = self.nodes[flat.inputs[0]]
+        if source.op != "transpose":
+            return None
+        weight = np.asarray(node.tensors["weight"])
+        order = np.argsort(source.attrs["perm"]) + 1
+        columns = weight.reshape(-1, *source.shape).transpose(0, *order).reshape(weight.shape)
+        index = self.put(replace(flat, inputs=source.inputs, name=f"~{flat.name}"), 1)
+        tensors = {"weight": columns, "bias": node.tensors["bias"]}
+        return self.put(replace(node, inputs=(index,), tensors=tensors), uses)
 
     def _conv2d(self, node: Node, uses: int) -> int | None:
         index = node.inputs[0]
