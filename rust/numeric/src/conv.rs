@@ -10,10 +10,14 @@
 //!   which are then added to the pixels they belong to. Vectors run over channels × taps, which
 //!   is better when there are few channels.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use crate::Scalar;
 use crate::gemm::{Left, PackedMatrix, Packs, Target};
+
+/// Output positions whose products the scatter form computes at a time.
+const SCATTER_BLOCK: usize = 256;
 
 /// A convolution's weights, packed when first used.
 #[derive(Debug)]
@@ -237,51 +241,65 @@ impl Convolution {
         });
         let positions = &place.forward.positions;
         let taps: Vec<usize> = (0..out).map(|o| o * positions.len()).collect();
+        let [height, width] = place.output;
+        let lines = SCATTER_BLOCK.div_ceil(width.max(1)).min(height);
         let pixels = self.channels * place.input[0] * place.input[1];
-        T::with_scratch(inner * positions.len(), |products| {
+        T::with_scratch(inner * lines * width, |products| {
             for (gradient, cotangent) in self.samples_mut(place, gradient, cotangent) {
                 let groups = cotangent.chunks_exact(out * positions.len());
                 let targets = gradient.chunks_exact_mut(pixels);
                 for ((pack, values), gradient) in packs.iter().zip(groups).zip(targets) {
-                    pack.multiply(
-                        Left { values, rows: positions, taps: &taps },
-                        Target {
-                            values: products,
-                            rows: positions,
-                            stride: positions.len(),
-                            accumulate: false,
-                        },
-                    );
-                    self.add_products(place, products, gradient);
+                    for first in (0..height).step_by(lines.max(1)) {
+                        let lines = first..(first + lines).min(height);
+                        let rows = &positions[first * width..lines.end * width];
+                        pack.multiply(
+                            Left { values, rows, taps: &taps },
+                            Target {
+                                values: products,
+                                rows: &positions[..rows.len()],
+                                stride: rows.len(),
+                                accumulate: false,
+                            },
+                        );
+                        self.add_products(place, lines, products, gradient);
+                    }
                 }
             }
         });
     }
 
-    /// Adds the products, `[channels, kh, kw, output positions]`, to the pixels they belong to.
-    fn add_products<T: Scalar>(&self, place: &Place, products: &[T], gradient: &mut [T]) {
+    /// Adds the products of some lines of the output, `[channels, kh, kw, lines, columns]`, to
+    /// the pixels they belong to.
+    fn add_products<T: Scalar>(
+        &self,
+        place: &Place,
+        lines: Range<usize>,
+        products: &[T],
+        gradient: &mut [T],
+    ) {
         let [rows, columns] = self.axes;
         let [height, width] = place.input;
-        let planes = products.chunks_exact(place.output[0] * place.output[1]);
-        for (index, plane) in planes.enumerate() {
+        let planes = products.chunks_exact(lines.len() * place.output[1]);
+        for (index, plane) in planes.take(self.channels * self.taps()).enumerate() {
             let (tap, channel) = (index % self.taps(), index / self.taps());
-            let [k, l] =
-                [tap / columns.kernel * rows.dilation, tap % columns.kernel * columns.dilation];
+            let k = tap / columns.kernel * rows.dilation;
+            let l = tap % columns.kernel * columns.dilation;
             // Output positions whose tap falls inside the input.
-            let inside = |axis: Axis, offset: usize, before: usize, length: usize, count: usize| {
-                let first = before.saturating_sub(offset).div_ceil(axis.stride).min(count);
-                let end = (length + before).saturating_sub(offset).div_ceil(axis.stride);
-                first..end.clamp(first, count)
+            let inside = |axis: Axis, offset: usize, before: usize, length: usize, end: usize| {
+                let first = before.saturating_sub(offset).div_ceil(axis.stride);
+                let last = (length + before).saturating_sub(offset).div_ceil(axis.stride);
+                first.min(end)..last.min(end)
             };
             let range = inside(columns, l, place.before[1], width, place.output[1]);
+            let seen = inside(rows, k, place.before[0], height, lines.end);
             if range.is_empty() {
                 continue;
             }
             let start = range.start * columns.stride + l - place.before[1];
-            for i in inside(rows, k, place.before[0], height, place.output[0]) {
+            for i in seen.start.max(lines.start)..seen.end {
                 let row = channel * height + i * rows.stride + k - place.before[0];
                 let line = &mut gradient[row * width..][start..width];
-                let products = &plane[i * place.output[1]..][range.clone()];
+                let products = &plane[(i - lines.start) * place.output[1]..][range.clone()];
                 let pixels = line.iter_mut().step_by(columns.stride);
                 pixels.zip(products).for_each(|(pixel, &product)| *pixel += product);
             }
@@ -496,9 +514,9 @@ mod tests {
     }
 
     fn cases() -> impl Strategy<Value = Case> {
-        let two = |range: std::ops::Range<usize>| [range.clone(), range];
+        let two = |range: Range<usize>| [range.clone(), range];
         let four = [0..3usize, 0..3, 0..3, 0..3];
-        (1..3usize, [1..19usize, 1..12], two(1..9), two(1..5), two(1..4), two(1..3), four)
+        (1..3usize, [1..19usize, 1..12], [1..25usize, 1..25], two(1..5), two(1..4), two(1..3), four)
             .prop_map(|(groups, channels, input, kernel, stride, dilation, padding)| Case {
                 groups,
                 channels,

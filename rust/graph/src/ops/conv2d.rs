@@ -28,7 +28,7 @@ pub struct Conv2d {
     columns: Window,
     groups: usize,
     kernel: Arc<Convolution>,
-    place: OnceLock<Place>,
+    place: OnceLock<Box<Place>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -99,7 +99,7 @@ impl Conv2d {
         let size = |shape: &[usize]| [shape[1], shape[2]];
         let (input, output) = (size(site.inputs[0]), size(site.output));
         let make = || self.kernel.place(input, [self.rows.before, self.columns.before], output);
-        let kept = self.place.get_or_init(make);
+        let kept = self.place.get_or_init(|| Box::new(make()));
         if (kept.input, kept.output) == (input, output) {
             Cow::Borrowed(kept)
         } else {
@@ -123,10 +123,15 @@ impl Operator for Conv2d {
         }
         let shape =
             vec![self.weight.shape()[0], self.rows.output(height)?, self.columns.output(width)?];
-        // The kernels keep a padded copy of one sample of the input, and of the output.
+        // What the kernels keep: a padded copy of one sample of the input, or of the output, or
+        // the products of one line of the output with the whole kernel.
         let padded = |window: Window, size: usize| size + window.before + window.after;
-        elements(&[channels, padded(self.rows, height), padded(self.columns, width)])
-            .map_err(|reason| format!("with its padding, {reason}"))?;
+        let (rows, columns) = (padded(self.rows, height), padded(self.columns, width));
+        for kept in [[channels, rows, columns], [shape[0], 2 * rows, 2 * columns]] {
+            elements(&kept).map_err(|reason| format!("with its padding, {reason}"))?;
+        }
+        elements(&[self.summands(), shape[2]])
+            .map_err(|reason| format!("its gradient: {reason}"))?;
         Ok(shape)
     }
 
