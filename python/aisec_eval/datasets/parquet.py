@@ -38,8 +38,10 @@ def read(path: Path, labels: Any) -> Raw:
     return Raw(str(path), features(str(path), frame.drop(column)), frame[column].to_numpy())
 
 
-def features(name: str, frame: pl.DataFrame) -> NDArray[np.generic]:
+def features(name: str, frame: pl.DataFrame, *, first: int = 0) -> NDArray[np.generic]:
     """Lay the feature columns of `frame` out as rows [n, d], or [n, *shape] of one array column.
+
+    `first` is the number of rows before these, for messages.
 
     Raises:
         DatasetError: no columns, nulls, columns that are not numbers, lists of unequal length.
@@ -50,7 +52,7 @@ def features(name: str, frame: pl.DataFrame) -> NDArray[np.generic]:
         raise DatasetError(f"{name}: no feature columns beside the labels")
     for series in frame:
         if series.null_count():
-            row = int(series.is_null().arg_max() or 0)
+            row = first + int(series.is_null().arg_max() or 0)
             raise DatasetError(
                 f"{name}: column {series.name!r} is null in row {row}; fill or drop the row"
             )
@@ -61,8 +63,8 @@ def features(name: str, frame: pl.DataFrame) -> NDArray[np.generic]:
             if widths.n_unique() > 1:
                 row = int((widths != widths[0]).arg_max() or 0)
                 raise DatasetError(
-                    f"{name}: column {series.name!r} has {widths[0]} values in row 0 and "
-                    f"{widths[row]} in row {row}; every sample needs as many"
+                    f"{name}: column {series.name!r} has {widths[0]} values in row {first} and "
+                    f"{widths[row]} in row {first + row}; every sample needs as many"
                 )
             series = series.list.to_array(int(widths[0]) if len(widths) else 0)
         flat = series

@@ -1,0 +1,64 @@
+"""Detectors of poisoned training data: one a file, all give a score and a verdict a sample."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from .source import MIB, open_source
+from .spectral import spectral
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..results import ScanResult
+
+__all__ = ["scan"]
+
+METHODS = {"spectral": spectral}
+
+
+def scan(
+    features: Any,
+    labels: Any = None,
+    *,
+    method: str = "spectral",
+    rate: float | None = None,
+    memory_limit: int | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> ScanResult:
+    """Score training samples: which were tampered with?
+
+    The data is read twice, batch by batch; memory does not grow with it but for the scores
+    (25 bytes a sample). Scores do not depend, to the last bit, on batches or threads.
+
+    Args:
+        features: what a model sees of each sample, [n, d] or [n, ...]: a numpy or JAX array, a
+            polars DataFrame or LazyFrame (one numeric column a feature, or one column of arrays),
+            or a path to a Parquet or `.npy` file.
+        labels: the label given to each sample: integers [n] beside an array, a path to a `.npy`
+            file beside one, the name of a column of a frame or Parquet file (default `"label"`,
+            where there is one). None: all samples are one class.
+        method: `"spectral"`, centred spectral signatures (arXiv:1811.00636).
+        rate: an upper bound on the poisoned fraction, in (0, 0.5), if there is one. Then the
+            `floor(1.5 * rate * n_c)` highest scores of each class are flagged, as in the paper.
+            Without it samples are flagged by their p-value, with the false discovery rate held at
+            1 % (Benjamini & Hochberg, 1995) as far as the null is true.
+        memory_limit: bytes for one batch and the statistics of all classes.
+        progress: called as `progress(rows done, rows in all or 0 if unknown, note)`.
+
+    Returns:
+        Scores, p-values and flags in the order of the samples; what the p-values assume is in
+        `info["null"]`.
+
+    Raises:
+        InputError: an array, label or option does not fit; the row is named.
+        DatasetError: a file cannot be read, or changed between the passes.
+    """
+    if method not in METHODS:
+        raise InputError(f"method={method!r} is unknown; choose one of {', '.join(METHODS)}")
+    if rate is not None and not (isinstance(rate, float | int) and 0 < rate < 0.5):
+        raise InputError(f"rate={rate!r} must be between 0 and 0.5, both excluded, or None")
+    if memory_limit is not None and memory_limit < 4 * MIB:
+        raise InputError(f"memory_limit={memory_limit!r} bytes is less than {4 * MIB}, the least")
+    return METHODS[method](open_source(features, labels), rate, memory_limit, progress)

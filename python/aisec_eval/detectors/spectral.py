@@ -1,0 +1,159 @@
+"""Centred spectral signatures (Tran, Li & Madry, NeurIPS 2018, arXiv:1811.00636)."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import DatasetError, InputError
+from ..results import ScanResult
+from .flag import benjamini_hochberg, highest_in_class
+from .source import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from .source import Source
+
+_BATCH = 16 * MIB
+_DISCOVERY_RATE = 0.01
+
+_NULL = (
+    "chi-square with one degree of freedom of score / eigenvalue: exact for a Gaussian class whose "
+    "covariance is known; here it is estimated from the same, possibly poisoned, samples, so a "
+    "large share of poison raises the eigenvalue and hides itself, and heavy-tailed features give "
+    "more small p-values than 1 %"
+)
+
+
+def spectral(
+    source: Source,
+    rate: float | None,
+    memory_limit: int | None,
+    progress: Callable[[int, int, str], None] | None,
+) -> ScanResult:
+    """Score samples by their squared projection on the leading direction of their class.
+
+    The first pass gathers counts, sums and Gram matrices per class; the second one projects each
+    sample, minus its class's mean, on the leading eigenvector of the class's covariance.
+    """
+    from .._core import Moments, Spectral
+
+    limit = memory_limit if memory_limit is not None else _physical_memory() // 2
+    size = max(1, min(_BATCH, limit // 4) // source.row_bytes)
+    total = 2 * (source.rows or 0)
+    done = 0
+
+    def advance(rows: int, note: str) -> None:
+        nonlocal done
+        done += rows
+        if progress is not None:
+            progress(done, total, note)
+
+    moments, labels, dim = None, [], 0
+    try:
+        for x, y in source.batches(size):
+            if moments is None:
+                dim = x.shape[1]
+                moments = Moments(dim, limit)
+            elif x.shape[1] != dim:
+                raise DatasetError(
+                    f"{source.name}: {x.shape[1]} features in row {moments.rows}, {dim} before"
+                )
+            moments.update(x, y)
+            labels.append(y.copy())
+            advance(len(y), "statistics")
+        if moments is None:
+            raise InputError(f"{source.name}: holds no rows")
+        fit = Spectral(moments)
+        label = np.concatenate(labels)
+        score = _second_pass(source, size, fit, label, advance)
+    except (ValueError, MemoryError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{source.name}: {error}") from None
+    return _result(source, label, score, fit, rate)
+
+
+def _second_pass(
+    source: Source,
+    size: int,
+    fit: Any,
+    label: NDArray[np.int64],
+    advance: Callable[[int, str], None],
+) -> NDArray[np.float64]:
+    score = np.empty(len(label))
+    first = 0
+    for x, y in source.batches(size):
+        if not np.array_equal(y, label[first : first + len(y)]):
+            raise DatasetError(f"{source.name}: changed between the two passes over it")
+        score[first : first + len(y)] = fit.score(x, y, first)
+        first += len(y)
+        advance(len(y), "scores")
+    if first != len(label):
+        raise DatasetError(f"{source.name}: changed between the two passes over it")
+    return score
+
+
+def _result(
+    source: Source,
+    label: NDArray[np.int64],
+    score: NDArray[np.float64],
+    fit: Any,
+    rate: float | None,
+) -> ScanResult:
+    classes, eigenvalues, counts = fit.labels, fit.eigenvalues, fit.counts
+    p_value = chi_square_tail(score, eigenvalues[np.searchsorted(classes, label)])
+    if rate is None:
+        flagged = benjamini_hochberg(p_value, _DISCOVERY_RATE)
+        rule = f"Benjamini-Hochberg over all samples at a false discovery rate of {_DISCOVERY_RATE}"
+    else:
+        flagged = highest_in_class(score, label, 1.5 * rate)
+        rule = "the floor(1.5 * rate * n_c) highest scores of each class"
+    dim = fit.means.shape[1]
+    notes = [
+        f"class {c} has {n} samples of {dim} features: its leading direction is mostly chance"
+        for c, n in zip(classes.tolist(), counts.tolist(), strict=True)
+        if n <= dim
+    ]
+    return ScanResult(
+        score=score,
+        flagged=flagged,
+        p_value=p_value,
+        label=label,
+        method="spectral",
+        classes=classes,
+        eigenvalues=eigenvalues,
+        info={
+            "source": source.name,
+            "features": dim,
+            "counts": counts.tolist(),
+            "rate": rate,
+            "rule": rule,
+            "null": _NULL,
+            "notes": notes,
+        },
+    )
+
+
+def chi_square_tail(
+    score: NDArray[np.float64], eigenvalue: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return P(chi-square with one degree of freedom >= score / eigenvalue), 1 where both are 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = np.sqrt(score / (2 * eigenvalue))
+    z[score == 0] = 0.0
+    out = np.empty_like(z)
+    for first in range(0, len(z), 1 << 16):
+        part = z[first : first + (1 << 16)].tolist()
+        out[first : first + len(part)] = np.fromiter(map(math.erfc, part), np.float64, len(part))
+    return out
+
+
+def _physical_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
