@@ -81,7 +81,9 @@ impl<'a> Route<'a> {
                         lower_offset,
                         upper_slope,
                         upper_offset,
-                    } => Some([lower_slope, lower_offset, upper_slope, upper_offset].map(|v| cut(v))),
+                    } => {
+                        Some([lower_slope, lower_offset, upper_slope, upper_offset].map(|v| cut(v)))
+                    }
                     _ => None,
                 };
                 let constant = prepared.nodes[step.node].constant.as_deref().map(cut);
@@ -96,16 +98,17 @@ impl<'a> Route<'a> {
         self.trace.peak
     }
 
-    /// Lower bounds of the rows (row-major, over the start node's part) over the region; a
-    /// bound that is not finite is `-inf`.
+    /// Lower bounds of the rows (row-major, over the part the trace was asked for) over the
+    /// region; a bound that is not finite is `-inf`.
     pub fn lower_bounds(&self, rows: Vec<f64>, count: usize, pool: &mut Pool) -> Vec<f64> {
+        let start = self.trace.steps[0].node;
         let mut pass = Pass {
             route: self,
             count,
             constants: vec![0.0; count],
-            rows: (0..=self.trace.steps[0].node).map(|_| None).collect(),
+            rows: (0..=start).map(|_| None).collect(),
         };
-        pass.rows[self.trace.steps[0].node] = Some(rows);
+        pass.join(start, self.trace.asked, rows, pool);
         for (step, local) in self.trace.steps.iter().zip(&self.locals) {
             pass.step(step, local, pool);
         }
@@ -144,7 +147,8 @@ impl Pass<'_> {
                 let part = match &local.lines {
                     Some(lines) => self.through_lines(rows, lines, local, node),
                     None => {
-                        let part = self.through_select(step, (*input, *patch, shape), &rows, local, pool);
+                        let part =
+                            self.through_select(step, (*input, *patch, shape), &rows, local, pool);
                         pool.give(rows);
                         part
                     }
@@ -221,13 +225,8 @@ impl Pass<'_> {
         let len = local.weight.len();
         let factor = gamma(2 * len + 16);
         let [lower_slope, lower_offset, upper_slope, upper_offset] = lines;
-        let lines = Lines {
-            lower_slope,
-            lower_offset,
-            upper_slope,
-            upper_offset,
-            size: &local.weight,
-        };
+        let lines =
+            Lines { lower_slope, lower_offset, upper_slope, upper_offset, size: &local.weight };
         for (row, coefficients) in rows.chunks_exact_mut(len).enumerate() {
             let (constant, size) = through_lines(coefficients, lines);
             self.charge(row, constant, add_up(mul_up(factor, size), node.lost));
@@ -258,7 +257,8 @@ impl Pass<'_> {
         let picks: Vec<(usize, Option<usize>, f64)> = {
             let all: Vec<usize> = (0..lower_index.len()).collect();
             let outputs = step.patch.map_or(all.clone(), |p| p.gather(own, &all));
-            let pick = |at: usize| (place(lower_index[at]), upper_index[at].map(place), upper_offset[at]);
+            let pick =
+                |at: usize| (place(lower_index[at]), upper_index[at].map(place), upper_offset[at]);
             outputs.into_iter().map(pick).collect()
         };
         let (len, input_len) = (picks.len(), shape.iter().product());

@@ -38,6 +38,9 @@ struct Unit {
     sign: f64,
 }
 
+/// Units that are bounded together, and the part of the node they lie in.
+type Tile = (Option<Patch>, Vec<Unit>);
+
 impl Analysis<'_> {
     /// Lower bounds of `rows` (row-major, each over the output) over the region.
     pub fn margins(&self, region: Region, rows: &[f64]) -> Result<Vec<f64>, Cancelled> {
@@ -133,15 +136,9 @@ impl Analysis<'_> {
         units: &[Unit],
     ) -> Result<Vec<(usize, f64)>, Cancelled> {
         let shape = &self.prepared.graph.nodes()[index].shape;
-        let groups: Vec<(Option<Patch>, Vec<Unit>)> = match *shape.as_slice() {
-            [_, height, width] if height * width > 1 => {
-                let mut tiles: Vec<Vec<Unit>> = vec![Vec::new(); height * width];
-                units.iter().for_each(|unit| tiles[unit.element % (height * width)].push(*unit));
-                let tile = |at: usize| Patch { top: at / width, left: at % width, height: 1, width: 1 };
-                let tiles = tiles.into_iter().enumerate().filter(|(_, units)| !units.is_empty());
-                tiles.map(|(at, units)| (Some(tile(at)), units)).collect()
-            }
-            _ => units.chunks(BLOCK).map(|units| (None, units.to_vec())).collect(),
+        let groups = match self.tiles(state, index, units) {
+            Some(tiles) => tiles,
+            None => units.chunks(BLOCK).map(|units| (None, units.to_vec())).collect(),
         };
         let whole = groups.first().is_some_and(|group| group.0.is_none());
         let shared = whole.then(|| Trace::new(self.prepared, state, index, None, Stop::Input));
@@ -172,6 +169,21 @@ impl Analysis<'_> {
             })
             .collect::<Result<_, Cancelled>>()?;
         Ok(bounds.into_iter().flatten().collect())
+    }
+
+    /// The elements of an image position by position, unless the node has no local way back.
+    fn tiles(&self, state: &State, index: usize, units: &[Unit]) -> Option<Vec<Tile>> {
+        let &[_, height, width] = self.prepared.graph.nodes()[index].shape.as_slice() else {
+            return None;
+        };
+        let plane = height * width;
+        let patch = |at: usize| Patch { top: at / width, left: at % width, height: 1, width: 1 };
+        let probe = Trace::new(self.prepared, state, index, Some(patch(0)), Stop::Input);
+        probe.steps[0].patch?;
+        let mut tiles: Vec<Vec<Unit>> = vec![Vec::new(); plane];
+        units.iter().for_each(|unit| tiles[unit.element % plane].push(*unit));
+        let tiles = tiles.into_iter().enumerate().filter(|(_, units)| !units.is_empty());
+        Some(tiles.map(|(at, units)| (Some(patch(at)), units)).collect())
     }
 
     /// Lower bounds of dense rows over a node.

@@ -40,9 +40,9 @@ pub fn margin_bounds(
     }
     let prepared = Prepared::new(graph, cancel);
     let threads = rayon::current_num_threads();
-    let share = options.memory_limit.map_or(BLOCK_BYTES, |limit| (limit / threads).min(BLOCK_BYTES));
-    let analysis =
-        Analysis { prepared: &prepared, method: options.method, block_bytes: share };
+    let share =
+        options.memory_limit.map_or(BLOCK_BYTES, |limit| (limit / threads).min(BLOCK_BYTES));
+    let analysis = Analysis { prepared: &prepared, method: options.method, block_bytes: share };
     let rows = spec.len() / regions.len();
     let bounds: Vec<Vec<f64>> = regions
         .into_par_iter()

@@ -50,8 +50,8 @@ struct Ball {
 impl Region {
     /// The box between two corners.
     pub fn cuboid(lower: &[f64], upper: &[f64]) -> Result<Self, RegionError> {
-        if let Some(at) = (0..lower.len()).find(|&i| lower[i] > upper[i] || !lower[i].is_finite()
-            || !upper[i].is_finite())
+        if let Some(at) = (0..lower.len())
+            .find(|&i| lower[i] > upper[i] || !lower[i].is_finite() || !upper[i].is_finite())
         {
             return Err(RegionError::Inverted(at));
         }

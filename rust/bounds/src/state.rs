@@ -41,6 +41,7 @@ impl State {
             lost: 0.0,
         };
         input.measure();
+        input.weight.clone_from(&input.size);
         Self { region, nodes: vec![input] }
     }
 
@@ -82,8 +83,7 @@ impl State {
         }
         let reach = sources.iter().fold(1.0, |sum, s| add_up(sum, sum_up(&s.size)));
         let lost = mul_up(underflow(facts.terms + node.len() + 8), reach);
-        let mut state =
-            NodeState { lower, upper, relaxation, size: Vec::new(), weight, lost };
+        let mut state = NodeState { lower, upper, relaxation, size: Vec::new(), weight, lost };
         state.measure();
         self.nodes.push(state);
     }

@@ -18,6 +18,8 @@ pub(crate) enum Stop {
 /// Nodes in the order they are visited, last first.
 pub(crate) struct Trace<'g> {
     pub steps: Vec<Step<'g>>,
+    /// The part of the start node that rows are given on; the first step may need more of it.
+    pub asked: Option<Patch>,
     /// Most coefficients of one row that are kept at once.
     pub peak: usize,
 }
@@ -147,7 +149,7 @@ impl<'g> Trace<'g> {
             steps.push(Step { node: index, patch, shape, action });
         }
         let peak = peak(&steps);
-        Self { steps, peak }
+        Self { steps, asked: patch, peak }
     }
 }
 
