@@ -121,8 +121,8 @@ def _admit(proto: Any, where: str) -> None:
         for attribute in node.attribute:
             if attribute.HasField("g") or attribute.graphs:
                 raise UnsupportedOperationError(
-                    f"{where}: operator {_printable(node.op_type)} (node {_node_name(node)!r}) "
-                    "is control flow, which is not supported; export a graph without loops and branches"
+                    f"{where}: operator {_printable(node.op_type)} (node {_node_name(node)!r}) is "
+                    "control flow; export a graph without loops and branches"
                 )
     if graph.sparse_initializer:
         raise UnsupportedOperationError(f"{where}: sparse initializers are not supported")

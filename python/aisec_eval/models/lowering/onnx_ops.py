@@ -198,7 +198,7 @@ def _pool(op: str) -> Operator:
                 free = size + begin + padding[n + axis] - reach
                 count = -(-free // stride[axis]) + 1
                 if (count - 1) * stride[axis] >= size + begin:
-                    count -= 1
+                    raise NotLowerable("ceil_mode with a window outside the input")
                 extra = (count - 1) * stride[axis] - free
                 if extra > 0 and op == "avg_pool2d" and include:
                     raise NotLowerable("ceil_mode that counts padding")
