@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .load import load_suite
-    from .run import Interrupted, run
+    from .runner import Interrupted, run
     from .spec import Suite
 
 __all__ = ["Interrupted", "Suite", "load_suite", "run"]
 
-_HOME = {"Interrupted": "run", "run": "run", "load_suite": "load", "Suite": "spec"}
+_HOME = {"Interrupted": "runner", "run": "runner", "load_suite": "load", "Suite": "spec"}
 
 
 def __getattr__(name: str) -> object:

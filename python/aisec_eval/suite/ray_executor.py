@@ -11,6 +11,8 @@ reach a Ray cluster can run code on it: keep it on a trusted network.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from collections import deque
 from pathlib import Path
@@ -87,12 +89,15 @@ def _connect(ray: Any, workers: int | None) -> None:
             "include_dashboard": False,
         }
     )
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(logging_level="ERROR", log_to_driver=False, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
         place = f"reach the Ray cluster at {address}" if address else "start Ray on this machine"
         reason = " ".join(str(error).split())[:200]
         raise RunError(f"cannot {place}: {reason}") from None
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)  # Ray takes it over; how a run stops is the run's
 
 
 def _is_local(ray: Any) -> bool:

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from .outcome import Outcome
 
 
+MARK = "suite.json"
+"""Names the suite whose run a folder is, from before the first shard on."""
+
+
 class Interrupted(KeyboardInterrupt):
     """A run was stopped; everything finished is kept and the same call resumes it."""
 
@@ -78,8 +82,9 @@ def run(
     if executor == "ray":
         ray_executor.import_ray()
     folder = Path(out) if out is not None else Path("runs") / loaded.name
-    claim(folder, loaded, resume=resume)
+    check_folder(folder, loaded, resume=resume)
     plan = make_plan(loaded)
+    claim(folder, loaded)
     with locked(folder), stoppable() as stopping:
         store = Store(folder)
         store.prepare()
@@ -140,28 +145,41 @@ class _Reporter:
         self.note(where(shard) if error is None else f"{where(shard)}: {error}")
 
 
-def claim(folder: Path, suite: Suite, *, resume: bool) -> None:
-    """Make the run folder, or check that it may be used again.
+def check_folder(folder: Path, suite: Suite, *, resume: bool) -> None:
+    """Check that a folder may be used for a run of `suite`; writes nothing.
 
     Raises:
         RunError: it is not a folder, cannot be written, or holds something else.
     """
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder}: is not a folder; give another --out")
+    if not folder.exists():
+        return
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise RunError(f"cannot write {folder}: read-only; choose a folder that can be written")
+    if not any(folder.iterdir()):
+        return
+    if not resume:
+        raise RunError(f"{folder}: is not empty; resume it, remove it or give another folder")
+    mark = folder / MARK
+    if not mark.exists():
+        raise RunError(f"{folder}: holds something that is no suite's run; give another folder")
+    found = _files.read_json(mark)
+    name = found.get("name") if isinstance(found, dict) else None
+    if name != suite.name:
+        raise RunError(f'{folder}: holds a run of suite "{name}"; give another folder')
+
+
+def claim(folder: Path, suite: Suite) -> None:
+    """Make the run folder and mark it as the suite's.
+
+    Raises:
+        RunError: it cannot be written.
+    """
     with _files._write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        present = {entry.name for entry in folder.iterdir()}
-        if not os.access(folder, os.W_OK):
-            raise RunError(f"cannot write {folder}: read-only; choose a folder that can be written")
-    mark = folder / "suite.json"
-    if not present:
-        _files.write_json(mark, {"name": suite.name})
-    elif not resume:
-        raise RunError(f"{folder}: is not empty; resume it, remove it or give another folder")
-    elif mark.name not in present:
-        raise RunError(f"{folder}: holds something that is no suite's run; give another folder")
-    elif (name := _files.read_json(mark).get("name")) != suite.name:
-        raise RunError(f'{folder}: holds a run of suite "{name}"; give another folder')
+    if not (folder / MARK).exists():
+        _files.write_json(folder / MARK, {"name": suite.name})
 
 
 @contextlib.contextmanager
