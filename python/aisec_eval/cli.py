@@ -118,7 +118,10 @@ def attack(
     split: Split = "test",
     ids: Ids = None,
     method: Annotated[
-        str, typer.Option(help='"fast", or apgd-ce and square separated by commas.')
+        str,
+        typer.Option(
+            help='"fast", or names separated by commas: apgd-ce, apgd-dlr, apgd-margin, square.'
+        ),
     ] = "fast",
     steps: Annotated[int | None, typer.Option(min=1, help="Of apgd-ce.")] = None,
     queries: Annotated[int | None, typer.Option(min=1, help="Of square, per sample.")] = None,

@@ -234,7 +234,7 @@ def test_attack_and_certify(suite):
         ("--ids", "9:5", "ids"),
         ("--ids", "a:b", "is not a range"),
         ("--data", "mnist", "no dataset"),
-        ("--method", "standard", "no attack"),
+        ("--method", "standard", "is reserved"),
     ],
 )
 def test_options_that_make_no_sense_are_2(suite, option, value, message):

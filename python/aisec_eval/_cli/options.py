@@ -67,21 +67,22 @@ def parse_attacks(method: str, steps: int | None, queries: int | None, restarts:
     Raises:
         InputError: a name is unknown, or an option fits none of them.
     """
-    if method == "fast":
-        if (steps, queries, restarts) != (None, None, None):
-            raise InputError("--steps, --queries and --restarts need --method apgd-ce or square")
-        return "fast"
-    from ..attacks import APGD, Square
+    if method == "fast" and (steps, queries, restarts) == (None, None, None):
+        return method  # a method skips what a model cannot run; named attacks must run
+    from dataclasses import fields, replace
 
-    common = {} if restarts is None else {"restarts": restarts}
+    from ..attacks.registry import resolve
+
+    given = {"steps": steps, "queries": queries, "restarts": restarts}
+    given = {name: value for name, value in given.items() if value is not None}
+    used: set[str] = set()
     found: list[Any] = []
-    for name in method.split(","):
-        if name.strip() == "apgd-ce":
-            found.append(APGD(loss="ce", **common, **({} if steps is None else {"steps": steps})))
-        elif name.strip() == "square":
-            found.append(Square(**common, **({} if queries is None else {"queries": queries})))
-        else:
-            raise InputError(f'no attack "{name.strip()}"; there are fast, apgd-ce, square')
+    for attack in resolve([name.strip() for name in method.split(",")]):
+        fitting = {f.name: given[f.name] for f in fields(attack) if f.name in given}  # type: ignore[arg-type]
+        used |= fitting.keys()
+        found.append(replace(attack, **fitting))  # type: ignore[type-var]
+    if unused := given.keys() - used:
+        raise InputError(f"--{unused.pop()} fits no attack of --method {method}")
     return found
 
 

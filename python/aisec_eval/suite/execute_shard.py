@@ -76,7 +76,13 @@ def _scan(shard: Shard, samples: Samples) -> Scan:
     from ..detectors import scan
 
     features = samples.x.reshape(len(samples.x), -1)
-    result = scan(features, samples.y, method=shard.identity["method"])
+    rate = shard.identity["rate"]
+    result = scan(
+        features,
+        samples.y,
+        method=shard.identity["method"],
+        rate=None if rate is None else float(Fraction(rate)),
+    )
     return Scan(shard.data.name, result, samples.poison)
 
 
@@ -88,16 +94,11 @@ def attack_objects(attacks: str | list[Mapping[str, Any]]) -> Any:
 
     found: list[Any] = []
     for table in attacks:
-        if table["name"] == "apgd-ce":
-            found.append(APGD(loss="ce", steps=table["steps"], restarts=table["restarts"]))
+        options = {key: value for key, value in table.items() if key != "name"}
+        if table["name"] == "square":
+            found.append(Square(**options | {"p_init": float(Fraction(table["p_init"]))}))
         else:
-            found.append(
-                Square(
-                    queries=table["queries"],
-                    p_init=float(Fraction(table["p_init"])),
-                    restarts=table["restarts"],
-                )
-            )
+            found.append(APGD(loss=table["name"].removeprefix("apgd-"), **options))
     return found
 
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from difflib import get_close_matches
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -33,8 +33,11 @@ _TABLES: dict[tuple[str, ...], type[BaseModel]] = {
     ("threat",): spec.ThreatTable,
     ("task", "evaluate"): spec.EvaluateTable,
     ("task", "scan"): spec.ScanTable,
-    ("task", "evaluate", "attacks", "listed", "apgd-ce"): spec.ApgdTable,
-    ("task", "evaluate", "attacks", "listed", "square"): spec.SquareTable,
+    **{
+        ("task", "evaluate", "attacks", "listed", name): table
+        for table in (spec.ApgdTable, spec.SquareTable)
+        for name in get_args(table.model_fields["name"].annotation)
+    },
 }
 """Table by the names on the way to it, as pydantic gives them: knows the keys there are."""
 

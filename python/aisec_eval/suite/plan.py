@@ -175,6 +175,7 @@ class _Planner:
                 "schema": 1,
                 "engine": engine(),
                 "method": task.method,
+                "rate": None if task.rate is None else str(task.rate),
                 "data": data.id,
                 "samples": self.rows_identity(data.id, samples, 0, len(samples.y)),
             }

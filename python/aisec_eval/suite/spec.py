@@ -146,9 +146,9 @@ class ThreatTable(_Table):
 
 
 class ApgdTable(_Table):
-    """APGD on the cross-entropy."""
+    """APGD on one of its losses."""
 
-    name: Literal["apgd-ce"]
+    name: Literal["apgd-ce", "apgd-dlr", "apgd-margin"]
     steps: Annotated[StrictInt, Field(gt=0, le=100_000)] = 100
     restarts: Annotated[StrictInt, Field(gt=0, le=10_000)] = 1
 
@@ -204,6 +204,8 @@ class ScanTable(_Table):
     id: Identifier | None = None
     data: list[Identifier] | None = None
     method: Literal["spectral"] = "spectral"
+    rate: Annotated[Rational, Field(gt=0, lt=Fraction(1, 2))] | None = None
+    """An upper bound on the poisoned fraction of any class, where there is one."""
 
 
 TaskTable = Annotated[EvaluateTable | ScanTable, Field(discriminator="kind")]
