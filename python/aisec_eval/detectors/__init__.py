@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .source import MIB, open_source
-from .spectral import spectral
+from .spectral import spectral_signatures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["scan"]
 
-METHODS = {"spectral": spectral}
+METHODS = {"spectral": spectral_signatures}
 
 
 def scan(
@@ -40,10 +40,11 @@ def scan(
             file beside one, the name of a column of a frame or Parquet file (default `"label"`,
             where there is one). None: all samples are one class.
         method: `"spectral"`, centred spectral signatures (arXiv:1811.00636).
-        rate: an upper bound on the poisoned fraction, in (0, 0.5), if there is one. Then the
-            `floor(1.5 * rate * n_c)` highest scores of each class are flagged, as in the paper.
-            Without it samples are flagged by their p-value, with the false discovery rate held at
-            1 % (Benjamini & Hochberg, 1995) as far as the null is true.
+        rate: an upper bound on the poisoned fraction of any class, in (0, 0.5), if there is one.
+            Then the `floor(1.5 * rate * n_c)` highest scores of each class are flagged, as in the
+            paper: that many in clean classes, too. Without it samples are flagged by their p-value,
+            with the false discovery rate held at 1 % (Benjamini & Hochberg, 1995) as far as the
+            null is true.
         memory_limit: bytes for one batch and the statistics of all classes.
         progress: called as `progress(rows done, rows in all or 0 if unknown, note)`.
 

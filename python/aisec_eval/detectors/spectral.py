@@ -31,7 +31,7 @@ _NULL = (
 )
 
 
-def spectral(
+def spectral_signatures(
     source: Source,
     rate: float | None,
     memory_limit: int | None,
