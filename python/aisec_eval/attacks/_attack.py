@@ -1,0 +1,220 @@
+"""attack(): runs attacks one after another, each on what is left, and re-checks what they find."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from .._validate import check_count, check_samples, check_seed
+from ..errors import CapabilityError, InputError
+from ..results import BROKEN, ERROR, MISCLASSIFIED, OPEN, VERDICTS, AttackResult, Spent
+from .base import FAILED, FOUND, Problem
+from .registry import METHODS, resolve
+from .replay import distances, margins, replay
+from .target import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from numpy.typing import NDArray
+
+    from ..models import Model
+    from ..threats import ThreatModel
+    from .base import Attack, Found
+
+BLOCK = 2048
+"""Samples handed to an attack together: bounds memory, and how rarely progress is reported."""
+
+
+def attack(
+    model: Model,
+    x: Any,
+    y: Any,
+    threat: ThreatModel,
+    *,
+    method: str | Attack | Iterable[str | Attack] = "fast",
+    seed: int = 0,
+    sample_ids: Any = None,
+    batch_size: int | None = None,
+    backend: Literal["auto", "native", "jax"] = "auto",
+    memory_limit: int | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> AttackResult:
+    """Look for adversarial examples of every sample.
+
+    A sample is `broken` only by a point that passes `replay`: inside the norm ball and the input
+    range without tolerance, with a strictly negative margin. On models with a native graph the
+    result is bit for bit the same for any batch size, order and number of threads.
+
+    Args:
+        model: as `load_model` returns it.
+        x: inputs [n, *input_shape], float32 in the threat model's bounds.
+        y: integer labels [n].
+        threat: which perturbations count.
+        method: "fast" (APGD-CE, then Square on what is left), the name of an attack, an attack
+            object such as `APGD(steps=40)`, or a list of those, run in this order.
+        seed: of all random numbers, 0..2**64-1.
+        sample_ids: distinct integers [n] that key the random numbers; 0..n-1 when None.
+        batch_size: most samples evaluated together; 256 when None.
+        backend: "native" (the graph, on all cores), "jax", or "auto": native where possible.
+        memory_limit: bytes; the batch is kept small enough, by estimate.
+        progress: called as `progress(done, total, note)`.
+
+    Returns:
+        One row a sample. `spent.forwards` counts evaluations of white-box attacks and the clean
+        check, `spent.gradients` how many of those were differentiated, `spent.queries` evaluations
+        of black-box attacks.
+
+    Raises:
+        InputError: arrays, threat model or options do not fit.
+        CapabilityError: the model lacks what a named attack or backend needs.
+    """
+    samples = check_samples(model, x, y, threat, sample_ids)
+    seed = check_seed(seed)
+    if model.num_classes < 2:
+        raise InputError(
+            f"model {model.name!r} has {model.num_classes} output; an attack needs 2 or more"
+        )
+    for name, value in (("batch_size", batch_size), ("memory_limit", memory_limit)):
+        if value is not None:
+            check_count(name, value)
+    attacks = resolve(method)
+    target = Target.of(model, backend, batch_size=batch_size, memory_limit=memory_limit)
+    flags = []
+    possible = []
+    for candidate in attacks:
+        reason = candidate.unsupported(target, threat)
+        if reason is None:
+            possible.append(candidate)
+        elif isinstance(method, str) and method in METHODS:
+            flags.append(f"{candidate.name} skipped: {reason}")
+        else:
+            raise CapabilityError(f"{candidate.name} cannot attack {model.name!r}: {reason}")
+    if not possible:
+        raise CapabilityError(f"no attack can run on {model.name!r}: " + "; ".join(flags))
+
+    search = _Search(target, Problem(samples.x, samples.y, samples.ids, threat, seed), progress)
+    search.check_clean()
+    for candidate in possible:
+        for restart in range(candidate.restarts):
+            search.run(candidate, restart)
+    return search.result(flags)
+
+
+class _Search:
+    """What is known about every sample so far."""
+
+    def __init__(
+        self,
+        target: Target,
+        problem: Problem,
+        progress: Callable[[int, int, str], None] | None,
+    ) -> None:
+        n = len(problem)
+        self.target = target
+        self.problem = problem
+        self.progress = progress
+        self.verdict = np.full(n, VERDICTS.index(OPEN), np.int8)
+        self.failed = np.zeros(n, np.bool_)
+        """Samples whose logits could not be used somewhere; `error` unless broken."""
+        self.x_adv = problem.x.copy()
+        self.margin = np.full(n, np.inf)
+        self.found_by = [""] * n
+        self.spent = Spent.zeros(n)
+        self.refused: dict[str, list[str]] = {}
+        """Why candidates were refused, by attack."""
+
+    def check_clean(self) -> None:
+        """Evaluate the clean inputs; what is misclassified already is not attacked."""
+        problem = self.problem
+        self._tell("clean inputs")
+        logits = self.target.logits(problem.x)
+        self.spent.forwards[:] += 1
+        self.margin[:] = margins(logits, problem.y)
+        self.failed |= np.isnan(self.margin)
+        wrong = ~self.failed & (np.argmax(logits, axis=1) != problem.y)
+        self.verdict[wrong] = VERDICTS.index(MISCLASSIFIED)
+        self.verdict[self.failed] = VERDICTS.index(ERROR)
+
+    def run(self, attack: Attack, restart: int) -> None:
+        """Run one attack on every sample that is still open, and re-check what it finds."""
+        rows = np.flatnonzero(self.verdict == VERDICTS.index(OPEN))
+        for start in range(0, len(rows), BLOCK):
+            self._tell(attack.name)
+            part = rows[start : start + BLOCK]
+            found = attack.run(self.target, self.problem.take(part), restart)
+            self._merge(attack.name, part, found)
+
+    def _merge(self, name: str, rows: NDArray[np.int64], found: Found) -> None:
+        self.spent.forwards[rows] += found.forwards
+        self.spent.gradients[rows] += found.gradients
+        self.spent.queries[rows] += found.queries
+        self.failed[rows] |= found.status == FAILED
+        better = (found.status != FOUND) & (found.margin < self.margin[rows])
+        self.x_adv[rows[better]] = found.x[better]
+        self.margin[rows[better]] = found.margin[better]
+
+        candidates = np.flatnonzero(found.status == FOUND)
+        if len(candidates) == 0:
+            return
+        rows, x_adv = rows[candidates], np.ascontiguousarray(found.x[candidates])
+        checked = replay(self.target, self.problem.take(rows), x_adv)
+        self.spent.forwards[rows] += checked.forwards
+        confirmed = rows[checked.confirmed]
+        self.verdict[confirmed] = VERDICTS.index(BROKEN)
+        self.x_adv[confirmed] = x_adv[checked.confirmed]
+        self.margin[confirmed] = checked.margin[checked.confirmed]
+        for row in confirmed:
+            self.found_by[row] = name
+        for position in np.flatnonzero(~checked.confirmed):
+            self.refused.setdefault(name, []).append(checked.reason[position])
+            # Not confirmed to be negative: as close to the boundary as an open sample can be.
+            self.margin[rows[position]] = min(self.margin[rows[position]], 0.0)
+
+    def result(self, flags: list[str]) -> AttackResult:
+        """Return the verdicts with everything that has to be said about them."""
+        problem = self.problem
+        undecided = self.verdict == VERDICTS.index(OPEN)
+        self.verdict[undecided & self.failed] = VERDICTS.index(ERROR)
+        broken = self.verdict == VERDICTS.index(BROKEN)
+        distance = np.full(len(problem), np.nan)
+        if broken.any():
+            norm = problem.threat.norm
+            distance[broken] = distances(problem.x[broken], self.x_adv[broken], norm)
+        errors = int((self.verdict == VERDICTS.index(ERROR)).sum())
+        flags = [*flags]
+        for name, reasons in self.refused.items():
+            flags.append(
+                f"replay: {len(reasons)} candidate{_s(len(reasons))} of {name} not confirmed "
+                f"(the first: {reasons[0]}); not counted as broken"
+            )
+        for message, count in self.target.messages.items():
+            flags.append(f"the model failed on {count} evaluation{_s(count)}: {message}")
+        if errors:
+            flags.append(
+                f"{errors} sample{_s(errors)} could not be evaluated (logits not finite or the "
+                "model failed); verdict error, not counted as robust"
+            )
+        self._tell("done")
+        return AttackResult(
+            sample=problem.ids,
+            label=problem.y,
+            verdict=self.verdict,
+            x_adv=self.x_adv,
+            margin=self.margin,
+            distance=distance,
+            found_by=tuple(self.found_by),
+            spent=replace(self.spent),
+            flags=tuple(flags),
+        )
+
+    def _tell(self, note: str) -> None:
+        if self.progress is not None:
+            done = int((self.verdict != VERDICTS.index(OPEN)).sum())
+            self.progress(done, len(self.problem), note)
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"

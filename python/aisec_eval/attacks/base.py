@@ -1,0 +1,93 @@
+"""What an attack is given and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from .._validate import input_range
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..threats import ThreatModel
+    from .target import Target
+
+EXHAUSTED, FOUND, FAILED = 0, 1, 2
+"""Status of a sample: budget spent, candidate found, or its logits could not be used."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The samples an attack is to break, and where each may move."""
+
+    x: NDArray[np.float32]
+    """Clean inputs [m, *input_shape]."""
+    y: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    """Sample ids [m]: the keys of the random numbers."""
+    threat: ThreatModel
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def take(self, rows: Any) -> Problem:
+        """Return the problem of some of the samples."""
+        return replace(self, x=self.x[rows], y=self.y[rows], ids=self.ids[rows])
+
+    @property
+    def region(self) -> dict[str, Any]:
+        """Norm, radius and input range as the native searches take them."""
+        lower, upper = (b if b.ndim else float(b) for b in input_range(self.threat))
+        eps = self.threat.eps_lower
+        return {"norm": self.threat.norm, "eps": eps, "lower": lower, "upper": upper}
+
+
+@dataclass(frozen=True)
+class Found:
+    """The outcome of one attack, one row a sample of its problem."""
+
+    x: NDArray[np.float32]
+    """The evaluated point with the smallest margin [m, *input_shape]; never outside the threat."""
+    margin: NDArray[np.float64]
+    """The margin there [m]; inf where no logits could be used."""
+    status: NDArray[np.int8]
+    forwards: NDArray[np.int64]
+    gradients: NDArray[np.int64]
+    queries: NDArray[np.int64]
+
+    @staticmethod
+    def nothing(problem: Problem) -> Found:
+        """Nothing found and nothing spent."""
+        m = len(problem)
+        return Found(
+            problem.x.copy(),
+            np.full(m, np.inf),
+            np.zeros(m, np.int8),
+            *(np.zeros(m, np.int64) for _ in range(3)),
+        )
+
+
+class Attack(Protocol):
+    """A published attack with its parameters; a frozen dataclass."""
+
+    @property
+    def restarts(self) -> int:
+        """How often it is run on the samples it has not broken."""
+
+    @property
+    def name(self) -> str:
+        """The name in results, `apgd-ce`, `square`; it also keys the random numbers."""
+
+    @property
+    def needs_gradient(self) -> bool:
+        """Whether it cannot run on a model without gradients."""
+
+    def unsupported(self, target: Target, threat: ThreatModel) -> str | None:
+        """Return why the attack cannot run, in a few words with the remedy, or None."""
+
+    def run(self, target: Target, problem: Problem, restart: int) -> Found:
+        """Attack every sample of the problem once."""

@@ -1,0 +1,149 @@
+"""The model as attacks use it: which backend runs it, in what batches, and what goes wrong."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+
+from .._core import get_threads
+from ..errors import CapabilityError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from ..models import Model
+
+Backend = Literal["auto", "native", "jax"]
+
+BATCH = 256
+"""Samples evaluated together where nothing else is asked for: fast and small on CPUs."""
+
+
+@dataclass
+class Target:
+    """A model on one backend. `kind` is native (graph), jax (gradients) or callable (logits)."""
+
+    model: Model
+    kind: Literal["native", "jax", "callable"]
+    batch: int
+    """Most samples evaluated together."""
+    messages: dict[str, int] = field(default_factory=dict)
+    """How many samples failed, by what happened."""
+    _logits: Callable[[NDArray[np.float32]], Any] | None = None
+
+    @staticmethod
+    def of(
+        model: Model,
+        backend: Backend,
+        *,
+        batch_size: int | None = None,
+        memory_limit: int | None = None,
+    ) -> Target:
+        """Choose the backend and the batch.
+
+        Raises:
+            InputError: an unknown backend.
+            CapabilityError: the model does not offer the backend asked for.
+        """
+        if backend not in ("auto", "native", "jax"):
+            raise InputError(f"backend={backend!r} is unknown; choose auto, native or jax")
+        function = None
+        if backend == "native" and model.graph is None:
+            raise CapabilityError(
+                f"model {model.name!r} has no native graph; use backend='auto' or 'jax'"
+            )
+        native = model.graph is not None and backend != "jax"
+        if not native:
+            function = model.jax_function()
+            if backend == "jax" and function is None:
+                raise CapabilityError(
+                    f"model {model.name!r} has no JAX function; use backend='auto'"
+                )
+        batch = _batch(model, batch_size, memory_limit)
+        if native:
+            return Target(model, "native", batch)
+        if function is None:
+            return Target(model, "callable", batch)
+        from ..models.jit import Jitted
+
+        return Target(model, "jax", batch, _logits=Jitted(*function))
+
+    @property
+    def lane(self) -> int:
+        """Most samples one native thread evaluates together."""
+        return max(1, math.ceil(self.batch / get_threads()))
+
+    def logits(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return logits [n, num_classes]; NaN for samples on which the model fails.
+
+        When a batch raises, its samples are tried one by one, so that one bad sample costs the
+        others nothing. What went wrong is kept in `messages`.
+        """
+        n, classes = len(x), self.model.num_classes
+        result = np.empty((n, classes), np.float32)
+        for start in range(0, n, self.batch):
+            part = x[start : start + self.batch]
+            rows = result[start : start + self.batch]
+            try:
+                rows[:] = self._call(part)
+            except Exception as error:
+                if len(part) == 1:
+                    self.fail(error, 1)
+                    rows[:] = np.nan
+                    continue
+                for i in range(len(part)):
+                    try:
+                        rows[i : i + 1] = self._call(part[i : i + 1])
+                    except Exception as single:
+                        self.fail(single, 1)
+                        rows[i] = np.nan
+        return result
+
+    def _call(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        call = self._logits or self.model.logits
+        logits = np.asarray(call(x))
+        expected = (len(x), self.model.num_classes)
+        if logits.shape != expected:
+            raise ValueError(
+                f"returned logits of shape {list(logits.shape)}, expected {list(expected)}"
+            )
+        return cast("NDArray[np.float32]", logits.astype(np.float32, copy=False))
+
+    def fail(self, error: Exception, samples: int) -> None:
+        """Count a failure of the model on some samples."""
+        message = _line(error)
+        self.messages[message] = self.messages.get(message, 0) + samples
+
+
+def _line(error: Exception) -> str:
+    """Return type and message of an exception in one line of at most 200 characters."""
+    text = " ".join(str(error).split())
+    line = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return line if len(line) <= 200 else line[:199] + "…"
+
+
+def _batch(model: Model, batch_size: int | None, memory_limit: int | None) -> int:
+    batch = BATCH if batch_size is None else batch_size
+    if memory_limit is not None:
+        batch = min(batch, max(1, memory_limit // _bytes_per_sample(model)))
+    if model.capabilities.max_batch is not None:
+        batch = min(batch, model.capabilities.max_batch)
+    return batch
+
+
+def _bytes_per_sample(model: Model) -> int:
+    """Estimate what one sample under attack holds: search state and, twice, every activation.
+
+    Without a graph the activations are unknown; sixteen times the input stands for them.
+    """
+    inputs = math.prod(model.input_shape)
+    graph = model.graph
+    activations = 16 * inputs
+    if graph is not None:
+        activations = sum(math.prod(graph.node_shape(i)) for i in range(graph.num_nodes))
+    return 4 * (10 * inputs + 2 * activations + 4 * model.num_classes)
