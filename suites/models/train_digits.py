@@ -41,6 +41,7 @@ EPS = 0.12
 PGD_STEPS = 7
 INTERVAL_WEIGHT = 0.15
 """Share of the interval loss once the radius has grown to EPS."""
+OPTIMISER = optax.adamw(optax.cosine_decay_schedule(3e-3, STEPS), weight_decay=1e-4)
 HERE = Path(__file__).resolve().parent
 
 Params = dict[str, jax.Array]
@@ -132,7 +133,7 @@ def shifted(x: jax.Array, key: jax.Array) -> jax.Array:
     )
 
 
-@partial(jax.jit, static_argnames=("adversarial", "optimiser"))
+@partial(jax.jit, static_argnames="adversarial")
 def step(
     params: Params,
     state: Any,
@@ -142,7 +143,6 @@ def step(
     progress: jax.Array,
     *,
     adversarial: bool,
-    optimiser: optax.GradientTransformation,
 ) -> tuple[Params, Any, jax.Array]:
     """One optimiser step on a batch; `progress` in [0, 1] sets the radius and the mix."""
     shift_key, start_key = random.split(key)
@@ -160,7 +160,7 @@ def step(
         return (1 - share) * attacked + share * cross_entropy(bounds, y)
 
     value, gradient = jax.value_and_grad(loss)(params)
-    updates, state = optimiser.update(gradient, state, params)
+    updates, state = OPTIMISER.update(gradient, state, params)
     return optax.apply_updates(params, updates), state, value
 
 
@@ -169,9 +169,7 @@ def train(x: np.ndarray, y: np.ndarray, *, adversarial: bool) -> Params:
     rng = np.random.default_rng(SEED)
     key = random.key(SEED)
     params = initial(random.fold_in(key, STEPS))
-    schedule = optax.cosine_decay_schedule(3e-3, STEPS)
-    optimiser = optax.adamw(schedule, weight_decay=1e-4)
-    state = optimiser.init(params)
+    state = OPTIMISER.init(params)
     order = np.concatenate([rng.permutation(len(x)) for _ in range(1 + STEPS * BATCH // len(x))])
     for i in range(STEPS):
         rows = order[i * BATCH : (i + 1) * BATCH]
@@ -183,7 +181,6 @@ def train(x: np.ndarray, y: np.ndarray, *, adversarial: bool) -> Params:
             random.fold_in(key, i),
             jnp.float32(i / STEPS),
             adversarial=adversarial,
-            optimiser=optimiser,
         )
     return params
 

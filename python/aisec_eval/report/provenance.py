@@ -56,7 +56,7 @@ def section(run: Run, found: Sequence[Entry]) -> list[Element]:
             [
                 el(
                     "div",
-                    el("h4", name(entry.evaluation.model), " · ", name(entry.evaluation.threat)),
+                    el("h3", name(entry.evaluation.model), " · ", name(entry.evaluation.threat)),
                     el("p", el("code", entry.evaluation.model_digest), class_="digest"),
                     el("pre", pretty(entry.evaluation.info)),
                 )
