@@ -1,9 +1,26 @@
 from collections.abc import Sequence
-from typing import Literal, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "Graph",
+    "Moments",
+    "Spectral",
+    "Square",
+    "__version__",
+    "apgd",
+    "apgd_start",
+    "check_adversarial",
+    "get_threads",
+    "margin_bounds",
+    "project",
+    "random_normal",
+    "random_signed",
+    "set_threads",
+    "square",
+]
 __version__: str
 
 def set_threads(threads: int) -> None: ...
@@ -163,6 +180,7 @@ def square(
     p_init: float,
     batch: int,
 ) -> _Outcomes: ...
+
 @final
 class Square:
     """Square Attack on a model the caller owns: ask for points, tell the logits."""
