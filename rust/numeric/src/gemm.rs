@@ -302,11 +302,29 @@ impl<T: Scalar> Target<'_, T> {
             }
             return;
         }
-        for n in 0..panel.columns {
-            let column = (panel.first + n) * self.stride;
-            for (i, &row) in rows.iter().enumerate() {
-                let (out, sum) = (&mut self.values[row + column], tile[i * width + n]);
-                if self.accumulate { *out += sum } else { *out = sum }
+        let adjacent = rows.windows(2).all(|pair| pair[1] == pair[0] + 1);
+        match rows.first_chunk::<TILE_ROWS>() {
+            Some(&[row, ..]) if adjacent && rows.len() == TILE_ROWS => {
+                for n in 0..panel.columns {
+                    let start = row + (panel.first + n) * self.stride;
+                    let out: &mut [T; TILE_ROWS] =
+                        self.values[start..].first_chunk_mut().expect("the target holds the tile");
+                    let sums = std::array::from_fn(|i| tile[i * width + n]);
+                    if self.accumulate {
+                        out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
+                    } else {
+                        *out = sums;
+                    }
+                }
+            }
+            _ => {
+                for n in 0..panel.columns {
+                    let column = (panel.first + n) * self.stride;
+                    for (i, &row) in rows.iter().enumerate() {
+                        let (out, sum) = (&mut self.values[row + column], tile[i * width + n]);
+                        if self.accumulate { *out += sum } else { *out = sum }
+                    }
+                }
             }
         }
     }
