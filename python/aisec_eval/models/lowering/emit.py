@@ -132,7 +132,7 @@ class Emitter:
 
     def unary(self, op: str, x: Value, **attrs: Any) -> Value:
         """Apply an elementwise operator."""
-        return Value(self._emit(op, (x.node,), attrs), x.shape)
+        return Value(self._emit(op, (self._sample(x),), attrs), x.shape)
 
     def leaky_relu(self, x: Value, slope: float) -> Value:
         """Return x where x >= 0 and slope * x elsewhere."""

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aisec_eval.errors import ModelImportError, UnsafeArtifactError, UnsupportedOperationError
 
+from . import onnx_oracle
 from .emit import MAX_RANK, Emitter, NotLowerable, Shape, Value, sample_shape
 from .onnx_fold import FOLD, Budget
 from .onnx_ops import OPERATORS, Step
@@ -20,7 +22,7 @@ from .protobuf import scan
 from .simplify import simplify
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -388,7 +390,7 @@ def reference_values(network: OnnxNetwork, x: NDArray[Any]) -> dict[str, NDArray
 
     try:
         with np.errstate(all="ignore"):
-            evaluator = ReferenceEvaluator(network.proto)
+            evaluator = ReferenceEvaluator(network.proto, new_ops=_own_operators())
             feed = {network.input: x.astype(network.input_dtype)}
             values = evaluator.run(None, feed, intermediate=True)
     except Exception as error:
@@ -396,6 +398,20 @@ def reference_values(network: OnnxNetwork, x: NDArray[Any]) -> dict[str, NDArray
             f"{network.where}: the ONNX reference evaluator cannot run it: {_reason(error)}"
         ) from None
     return {_printable(k): np.asarray(v) for k, v in values.items() if v is not None}
+
+
+@cache
+def _own_operators() -> list[type]:
+    """Wrap the implementations of `onnx_oracle` as classes the evaluator takes."""
+    from onnx.reference.op_run import OpRun
+
+    def wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda _self, *inputs, **attrs: (function(*inputs, **attrs),)
+
+    return [
+        type(name, (OpRun,), {"op_domain": "", "_run": wrapped(function)})
+        for name, function in onnx_oracle.OPERATORS.items()
+    ]
 
 
 def reference_output(network: OnnxNetwork, x: NDArray[Any]) -> NDArray[Any]:

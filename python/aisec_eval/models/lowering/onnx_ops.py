@@ -279,12 +279,11 @@ def _gelu(e: Emitter, step: Step, _opset: int, x: Value) -> Value:
 
 def _softmax(op: str) -> Operator:
     def rule(e: Emitter, step: Step, opset: int, x: Value) -> Value:
-        if opset >= 13:
-            return e.softmax(op, x, step.attrs.get("axis", -1))
-        # Before opset 13 all axes from `axis` on are one.
-        axis = step.attrs.get("axis", 1) % len(x.shape)
-        rows = e.reshape(x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
-        return e.reshape(e.softmax(op, rows, 1), x.shape)
+        rank = len(x.shape)
+        axis = step.attrs.get("axis", -1 if opset >= 13 else 1) % rank
+        if opset < 13 and axis != rank - 1:
+            raise NotLowerable("joining axes, as before opset 13,")
+        return e.softmax(op, x, axis)
 
     return rule
 

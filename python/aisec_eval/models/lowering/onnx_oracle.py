@@ -1,0 +1,134 @@
+"""Direct numpy implementations of ONNX operators, to check imports against.
+
+ONNX's own reference evaluator computes batch statistics for inference-mode batch normalization
+before opset 14 and mistakes some paddings of windows, so these replace its versions. They share
+nothing with the lowering: batches, padding and windows are worked out here from the operator
+specification.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+
+class _Windows:
+    """The windows of one operator over the space axes of x [N, C, *space]."""
+
+    def __init__(self, x: NDArray[Any], kernel: Sequence[int], attrs: dict[str, Any]) -> None:
+        space, n = x.shape[2:], x.ndim - 2
+        self.kernel = list(kernel)
+        self.stride = list(attrs.get("strides") or [1] * n)
+        self.dilation = list(attrs.get("dilations") or [1] * n)
+        reach = [d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True)]
+        mode = attrs.get("auto_pad") or "NOTSET"
+        if mode == "NOTSET":
+            pads = list(attrs.get("pads") or [0] * (2 * n))
+            begin, end = pads[:n], pads[n:]
+        elif mode == "VALID":
+            begin, end = [0] * n, [0] * n
+        else:
+            outs = [math.ceil(size / s) for size, s in zip(space, self.stride, strict=True)]
+            both = [
+                max(0, (out - 1) * s + r - size)
+                for out, s, r, size in zip(outs, self.stride, reach, space, strict=True)
+            ]
+            halves = [b // 2 for b in both]
+            rest = [b - h for b, h in zip(both, halves, strict=True)]
+            begin, end = (halves, rest) if mode == "SAME_UPPER" else (rest, halves)
+        rounding = math.ceil if attrs.get("ceil_mode") else math.floor
+        self.out = [
+            rounding((size + b + e - r) / s) + 1
+            for size, b, e, r, s in zip(space, begin, end, reach, self.stride, strict=True)
+        ]
+        self.begin, self.end = begin, end
+        # Rounding up may reach past the padding.
+        self.over = [
+            max(0, (out - 1) * s + r - (size + b + e))
+            for out, s, r, size, b, e in zip(
+                self.out, self.stride, reach, space, begin, end, strict=True
+            )
+        ]
+
+    def padded(self, x: NDArray[Any], inside: float, beyond: float) -> NDArray[Any]:
+        """Pad the space axes with `inside`, and past the padding with `beyond`."""
+        widths = [(0, 0), (0, 0), *zip(self.begin, self.end, strict=True)]
+        x = np.pad(x, widths, constant_values=inside)
+        return np.pad(x, [(0, 0), (0, 0), *((0, o) for o in self.over)], constant_values=beyond)
+
+    def offsets(self, padded: NDArray[Any]) -> Iterator[tuple[tuple[int, ...], NDArray[Any]]]:
+        """Yield each position in the kernel with what all windows see there."""
+        for position in itertools.product(*(range(k) for k in self.kernel)):
+            starts = [p * d for p, d in zip(position, self.dilation, strict=True)]
+            cut = [
+                slice(a, a + (out - 1) * s + 1, s)
+                for a, out, s in zip(starts, self.out, self.stride, strict=True)
+            ]
+            yield position, padded[(slice(None), slice(None), *cut)]
+
+
+def conv(x: NDArray[Any], w: NDArray[Any], b: Any = None, **attrs: Any) -> NDArray[Any]:
+    """Convolution with groups, summed in float64."""
+    groups = attrs.get("group") or 1
+    windows = _Windows(x, w.shape[2:], attrs)
+    wide = windows.padded(x.astype(np.float64), 0.0, 0.0)
+    kernel = w.astype(np.float64).reshape(groups, -1, *w.shape[1:])
+    y = np.zeros((len(x), groups, kernel.shape[1], *windows.out))
+    for position, seen in windows.offsets(wide):
+        seen = seen.reshape(len(x), groups, -1, *windows.out)
+        y += np.einsum("ngc...,goc->ngo...", seen, kernel[(..., *position)])
+    y = y.reshape(len(x), -1, *windows.out)
+    if b is not None:
+        y += b.astype(np.float64).reshape(-1, *(1,) * (x.ndim - 2))
+    return y.astype(x.dtype)
+
+
+def max_pool(x: NDArray[Any], **attrs: Any) -> NDArray[Any]:
+    """Maximum over windows; padding never wins."""
+    windows = _Windows(x, attrs["kernel_shape"], attrs)
+    padded = windows.padded(x, -np.inf, -np.inf)
+    return np.asarray(np.maximum.reduce([seen for _, seen in windows.offsets(padded)]))
+
+
+def average_pool(x: NDArray[Any], **attrs: Any) -> NDArray[Any]:
+    """Mean over windows, of the elements in the input or in the padded input."""
+    windows = _Windows(x, attrs["kernel_shape"], attrs)
+    total = sum(seen for _, seen in windows.offsets(windows.padded(x.astype(np.float64), 0, 0)))
+    counted = 1.0 if attrs.get("count_include_pad") else 0.0
+    ones = windows.padded(np.ones(x.shape), counted, 0.0)
+    count = sum(seen for _, seen in windows.offsets(ones))
+    return np.asarray(total / count).astype(x.dtype)
+
+
+def batch_normalization(
+    x: NDArray[Any],
+    gain: NDArray[Any],
+    shift: NDArray[Any],
+    mean: NDArray[Any],
+    var: NDArray[Any],
+    **attrs: Any,
+) -> NDArray[Any]:
+    """Normalise with the stored statistics."""
+    epsilon = attrs.get("epsilon")
+    parts = [
+        v.astype(np.float64).reshape(-1, *(1,) * (x.ndim - 2)) for v in (gain, shift, mean, var)
+    ]
+    root = np.sqrt(parts[3] + (1e-5 if epsilon is None else epsilon))
+    return ((x - parts[2]) / root * parts[0] + parts[1]).astype(x.dtype)
+
+
+OPERATORS = {
+    "Conv": conv,
+    "MaxPool": max_pool,
+    "AveragePool": average_pool,
+    "BatchNormalization": batch_normalization,
+}
+"""ONNX operator to its implementation on whole batches."""
