@@ -6,8 +6,11 @@ use rayon::prelude::*;
 use crate::plan::Plan;
 use crate::{Error, Graph, Result};
 
-/// Scalar operations below which splitting costs more than it gains.
-const SMALL: usize = 1 << 18;
+/// Scalar operations below which another thread costs more than it gains (some 0.1 ms).
+const SMALL: usize = 1 << 23;
+
+/// Scalar operations nobody minds waiting for (some 20 ms).
+const SHORT: usize = 1 << 31;
 
 /// Samples a chunk has at most: enough to amortise packing, few enough to stay in cache.
 const CHUNK: usize = 16;
@@ -19,6 +22,11 @@ impl Graph {
     /// Whether `batch` samples are few enough to run on the calling thread.
     pub fn is_small(&self, batch: usize) -> bool {
         self.work().saturating_mul(batch) <= SMALL
+    }
+
+    /// Whether `batch` samples are done before anyone would want to cancel them.
+    pub fn is_short(&self, batch: usize) -> bool {
+        self.work().saturating_mul(batch) <= SHORT
     }
 
     /// The output of `batch` samples.

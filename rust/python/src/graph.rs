@@ -48,8 +48,8 @@ impl PyGraph {
         into_samples(py, output, batch, &self.graph.nodes()[node].shape)
     }
 
-    /// Runs `work` with the GIL released: on the calling thread when it is short, on the
-    /// pool and interruptible otherwise.
+    /// Runs `work` with the GIL released: on the calling thread when it is small, on the pool
+    /// otherwise, and interruptible when it takes long.
     fn enter<R: Send>(
         &self,
         py: Python<'_>,
@@ -58,6 +58,8 @@ impl PyGraph {
     ) -> PyResult<R> {
         let result = if self.graph.is_small(batch) {
             py.detach(|| work(&Cancel::new()))
+        } else if self.graph.is_short(batch) {
+            call::detached(py, || work(&Cancel::new()))
         } else {
             call::interruptible(py, work)?
         };
