@@ -1,0 +1,322 @@
+"""evaluate(): the bracket. Certifiers first, attacks on what they leave open, evidence for both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ._validate import check_count, check_samples, check_seed
+from .attacks import attack
+from .attacks.registry import METHODS, resolve
+from .certifiers import METHODS as CERTIFIERS
+from .certifiers import certify as run_certifier
+from .errors import AisecError, CapabilityError, InputError
+from .results import (
+    BROKEN,
+    CERTIFIED,
+    ERROR,
+    MISCLASSIFIED,
+    OPEN,
+    VERDICTS,
+    AttackResult,
+    CertifyResult,
+    Evaluation,
+    Spent,
+)
+from .threats import Box
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from numpy.typing import NDArray
+
+    from ._validate import Samples
+    from .attacks import Attack
+    from .certifiers import Certifier
+    from .models import Model
+    from .threats import ThreatModel
+
+    Progress = Callable[[int, int, str], None]
+
+_CODE = {verdict: np.int8(code) for code, verdict in enumerate(VERDICTS)}
+
+
+def evaluate(
+    model: Model,
+    x: Any,
+    y: Any,
+    threat: ThreatModel,
+    *,
+    attacks: str | Attack | Iterable[str | Attack] = "fast",
+    certify: str | Certifier | None = "crown",
+    seed: int = 0,
+    sample_ids: Any = None,
+    backend: Literal["auto", "native", "jax"] = "auto",
+    memory_limit: int | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Say how often an attacker can win: certified <= robust <= attacked, with evidence.
+
+    Samples that a certifier proves safe are not attacked. Every other one is `misclassified`,
+    `broken` by an adversarial example that was re-checked, `open`, or `error` where the model or an
+    engine failed on it. On models with a native graph the verdicts are bit for bit the same for any
+    order, batch and number of threads.
+
+    Args:
+        model: as `load_model` returns it. A model without a graph is attacked, not certified, and
+            a flag says what stood in the way.
+        x: inputs [n, *input_shape], float32 in the threat model's bounds.
+        y: integer labels [n].
+        threat: which perturbations count.
+        attacks: what `attack(method=...)` takes: "fast", a name, an attack object, or a list.
+        certify: "crown", "ibp", a certifier, or None to attack only.
+        seed: of all random numbers, 0..2**64-1.
+        sample_ids: distinct integers [n] that key the random numbers; 0..n-1 when None.
+        backend: of attacks: "native" (the graph, on all cores), "jax", or "auto".
+        memory_limit: bytes that one batch may take.
+        progress: called as `progress(samples decided, samples in all, note)`.
+
+    Returns:
+        Verdicts, bracket and evidence; `info` holds what identifies the evaluation.
+
+    Raises:
+        InputError: arrays, threat model or options do not fit; one line says which.
+        CapabilityError: the model lacks what the attacks or the backend asked for need.
+    """
+    samples = check_samples(model, x, y, threat, sample_ids)
+    seed = check_seed(seed)
+    if memory_limit is not None:
+        check_count("memory_limit", memory_limit)
+    if not isinstance(attacks, str) and not hasattr(attacks, "run"):
+        attacks = tuple(attacks)
+    resolve(attacks)
+    if isinstance(certify, str) and certify not in CERTIFIERS:
+        raise InputError(f"certify={certify!r} is unknown; choose one of {', '.join(CERTIFIERS)}")
+
+    state = _State(model, samples)
+    if certify is not None:
+        state.certify(threat, certify, memory_limit, progress)
+    options = {
+        "method": attacks,
+        "seed": seed,
+        "backend": backend,
+        "memory_limit": memory_limit,
+    }
+    state.attack(threat, options, progress)
+    info = {
+        "threat": describe(threat),
+        "attacks": attacks if isinstance(attacks, str) else repr(attacks),
+        "certify": certify if isinstance(certify, str | None) else repr(certify),
+        "seed": seed,
+        "backend": backend,
+    }
+    return state.result(threat, info)
+
+
+def describe(threat: ThreatModel) -> dict[str, Any]:
+    """Return a threat model in exact terms that JSON can hold."""
+    if isinstance(threat, Box):
+        return {"norm": "box", "lower": threat.lower.tolist(), "upper": threat.upper.tolist()}
+    return {"norm": threat.norm, "eps": str(threat.eps), "bounds": list(threat.bounds)}
+
+
+@dataclass
+class _State:
+    """What is known about every sample so far."""
+
+    model: Model
+    samples: Samples
+    flags: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        n = len(self.samples)
+        self.verdict = np.full(n, _CODE[OPEN])
+        self.margin = np.full(n, np.inf)
+        self.margin_lower = np.full(n, -np.inf)
+        self.distance = np.full(n, np.nan)
+        self.x_adv = self.samples.x.copy()
+        self.found_by = [""] * n
+        self.spent = Spent.zeros(n)
+
+    def certify(
+        self,
+        threat: ThreatModel,
+        method: str | Certifier,
+        memory_limit: int | None,
+        progress: Progress | None,
+    ) -> None:
+        """Certify what can be certified; a certifier that fails on a sample leaves it open."""
+
+        def run(rows: NDArray[np.int64]) -> CertifyResult:
+            return run_certifier(
+                self.model,
+                self.samples.x[rows],
+                self.samples.y[rows],
+                threat,
+                method=method,
+                memory_limit=memory_limit,
+                sample_ids=self.samples.ids[rows],
+                progress=_with_note(progress, "certify"),
+            )
+
+        graph = self.model.graph
+        if graph is None:
+            why = self.model.report.not_certifiable or "no graph of it could be built"
+            self.flags.append(f"not certifiable: {why}; attacked only")
+            return
+        failures: list[tuple[int, Exception]] = []
+        for rows, found in _isolated(run, np.arange(len(self.samples)), failures):
+            self.margin_lower[rows] = found.margin_lower
+            proven = rows[found.certified]
+            if len(proven) == 0:
+                continue
+            # In float64, so that rounding cannot take the margin below a bound that holds.
+            logits = graph.forward64(self.samples.x[proven].astype(np.float64))
+            margin = _margins(logits, self.samples.y[proven])
+            sound = margin >= self.margin_lower[proven]
+            self.verdict[proven[sound]] = _CODE[CERTIFIED]
+            self.margin[proven] = margin
+            self.spent.forwards[proven] += 1
+            for row in proven[sound]:
+                self.found_by[row] = found.method
+            for row in proven[~sound]:
+                self.margin_lower[row] = -np.inf
+                self.flags.append(
+                    f"sample {self.samples.ids[row]}: its certified margin exceeds its clean one; "
+                    "not counted as certified; please report it with the model"
+                )
+        if failures:
+            self.flags.append(
+                f"{method} failed on {_count(failures)}; they were attacked only "
+                f"(the first: {_line(failures[0][1])})"
+            )
+
+    def attack(
+        self, threat: ThreatModel, options: dict[str, Any], progress: Progress | None
+    ) -> None:
+        """Attack what is not certified; samples on which the engine fails are `error`."""
+
+        def run(rows: NDArray[np.int64]) -> AttackResult:
+            done = int((self.verdict != _CODE[OPEN]).sum())
+            return attack(
+                self.model,
+                self.samples.x[rows],
+                self.samples.y[rows],
+                threat,
+                sample_ids=self.samples.ids[rows],
+                progress=_with_note(progress, "attack", done, len(self.samples)),
+                **options,
+            )
+
+        rows = np.flatnonzero(self.verdict == _CODE[OPEN])
+        failures: list[tuple[int, Exception]] = []
+        try:
+            for part, found in _isolated(run, rows, failures) if len(rows) else ():
+                self._merge(part, found)
+        except CapabilityError as error:
+            # A general method was asked for: what the certifiers proved is still worth having.
+            if options["method"] not in METHODS or not self._has_bounds():
+                raise
+            self.flags.append(f"not attacked: {error}")
+            self._check_clean(rows)
+        for row, _ in failures:
+            self.verdict[row] = _CODE[ERROR]
+        if failures:
+            self.flags.append(
+                f"the engine failed on {_count(failures)}: verdict error, not counted as robust "
+                f"(the first: {_line(failures[0][1])})"
+            )
+
+    def _merge(self, rows: NDArray[np.int64], found: AttackResult) -> None:
+        self.verdict[rows] = found.verdict
+        self.margin[rows] = found.margin
+        self.distance[rows] = found.distance
+        self.x_adv[rows] = found.x_adv
+        for row, name in zip(rows, found.found_by, strict=True):
+            self.found_by[row] = name
+        for counter in fields(Spent):
+            getattr(self.spent, counter.name)[rows] += getattr(found.spent, counter.name)
+        self.flags.extend(found.flags)
+
+    def _check_clean(self, rows: NDArray[np.int64]) -> None:
+        """Without attacks: which samples are misclassified as they are."""
+        logits = self.model.logits(self.samples.x[rows]).astype(np.float64)
+        self.margin[rows] = _margins(logits, self.samples.y[rows])
+        self.spent.forwards[rows] += 1
+        finite = np.isfinite(logits).all(axis=1)
+        wrong = logits.argmax(axis=1) != self.samples.y[rows]
+        self.verdict[rows[wrong]] = _CODE[MISCLASSIFIED]
+        self.verdict[rows[~finite]] = _CODE[ERROR]
+
+    def _has_bounds(self) -> bool:
+        return bool(np.isfinite(self.margin_lower).any())
+
+    def result(self, threat: ThreatModel, info: dict[str, Any]) -> Evaluation:
+        """Lay the verdicts out with their evidence."""
+        broken = self.verdict == _CODE[BROKEN]
+        return Evaluation(
+            sample=self.samples.ids,
+            label=self.samples.y,
+            verdict=self.verdict,
+            x_adv=self.x_adv[broken],
+            x_clean=self.samples.x[broken],
+            margin=self.margin,
+            margin_lower=self.margin_lower,
+            distance=self.distance,
+            found_by=tuple(self.found_by),
+            spent=self.spent,
+            model=self.model.name,
+            model_digest=self.model.digest,
+            threat=str(threat),
+            flags=tuple(dict.fromkeys([*self.model.report.warnings, *self.flags])),
+            info=info,
+        )
+
+
+def _isolated(
+    run: Callable[[NDArray[np.int64]], Any],
+    rows: NDArray[np.int64],
+    failures: list[tuple[int, Exception]],
+) -> list[tuple[NDArray[np.int64], Any]]:
+    """Run on all rows; where that fails, on halves, down to the rows that fail on their own.
+
+    Refusals of the input (`AisecError`) are about all rows and are raised.
+    """
+    try:
+        return [(rows, run(rows))]
+    except AisecError:
+        raise
+    except Exception as error:
+        if len(rows) == 1:
+            failures.append((int(rows[0]), error))
+            return []
+    half = len(rows) // 2
+    return _isolated(run, rows[:half], failures) + _isolated(run, rows[half:], failures)
+
+
+def _margins(logits: NDArray[np.float64], y: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return z_y - max_{i != y} z_i [n]."""
+    others = logits.copy()
+    others[np.arange(len(y)), y] = -np.inf
+    with np.errstate(invalid="ignore"):
+        margin: NDArray[np.float64] = logits[np.arange(len(y)), y] - others.max(axis=1)
+    return margin
+
+
+def _with_note(
+    progress: Progress | None, stage: str, first: int = 0, total: int | None = None
+) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda done, n, note: progress(first + done, total or n, f"{stage}: {note}")
+
+
+def _count(failures: list[tuple[int, Exception]]) -> str:
+    return f"{len(failures)} sample{'' if len(failures) == 1 else 's'}"
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split())[:200]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
