@@ -7,6 +7,7 @@ the queue is empty and few rows are left, they move to a smaller bucket.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -96,26 +97,43 @@ def _refill(
     """Put new rows into a batch of `size`; places without work are done from the start."""
     import jax.numpy as jnp
 
-    mask = np.zeros(size, np.bool_)
-    mask[rows] = True
-    result = {}
+    fresh = {key: np.zeros((size, *values.shape[1:]), values.dtype) for key, values in new.items()}
+    fresh["done"][:] = True
     for key, values in new.items():
-        padded = np.zeros((size, *values.shape[1:]), values.dtype)
-        if key == "done":
-            padded[:] = True
-        padded[rows] = values
-        where = jnp.asarray(mask.reshape(size, *[1] * (values.ndim - 1)))
-        fresh = jnp.asarray(padded)
-        result[key] = fresh if state is None else jnp.where(where, fresh, state[key])
+        fresh[key][rows] = values
+    placed = {key: jnp.asarray(values) for key, values in fresh.items()}
+    if state is None:
+        return placed
+    is_new = np.zeros(size, np.bool_)
+    is_new[rows] = True
+    select, _ = _compiled()
+    result: dict[str, Any] = select(is_new, placed, state)
     return result
 
 
 def _move(state: dict[str, Any], rows: NDArray[np.int64], size: int) -> dict[str, Any]:
     """Gather `rows` into a smaller batch; the places left over are done."""
+    index = np.zeros(size, np.int32)
+    index[: len(rows)] = rows
+    _, gather = _compiled()
+    result: dict[str, Any] = gather(index, np.arange(size) >= len(rows), state)
+    return result
+
+
+@cache
+def _compiled() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return the two ways rows move, each one call for the whole state."""
+    import jax
     import jax.numpy as jnp
 
-    index = np.zeros(size, np.int64)
-    index[: len(rows)] = rows
-    unused = jnp.asarray(np.arange(size) >= len(rows))
-    gathered = {key: value[jnp.asarray(index)] for key, value in state.items()}
-    return gathered | {"done": gathered["done"] | unused}
+    def select(is_new: Any, new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
+        def pick(a: Any, b: Any) -> Any:
+            return jnp.where(is_new.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+        return {key: pick(new[key], old[key]) for key in new}
+
+    def gather(index: Any, unused: Any, old: dict[str, Any]) -> dict[str, Any]:
+        rows = {key: value[index] for key, value in old.items()}
+        return {**rows, "done": rows["done"] | unused}
+
+    return jax.jit(select), jax.jit(gather)
