@@ -163,8 +163,10 @@ class _State:
 
         graph = self.model.graph
         if graph is None:
-            why = self.model.report.not_certifiable or "no graph of it could be built"
-            self.flags.append(f"not certifiable: {why}; attacked only")
+            report = self.model.report
+            if not any(line.startswith("not certifiable") for line in report.warnings):
+                why = report.not_certifiable or "no graph of it could be built"
+                self.flags.append(f"not certifiable: {why}; attacked only")
             return
         failures: list[tuple[int, Exception]] = []
         for rows, found in _isolated(run, np.arange(len(self.samples)), failures):
