@@ -18,14 +18,10 @@ seed = 3
 id = "wide"
 path = "wide.onnx"
 
-[[model]]
-id = "narrow"
-path = "narrow.onnx"
-
 [[data]]
 id = "digits"
 source = "digits"
-ids = [0, 64]
+ids = [0, 48]
 
 [[data]]
 id = "poisoned"
@@ -56,6 +52,12 @@ data = ["poisoned"]
 [gate]
 "clean_accuracy@wide" = ">= 0.5"
 "errors" = "== 0"
+"""
+
+SECOND = """
+[[model]]
+id = "narrow"
+path = "narrow.onnx"
 """
 
 
@@ -92,12 +94,15 @@ def write_model(path: Path, hidden: int) -> Path:
     return path
 
 
-def write_suite(folder: Path, *, queries: int = 50) -> Path:
-    """Write the suite and its models into `folder`; more queries take longer."""
+def write_suite(folder: Path, *, models: int = 2, queries: int = 50) -> Path:
+    """Write the suite and its one or two models into `folder`; more queries take longer."""
     write_model(folder / "wide.onnx", 128)
-    write_model(folder / "narrow.onnx", 48)
+    text = SUITE.replace("QUERIES", str(queries))
+    if models == 2:
+        write_model(folder / "narrow.onnx", 48)
+        text += SECOND
     path = folder / "tiny.toml"
-    path.write_text(SUITE.replace("QUERIES", str(queries)))
+    path.write_text(text)
     return path
 
 

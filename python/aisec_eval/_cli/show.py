@@ -10,7 +10,7 @@ import numpy as np
 from .console import line, table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ..results import AttackResult, CertifyResult, Run, Scan, ScanResult
     from ..suite.recheck import Rechecked
@@ -59,15 +59,30 @@ def run_table(run: Run) -> None:
     for evaluation in run.evaluations:
         for flag in evaluation.flags:
             line(f"note: {evaluation.model}, {evaluation.threat}: {flag}")
-    for gate in run.manifest.get("gates", ()):
-        mark = "passed" if gate["passed"] else "FAILED"
-        line(
-            f"gate {mark}: {gate['gate']} {gate['claim']} on {gate['where']}: "
-            f"95 % interval [{gate['low']:.4g}, {gate['high']:.4g}]",
-            style="" if gate["passed"] else "bold red",
-        )
+    gate_lines(run.manifest.get("gates", ()))
     for error in run.errors:
         line(f"failed: {error}", style="red")
+
+
+def gate_lines(gates: Sequence[Mapping[str, Any]]) -> None:
+    """Print one line for each gate that passed, one for each place where one failed."""
+    for key in dict.fromkeys((gate["gate"], gate["claim"]) for gate in gates):
+        everywhere = [gate for gate in gates if (gate["gate"], gate["claim"]) == key]
+        failed = [gate for gate in everywhere if not gate["passed"]]
+        name = " ".join(key)
+        for gate in failed:
+            text = f"gate FAILED: {name} on {gate['where']}: {_interval(gate)}"
+            line(text, style="bold red")
+        if not failed and len(everywhere) == 1:
+            line(f"gate passed: {name} on {everywhere[0]['where']}: {_interval(everywhere[0])}")
+        elif not failed:
+            line(f"gate passed: {name} on all {len(everywhere)} in its scope")
+
+
+def _interval(gate: Mapping[str, Any]) -> str:
+    if gate["low"] == gate["high"]:
+        return f"{gate['value']:.4g}"
+    return f"95 % interval [{gate['low']:.4g}, {gate['high']:.4g}]"
 
 
 def scan_line(scan: Scan) -> str:

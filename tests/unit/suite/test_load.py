@@ -75,7 +75,7 @@ BAD = [
     ("queries", "querys", None, "task[0].attacks[1].querys", 'did you mean "queries"?'),
     ("[[threat]]", "[[thread]]", None, "thread", 'did you mean "threat"?'),
     ("rate = 0.1", "rat = 0.1", None, "data[1].plant.rat", 'did you mean "rate"?'),
-    ('"apgd-ce"', '"apgd"', None, "task[0].attacks[0]", "there are 'apgd-ce', 'square'"),
+    ('"apgd-ce"', '"apgd"', None, "task[0].attacks[0]", "there are 'apgd-ce', "),
     ('["apgd-ce",', "[7,", None, "task[0].attacks[0]", "must be a name"),
     ('kind = "scan"', 'kind = "scam"', None, "task[1].kind", "'evaluate', 'scan'"),
     ('kind = "scan"\n', "", '[[task]]\nkind = "scan"', "task[1].kind", "missing"),
