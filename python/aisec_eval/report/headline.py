@@ -10,12 +10,16 @@ from ..results import BROKEN, CERTIFIED, ERROR, MISCLASSIFIED, OPEN, VERDICTS
 from .html import Element, el, name
 from .select import headline
 from .tables import bar, legend
-from .words import between, percent, plural
+from .words import UNIT, between, percent, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .select import Entry
+
+
+MOST = 6
+"""Models that get a card; the table has all."""
 
 
 def section(found: Sequence[Entry]) -> Element:
@@ -31,7 +35,10 @@ def section(found: Sequence[Entry]) -> Element:
             "?",
             class_="question",
         ),
-        el("div", [_card(entry, len(threats) > 1) for entry in chosen], class_="answers"),
+        el("div", [_card(entry, len(threats) > 1) for entry in chosen[:MOST]], class_="answers"),
+        el("p", f"{plural(len(chosen) - MOST, 'more model')} in the table below.")
+        if len(chosen) > MOST
+        else None,
         legend(),
         id="answer",
     )
@@ -39,7 +46,6 @@ def section(found: Sequence[Entry]) -> Element:
 
 def _card(entry: Entry, with_threat: bool) -> Element:
     e, bracket = entry.evaluation, entry.bracket
-    low, high = bracket.interval
     return el(
         "article",
         el("h2", name(e.model), [" · ", name(e.threat)] if with_threat else None),
@@ -47,14 +53,20 @@ def _card(entry: Entry, with_threat: bool) -> Element:
         el("p", "of samples are lost to the attacker", class_="unit"),
         bar(e),
         el("p", _evidence(entry)),
-        el(
-            "p",
-            f"Robust accuracy is between {percent(bracket.certified)} and "
-            f"{percent(bracket.attacked)} here, and with 95 % confidence within "
-            f"{between(low, high)} for inputs like these.",
-            class_="quiet",
-        ),
+        el("p", _robust(entry), class_="quiet"),
         class_="card",
+    )
+
+
+def _robust(entry: Entry) -> str:
+    bracket = entry.bracket
+    if bracket.open == 0:
+        here = f"is exactly {percent(bracket.attacked)}"
+    else:
+        here = f"lies between {percent(bracket.certified)} and {percent(bracket.attacked)}"
+    return (
+        f"Robust accuracy on these samples {here}; on others like them, with 95{UNIT} confidence, "
+        f"within {between(*bracket.interval)}."
     )
 
 

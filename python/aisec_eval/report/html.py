@@ -99,8 +99,13 @@ def el(tag: str, *children: Any, **attributes: str | int | float | bool | None) 
     return Element(f"<{' '.join(parts)}>", children, "" if tag in _VOID else f"</{tag}>")
 
 
-def name(text: str) -> Element:
-    """Make a name from outside: isolated, so that its direction does not turn what follows."""
+def name(text: str, *, limit: int = 160) -> Element:
+    """Make a text from outside: isolated, so that its direction does not turn what follows.
+
+    One longer than `limit` characters is cut, and says how long it is.
+    """
+    if len(text) > limit:
+        text = f"{text[:limit]}… ({len(text)} characters)"
     return el("bdi", text)
 
 

@@ -67,7 +67,7 @@ def _head(title: str, scripts: Sequence[Element]) -> Element:
         el("meta", name="viewport", content="width=device-width, initial-scale=1"),
         el("meta", name="color-scheme", content="light dark"),
         el("meta", name="referrer", content="no-referrer"),
-        el("title", f"{title}: robustness report"),
+        el("title", f"{title[:80]}: robustness report"),
         html.style(_asset("page.css")),
     )
 
@@ -79,7 +79,9 @@ def _header(run: Run, sections: Sequence[Element]) -> Element:
         "header",
         el("p", "Robustness report", class_="eyebrow"),
         el("h1", name(_title(run))),
-        el("p", description, class_="lead") if isinstance(description, str) else None,
+        el("p", name(description, limit=1000), class_="lead")
+        if isinstance(description, str)
+        else None,
         el(
             "nav",
             [
@@ -214,7 +216,7 @@ def _errors(run: Run) -> Element | None:
         "section",
         el("h2", "This run is incomplete"),
         el("p", "These parts failed; their samples count as errors, never as robust."),
-        el("ul", [el("li", name(line)) for line in run.errors]),
+        el("ul", [el("li", name(line, limit=1000)) for line in run.errors]),
         class_="alarm",
         role="note",
         id="errors",
@@ -241,7 +243,7 @@ def _flags(run: Run, found: Sequence[Entry]) -> Element | None:
             [
                 el(
                     "li",
-                    name(flag),
+                    name(flag, limit=1000),
                     el(
                         "small",
                         "every evaluation" if len(places) == len(found) > 1 else _list(places),

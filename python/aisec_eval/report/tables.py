@@ -222,32 +222,24 @@ def _heat(value: int, total: int) -> Element:
     )
 
 
-def gates(found: Sequence[Mapping[str, Any]]) -> Element | None:
-    """One row a gate: what was claimed, where, what was measured, passed or not."""
-    rows = []
+def gates(found: Sequence[Any]) -> Element | None:
+    """One row a gate, with its worst finding: what was claimed, where, what was measured."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for gate in found:
-        if not isinstance(gate, dict):
-            continue
-        passed = gate.get("passed") is True
-        low, high = (_float(gate.get(end)) for end in ("low", "high"))
-        rows.append(
-            el(
-                "tr",
-                cell(
-                    el(
-                        "span",
-                        "passed" if passed else "failed",
-                        class_=f"badge {'good' if passed else 'bad'}",
-                    ),
-                    float(passed),
-                ),
-                el("th", name(str(gate.get("gate", ""))), scope="row"),
-                cell(name(str(gate.get("claim", ""))), class_="nowrap"),
-                cell(name(str(gate.get("where", "")))),
-                cell(number(_float(gate.get("value"))), _float(gate.get("value")), class_="num"),
-                cell(f"{number(low)} {NONE} {number(high)}", low, class_="num"),
-            )
-        )
+        if isinstance(gate, dict):
+            key = (str(gate.get("gate", "")), str(gate.get("claim", "")))
+            groups.setdefault(key, []).append(gate)
+    rows = []
+    for (metric, claim), members in groups.items():
+        failed = [gate for gate in members if gate.get("passed") is not True]
+        rows += [_gate(metric, claim, name(str(gate.get("where", ""))), [gate]) for gate in failed]
+        if not failed:
+            place = [
+                name(str(members[0].get("where", "")))
+                if len(members) == 1
+                else f"all {len(members)} in its scope"
+            ]
+            rows.append(_gate(metric, claim, place, members))
     if not rows:
         return None
     return table(
@@ -256,6 +248,30 @@ def gates(found: Sequence[Mapping[str, Any]]) -> Element | None:
         rows,
         numeric=["Measured", "95 % interval"],
     )
+
+
+def _gate(metric: str, claim: str, place: Any, members: Sequence[Mapping[str, Any]]) -> Element:
+    passed = all(gate.get("passed") is True for gate in members)
+    values = [_float(gate.get("value")) for gate in members]
+    low = min(_float(gate.get("low")) for gate in members)
+    high = max(_float(gate.get("high")) for gate in members)
+    badge = el(
+        "span", "passed" if passed else "failed", class_=f"badge {'good' if passed else 'bad'}"
+    )
+    return el(
+        "tr",
+        cell(badge, float(passed)),
+        el("th", name(metric), scope="row"),
+        cell(name(claim), class_="nowrap"),
+        cell(place),
+        cell(_span(min(values), max(values)), min(values), class_="num"),
+        cell(_span(low, high), low, class_="num"),
+    )
+
+
+def _span(low: float, high: float) -> str:
+    a, b = number(low), number(high)
+    return a if a == b else f"{a} {NONE} {b}"
 
 
 def _float(value: object) -> float:

@@ -7,22 +7,23 @@ import math
 NONE = "\u2013"
 """An en dash, where there is no number; between two numbers it means to."""
 TIMES = "\u00d7"
+UNIT = "\u00a0%"
 
 
 def percent(fraction: float) -> str:
-    """Return `12.3 %`; whole at the ends, so that `100 %` always means all and `0 %` none."""
+    """Return `12.3 %`, which does not break over lines; whole at the ends, so that `100 %` always means all and `0 %` none."""
     if not math.isfinite(fraction):
         return NONE
     if fraction in (0.0, 1.0):
-        return f"{fraction:.0%}".replace("%", " %")
+        return f"{fraction:.0%}".replace("%", UNIT)
     shown = min(max(round(fraction * 100, 1), 0.1), 99.9)
-    return f"{shown:.1f} %"
+    return f"{shown:.1f}{UNIT}"
 
 
 def between(low: float, high: float) -> str:
     """Return `12.3 to 45.6 %` with a dash, or one number where both ends read the same."""
     a, b = percent(low), percent(high)
-    return a if a == b else f"{a.removesuffix(' %')} {NONE} {b}"
+    return a if a == b else f"{a.removesuffix(UNIT)} {NONE} {b}"
 
 
 def count(value: int) -> str:
