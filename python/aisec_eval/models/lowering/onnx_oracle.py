@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -84,7 +84,8 @@ def conv(x: NDArray[Any], w: NDArray[Any], b: Any = None, **attrs: Any) -> NDArr
     y = np.zeros((len(x), groups, kernel.shape[1], *windows.out))
     for position, seen in windows.offsets(wide):
         seen = seen.reshape(len(x), groups, -1, *windows.out)
-        y += np.einsum("ngc...,goc->ngo...", seen, kernel[(..., *position)])
+        at: Any = (slice(None), slice(None), slice(None), *position)
+        y += np.einsum("ngc...,goc->ngo...", seen, kernel[at])
     y = y.reshape(len(x), -1, *windows.out)
     if b is not None:
         y += b.astype(np.float64).reshape(-1, *(1,) * (x.ndim - 2))
@@ -118,14 +119,13 @@ def batch_normalization(
 ) -> NDArray[Any]:
     """Normalise with the stored statistics."""
     epsilon = attrs.get("epsilon")
-    parts = [
-        v.astype(np.float64).reshape(-1, *(1,) * (x.ndim - 2)) for v in (gain, shift, mean, var)
-    ]
-    root = np.sqrt(parts[3] + (1e-5 if epsilon is None else epsilon))
-    return ((x - parts[2]) / root * parts[0] + parts[1]).astype(x.dtype)
+    column = (-1, *(1,) * (x.ndim - 2))
+    root = np.sqrt(var.astype(np.float64) + (1e-5 if epsilon is None else epsilon))
+    unit = (x - mean.reshape(column)) / root.reshape(column)
+    return np.asarray(unit * gain.reshape(column) + shift.reshape(column)).astype(x.dtype)
 
 
-OPERATORS = {
+OPERATORS: dict[str, Callable[..., Any]] = {
     "Conv": conv,
     "MaxPool": max_pool,
     "AveragePool": average_pool,

@@ -72,6 +72,8 @@ class _Rebuilder:
             self.nodes.append(replace(node, shape=tuple(int(d) for d in shape)))
             self.uses.append(uses)
             return len(self.nodes) - 1
+        if self.nodes[found].name.startswith("~") and not node.name.startswith("~"):
+            self.nodes[found] = replace(self.nodes[found], name=node.name)
         return found
 
     def _rewrite(self, node: Node, uses: int) -> int | None:
