@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 import aisec_eval as ae
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 FOLDER = Path(__file__).resolve().parents[2] / "suites" / "models"
 NAMES = ("digits_normal", "digits_adversarial")

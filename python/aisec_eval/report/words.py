@@ -11,7 +11,10 @@ UNIT = "\u00a0%"
 
 
 def percent(fraction: float) -> str:
-    """Return `12.3 %`, which does not break over lines; whole at the ends, so that `100 %` always means all and `0 %` none."""
+    """Return `12.3 %` with a space that does not break.
+
+    `100 %` always means all and `0 %` none: what only rounds to them is shown a tenth short.
+    """
     if not math.isfinite(fraction):
         return NONE
     if fraction in (0.0, 1.0):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,8 +29,6 @@ from aisec_eval.threats import L2, Box, Linf
 from helpers.make_run import make_evaluation, make_run, make_scan
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from aisec_eval.results import Evaluation
 
 
@@ -136,9 +135,9 @@ def test_attack_table_counts_every_broken_sample_once(run: Run) -> None:
             assert int(text.split()[0]) == int(np.sum(broken & by))
         assert int(row[4]) == int(broken.sum())
     assert int(foot[-1]) == sum(len(one.evaluation.x_adv) for one in found)
-    assert (
-        tables.attacks([entry(replace(run.evaluations[0], **nothing(run.evaluations[0])))]) is None
-    )
+    untouched = replace(run.evaluations[0], **nothing(run.evaluations[0]))
+    assert tables.attacks([entry(untouched)]) is None
+    assert gallery.gallery([entry(untouched)]) is None
 
 
 def nothing(evaluation: Evaluation) -> dict[str, object]:
@@ -172,14 +171,12 @@ def test_curves_start_at_clean_accuracy_and_run_by_radius(run: Run) -> None:
 def test_threats_without_a_radius_are_listed_but_not_drawn() -> None:
     made = make_evaluation("m", Linf("0.1"))
     box = Box([0.0], [1.0])
-    boxed = replace(
-        made, threat=str(box), info={"threat": {"norm": "box", "lower": [0], "upper": [1]}}
-    )
+    info = {"threat": {"norm": "box", "lower": [0], "upper": [1]}}
+    boxed = replace(made, threat=str(box), info=info)
     bare = replace(made, info={})
     assert select.curves([entry(boxed), entry(bare)]) == {}
     assert entry(bare).bounds == (0.0, 1.0)
-    run = Run(path=None, manifest={}, evaluations=(boxed, bare))  # type: ignore[arg-type]
-    text = body(page(replace(run, path=__import__("pathlib").Path("somewhere"))))
+    text = body(page(Run(Path("somewhere"), {}, (boxed, bare))))
     assert 'id="brackets"' in text
     assert 'id="curves"' not in text
 
@@ -211,7 +208,8 @@ def test_headline_of_one_model_is_where_half_is_lost(run: Run) -> None:
     found = [one for one in select.entries(run) if one.evaluation.model == "standard"]
     (chosen,) = select.headline(found)
     assert chosen.bracket.attacked <= chosen.evaluation.clean_accuracy / 2
-    earlier = found[: found.index(chosen)]
+    earlier = found[: [one is chosen for one in found].index(True)]
+    assert earlier
     assert all(one.bracket.attacked > one.evaluation.clean_accuracy / 2 for one in earlier)
     mild = [one for one in found if one.bracket.attacked > one.evaluation.clean_accuracy / 2]
     (chosen,) = select.headline(mild)
@@ -250,10 +248,8 @@ def test_scan_numbers() -> None:
     assert f"{percent(alarms / (~poison).sum())} false alarms".replace("\u00a0", " ") in text
     total = sum(sum(trace["y"]) for trace in figures.histogram(scan))
     assert total == 200
-    assert [sum(t["y"]) for t in figures.histogram(scan)][2:] == [
-        caught,
-        int(poison.sum()) - caught,
-    ]
+    missed = int(poison.sum()) - caught
+    assert [sum(trace["y"]) for trace in figures.histogram(scan)][2:] == [caught, missed]
     blind = replace(scan, poison=None)
     assert len(figures.histogram(blind)) == 2
     assert "not known here" in scans.section(blind, "scan-0").render()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 import struct
 import zlib
 
@@ -49,12 +51,7 @@ def test_png_round_trip(pixels: np.ndarray) -> None:
 
 @pytest.mark.parametrize(
     "pixels",
-    [
-        np.zeros((2, 2)),
-        np.zeros(4, np.uint8),
-        np.zeros((2, 2, 4), np.uint8),
-        np.zeros((0, 2), np.uint8),
-    ],
+    [np.zeros((2, 2))] + [np.zeros(shape, np.uint8) for shape in ((4,), (2, 2, 4), (0, 2))],
 )
 def test_png_refuses_what_is_not_an_image(pixels: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"expected uint8|no pixels"):
@@ -99,9 +96,6 @@ def test_tone_and_sign() -> None:
 
 
 def pixels_of(element: object) -> np.ndarray:
-    import base64
-    import re
-
     found = re.search(r"data:image/png;base64,([A-Za-z0-9+/=]+)", element.render())
     assert found is not None
     return decode(base64.b64decode(found[1]))
@@ -131,5 +125,5 @@ def test_what_is_no_image_becomes_bars_of_what_moved_most() -> None:
     assert all(m.count("<rect") == MAX_BARS for m in markup)
     assert markup[2].count('class="less"') == 1
     assert f"{MAX_BARS} most changed of {MAX_BARS * 3}" in markup[0]
-    heights = [float(h) for h in __import__("re").findall(r'height="([0-9.]+)"', markup[2])]
+    heights = [float(h) for h in re.findall(r'height="([0-9.]+)"', markup[2])]
     assert sorted(heights)[-3:] == pytest.approx([25, 50, 50], abs=0.01)
