@@ -1,9 +1,10 @@
 //! A checked graph: every shape inferred, every constant finite, every index in range.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::constants::Constants;
 use crate::error::one_line;
 use crate::operator::{Operator, Site};
 use crate::ops::Op;
@@ -51,13 +52,13 @@ pub struct Graph {
 impl Graph {
     /// Checks a description and its tensors, which the nodes refer to by index.
     pub fn new(spec: GraphSpec, tensors: Vec<Tensor>) -> Result<Self> {
-        let tensors: Vec<Arc<Tensor>> = tensors.into_iter().map(Arc::new).collect();
+        let mut constants = Constants::new(tensors);
         let mut nodes: Vec<Node> = Vec::new();
         let mut canonical = Vec::new();
         let mut total = 0usize;
         for (index, described) in spec.nodes.into_iter().enumerate() {
             let name = described.name.clone();
-            let (node, line) = build_node(&nodes, described, &tensors)?;
+            let (node, line) = build_node(&nodes, described, &mut constants)?;
             total = total.saturating_add(node.len());
             if total > MAX_ELEMENTS {
                 let reason = format!(
@@ -75,7 +76,8 @@ impl Graph {
             let last = nodes.len() - 1;
             return Err(Error::spec(format!("output {} is not a node (0 to {last})", spec.output)));
         }
-        let digest = digest(&canonical, spec.output, &tensors);
+        let computed = serde_json::json!(["aisec graph 1", canonical, spec.output]).to_string();
+        let digest = blake3::hash(computed.as_bytes()).to_hex().to_string();
         let forward = Plan::forward(&nodes, spec.output);
         let recording = Plan::recording(&nodes, spec.output);
         let work = (0..=spec.output).map(|node| work(&nodes, node)).fold(0, usize::saturating_add);
@@ -112,8 +114,8 @@ impl Graph {
         self.nodes[self.output].len()
     }
 
-    /// BLAKE3 of what the graph computes, in hex: operators, edges, attributes and tensor
-    /// bytes; not the names of nodes.
+    /// BLAKE3 of what the graph computes, in hex: operators, edges, attributes and tensors;
+    /// not the names of nodes, nor how tensors are numbered or shared.
     pub fn digest(&self) -> &str {
         &self.digest
     }
@@ -147,7 +149,7 @@ fn work(nodes: &[Node], node: usize) -> usize {
 }
 
 /// Builds the next node, and what of it enters the digest.
-fn build_node(nodes: &[Node], spec: NodeSpec, tensors: &[Arc<Tensor>]) -> Result<(Node, Value)> {
+fn build_node(nodes: &[Node], spec: NodeSpec, constants: &mut Constants) -> Result<(Node, Value)> {
     let index = nodes.len();
     let NodeSpec { name, op, inputs, tensors: roles, attrs } = spec;
     let fail = |reason: String| Error::node(index, &name, reason);
@@ -158,16 +160,14 @@ fn build_node(nodes: &[Node], spec: NodeSpec, tensors: &[Arc<Tensor>]) -> Result
         return Err(fail(format!("input {input} is not one of the {index} earlier nodes")));
     }
     let shapes: Vec<&[usize]> = inputs.iter().map(|&input| &nodes[input].shape[..]).collect();
-    let line = serde_json::json!([op, inputs, roles]);
-    let mut taken = std::collections::BTreeMap::new();
+    let (mut tensors, mut digests) = (BTreeMap::new(), BTreeMap::new());
     for (role, at) in roles {
-        let tensor = tensors.get(at).ok_or_else(|| {
-            fail(format!("tensor `{role}` is number {at}, only {} were given", tensors.len()))
-        })?;
-        check_tensor(tensor).map_err(|reason| fail(format!("tensor `{role}` {reason}")))?;
-        taken.insert(role, tensor.clone());
+        let (tensor, digest) =
+            constants.get(at).map_err(|reason| fail(format!("tensor `{role}` {reason}")))?;
+        tensors.insert(role.clone(), tensor);
+        digests.insert(role, digest);
     }
-    let mut parts = Parts::new(&shapes, attrs, taken);
+    let mut parts = Parts::new(&shapes, attrs, tensors);
     let built = Op::build(&op, &mut parts).ok_or_else(|| Error::UnknownOperator {
         node: index,
         name: one_line(&name),
@@ -178,33 +178,6 @@ fn build_node(nodes: &[Node], spec: NodeSpec, tensors: &[Arc<Tensor>]) -> Result
     let attrs = parts.finish().map_err(fail)?;
     let shape = built.shape(&shapes).map_err(fail)?;
     elements(&shape).map_err(fail)?;
-    Ok((Node { name, op: built, inputs, shape }, serde_json::json!([line, attrs])))
-}
-
-fn check_tensor(tensor: &Tensor) -> Result<(), String> {
-    if let Some(axis) = tensor.shape().iter().position(|&size| size == 0) {
-        return Err(format!("has shape {:?}: axis {axis} is empty", tensor.shape()));
-    }
-    match tensor.f32().iter().position(|value| !value.is_finite()) {
-        None => Ok(()),
-        Some(at) => Err(format!(
-            "has {:e} at flat index {at}; every value must be finite in float32",
-            tensor.f64()[at]
-        )),
-    }
-}
-
-fn digest(canonical: &[Value], output: usize, tensors: &[Arc<Tensor>]) -> String {
-    let mut hasher = blake3::Hasher::new();
-    let mut field = |bytes: &[u8]| {
-        hasher.update(&(bytes.len() as u64).to_le_bytes());
-        hasher.update(bytes);
-    };
-    field(serde_json::json!(["aisec graph 1", canonical, output]).to_string().as_bytes());
-    for tensor in tensors {
-        field(serde_json::json!(tensor.shape()).to_string().as_bytes());
-        let bytes: Vec<u8> = tensor.f64().iter().flat_map(|value| value.to_le_bytes()).collect();
-        field(&bytes);
-    }
-    hasher.finalize().to_hex().to_string()
+    let line = serde_json::json!([op, inputs, digests, attrs]);
+    Ok((Node { name, op: built, inputs, shape }, line))
 }

@@ -323,6 +323,44 @@ fn the_sum_over_all_nodes_is_bounded_too() {
 }
 
 #[test]
+fn one_tensor_cannot_be_multiplied_into_many() {
+    let mut nodes = vec![json!({"name": "x", "op": "input", "attrs": {"shape": [1, 512]}})];
+    for index in 0..1100 {
+        let tensors = json!({"weight": 0, "bias": 1});
+        nodes.push(json!({"name": "fc", "op": "affine", "inputs": [index], "tensors": tensors}));
+    }
+    let spec = json!({"nodes": nodes, "output": 1}).to_string();
+    let weight = Tensor::new(vec![512, 512], vec![0.1; 512 * 512]).unwrap();
+    let bias = Tensor::new(vec![512], vec![0.0; 512]).unwrap();
+    let message = build(&spec, vec![weight, bias]).unwrap_err();
+    assert!(message.contains("(fc): tensor `weight` is used again"), "{message}");
+}
+
+#[test]
+fn joining_has_a_limit() {
+    let nodes = [
+        json!({"name": "x", "op": "input", "attrs": {"shape": [1]}}),
+        json!({"name": "all", "op": "concat", "inputs": vec![0; 1025], "attrs": {"axis": 0}}),
+    ];
+    let message = build(&json!({"nodes": nodes, "output": 1}).to_string(), vec![]).unwrap_err();
+    assert!(message.contains("takes 1 to 1024 input(s), got 1025"), "{message}");
+}
+
+#[test]
+fn digests_ignore_the_numbering_of_tensors() {
+    let digest = |first: usize, values: [f64; 2]| {
+        let add = |input: usize, tensor: usize| json!({"name": "a", "op": "add_const", "inputs": [input], "tensors": {"value": tensor}});
+        let input = json!({"name": "x", "op": "input", "attrs": {"shape": [1]}});
+        let nodes = [input, add(0, first), add(1, 1 - first)];
+        let tensors = values.map(|value| Tensor::new(vec![1], vec![value]).unwrap());
+        let spec = json!({"nodes": nodes, "output": 2}).to_string();
+        build(&spec, tensors.into()).unwrap().digest().to_owned()
+    };
+    assert_eq!(digest(0, [1.0, 2.0]), digest(1, [2.0, 1.0]));
+    assert_ne!(digest(0, [1.0, 2.0]), digest(0, [2.0, 1.0]));
+}
+
+#[test]
 fn digests_tell_computations_apart_and_ignore_names() {
     let digest = |name: &str, slope: Value, bias: f64| {
         let spec = json!({"nodes": [

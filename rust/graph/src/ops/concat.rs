@@ -17,7 +17,7 @@ pub struct Concat {
 }
 
 impl Build for Concat {
-    const INPUTS: std::ops::RangeInclusive<usize> = 1..=usize::MAX;
+    const INPUTS: std::ops::RangeInclusive<usize> = 1..=1024;
 
     fn build(parts: &mut Parts) -> Result<Self, String> {
         parts.attrs()

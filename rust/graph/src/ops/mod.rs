@@ -158,6 +158,6 @@ fn build<O: Build>(parts: &mut Parts) -> Result<O, String> {
     if (least..=most).contains(&given) {
         return O::build(parts);
     }
-    let takes = if least == most { least.to_string() } else { format!("at least {least}") };
+    let takes = if least == most { least.to_string() } else { format!("{least} to {most}") };
     Err(format!("takes {takes} input(s), got {given}"))
 }
