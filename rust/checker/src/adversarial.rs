@@ -40,9 +40,13 @@ pub enum Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Label { label, classes } => write!(f, "label {label} is not one of {classes} classes"),
+            Self::Label { label, classes } => {
+                write!(f, "label {label} is not one of {classes} classes")
+            }
             Self::NotFinite { element } => write!(f, "not finite at element {element}"),
-            Self::OutsideBox { element } => write!(f, "outside the input range at element {element}"),
+            Self::OutsideBox { element } => {
+                write!(f, "outside the input range at element {element}")
+            }
             Self::TooFar { distance, eps } => {
                 write!(f, "distance {distance:e} is not proven to be within {eps:e}")
             }
@@ -92,10 +96,8 @@ pub fn check_adversarial(
         )));
     }
     // A point that is not finite has no interval; it is refused below whatever stands here.
-    let points: Vec<f64> = x_adv
-        .iter()
-        .map(|&value| if value.is_finite() { f64::from(value) } else { 0.0 })
-        .collect();
+    let points: Vec<f64> =
+        x_adv.iter().map(|&value| if value.is_finite() { f64::from(value) } else { 0.0 }).collect();
     let (below, above) = graph.interval(graph.output(), &points, &points, batch, cancel)?;
     let finding = |sample: usize| {
         let part = sample * len..(sample + 1) * len;
@@ -127,7 +129,11 @@ pub fn check_adversarial(
 }
 
 /// What is wrong with label, values or box.
-fn fault(claim: &Claim, x_adv: &[f32], (label, known, classes): (i64, bool, usize)) -> Option<Fault> {
+fn fault(
+    claim: &Claim,
+    x_adv: &[f32],
+    (label, known, classes): (i64, bool, usize),
+) -> Option<Fault> {
     if !known {
         return Some(Fault::Label { label, classes });
     }

@@ -4,4 +4,4 @@
 
 mod adversarial;
 
-pub use adversarial::{Claim, Finding, Fault, Metric, check_adversarial};
+pub use adversarial::{Claim, Fault, Finding, Metric, check_adversarial};

@@ -1,6 +1,8 @@
 //! Float64 enclosures of exp, sigmoid and tanh that trust no mathematical library.
 
-use aisec_numeric::rounding::{add_down, add_up, div_down, div_up, mul_down, mul_up, sub_down, sub_up};
+use aisec_numeric::rounding::{
+    add_down, add_up, div_down, div_up, mul_down, mul_up, sub_down, sub_up,
+};
 
 /// `ln 2` as a sum of two floats: the first has 32 significant bits, so its product with any
 /// exponent (at most 11 bits) is exact; together they are within 2^-85 of `ln 2`.
@@ -50,12 +52,18 @@ fn power_of_two(k: i32) -> f64 {
 
 /// Around `1 / (1 + exp(-x))`, within [0, 1].
 pub(crate) fn sigmoid(x: f64) -> (f64, f64) {
+    if x.is_nan() {
+        return (x, x); // `max` and `min` below would hide it
+    }
     let (low, high) = exp(-x);
     (div_down(1.0, add_up(1.0, high)).max(0.0), div_up(1.0, add_down(1.0, low)).min(1.0))
 }
 
 /// Around `tanh x`, within [-1, 1].
 pub(crate) fn tanh(x: f64) -> (f64, f64) {
+    if x.is_nan() {
+        return (x, x);
+    }
     if x < 0.0 {
         let (low, high) = tanh(-x);
         return (-high, -low);

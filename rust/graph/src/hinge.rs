@@ -67,12 +67,12 @@ fn lines(slope: f64, l: f64, u: f64) -> Lines {
     // (infinity less infinity), which `max` and `min` skip, and the finite end decides; with two
     // the offset stays NaN, which proves nothing.
     if slope <= 1.0 {
-        let offset = sub_up(end(slope, l, true), mul_down(chord, l))
-            .max(sub_up(u, mul_down(chord, u)));
+        let offset =
+            sub_up(end(slope, l, true), mul_down(chord, l)).max(sub_up(u, mul_down(chord, u)));
         [through_zero, 0.0, chord, offset]
     } else {
-        let offset = sub_down(end(slope, l, false), mul_up(chord, l))
-            .min(sub_down(u, mul_up(chord, u)));
+        let offset =
+            sub_down(end(slope, l, false), mul_up(chord, l)).min(sub_down(u, mul_up(chord, u)));
         [chord, offset, through_zero, 0.0]
     }
 }
@@ -94,4 +94,64 @@ fn chord(slope: f64, l: f64, u: f64) -> f64 {
     let quotient = (u - slope * l) / (u - l);
     let (low, high) = if slope <= 1.0 { (slope, 1.0) } else { (1.0, slope) };
     if quotient.is_nan() { 1.0 } else { quotient.clamp(low, high) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn value(slope: f64, x: f64) -> f64 {
+        if x <= 0.0 { slope * x } else { x }
+    }
+
+    /// Floats of every size.
+    fn number() -> impl Strategy<Value = f64> {
+        (-1.0..1.0f64, prop_oneof![-300..300i32, -2..2i32]).prop_map(|(m, e)| m * 10f64.powi(e))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4000) })]
+
+        /// One rounding cannot lift a line that lies below a float above it.
+        #[test]
+        fn lines_hold(a in number(), b in number(), t in 0.0..1.0f64,
+                      slope in prop_oneof![Just(0.0), Just(0.5), Just(1.0), -2.0..3.0f64]) {
+            let (l, u) = (a.min(b), a.max(b));
+            let [ls, lo, us, uo] = lines(slope, l, u);
+            let mut range = ([0.0], [0.0]);
+            interval(slope, Interval { lower: &[l], upper: &[u] }, &mut range.0, &mut range.1);
+            for x in [l, u, 0.0, (l + t * (u - l)).clamp(l, u)] {
+                if l <= x && x <= u {
+                    let y = value(slope, x);
+                    let room = f64::EPSILON * y.abs() + f64::MIN_POSITIVE; // of `slope · x`
+                    prop_assert!(ls.mul_add(x, lo) <= y + room, "{} at {}", ls, x);
+                    prop_assert!(us.mul_add(x, uo) >= y - room, "{} at {}", us, x);
+                    prop_assert!(range.0[0] <= y && y <= range.1[0]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn infinite_ends_leave_valid_lines() {
+        let inf = f64::INFINITY;
+        assert_eq!(lines(0.0, -inf, 5.0), [0.0, 0.0, 0.0, 5.0]);
+        assert_eq!(lines(0.0, -2.0, inf), [1.0, 0.0, 1.0, 2.0]);
+        for unknown in
+            [lines(0.0, -inf, inf), lines(0.0, f64::NAN, 1.0), lines(0.1, -1.0, f64::NAN)]
+        {
+            assert!(!unknown[3].is_finite());
+        }
+    }
+
+    #[test]
+    fn the_lower_slope_is_that_of_the_longer_side() {
+        assert_eq!(lines(0.0, -1.0, 2.0)[0], 1.0);
+        assert_eq!(lines(0.0, -2.0, 1.0)[0], 0.0);
+        assert_eq!(lines(0.25, -2.0, 1.0)[0], 0.25);
+        assert_eq!(lines(0.0, 0.5, 1.0), [1.0, 0.0, 1.0, 0.0]);
+        assert_eq!(lines(0.0, -1.0, 0.0), [0.0; 4]);
+    }
 }

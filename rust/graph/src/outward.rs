@@ -77,9 +77,12 @@ pub(crate) fn midpoint_radius<O: Operator>(
 
 /// The largest absolute value; infinite if any is NaN.
 pub(crate) fn largest(values: &[f64]) -> f64 {
-    values.iter().fold(0.0, |most: f64, value| {
-        if value.is_nan() { f64::INFINITY } else { most.max(value.abs()) }
-    })
+    values.iter().fold(
+        0.0,
+        |most: f64, value| {
+            if value.is_nan() { f64::INFINITY } else { most.max(value.abs()) }
+        },
+    )
 }
 
 /// Bounds of an average with non-negative weights computed by `op` in sums of `terms`.

@@ -66,9 +66,8 @@ impl Side {
     /// there is one in `[l, 0]`.
     fn tangent_through(&self, l: f64, u: f64) -> Option<f64> {
         let end = Self::middle(self.value(u));
-        let overshoots = |d: f64| {
-            Self::middle(self.value(d)) + Self::middle(self.slope(d)) * (u - d) > end
-        };
+        let overshoots =
+            |d: f64| Self::middle(self.value(d)) + Self::middle(self.slope(d)) * (u - d) > end;
         if overshoots(l) {
             return None;
         }
@@ -139,5 +138,89 @@ impl Curve {
     pub fn interval(&self, input: Interval, lower: &mut [f64], upper: &mut [f64]) {
         lower.iter_mut().zip(input.lower).for_each(|(y, &x)| *y = (self.value)(x).0);
         upper.iter_mut().zip(input.upper).for_each(|(y, &x)| *y = (self.value)(x).1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aisec_numeric::rounding::{add_up, mul_up};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::enclosure::{sigmoid, tanh};
+
+    const CURVES: [Curve; 2] = [
+        Curve {
+            value: sigmoid,
+            slope: |x| {
+                let (low, high) = sigmoid(x);
+                (mul_down(low, sub_down(1.0, high)), mul_up(high, sub_up(1.0, low)))
+            },
+        },
+        Curve {
+            value: tanh,
+            slope: |x| {
+                let (low, high) = tanh(x.abs());
+                (sub_down(1.0, mul_up(high, high)), sub_up(1.0, mul_down(low, low)))
+            },
+        },
+    ];
+
+    fn relaxed(curve: &Curve, l: f64, u: f64) -> [f64; 4] {
+        match curve.relax(Interval { lower: &[l], upper: &[u] }) {
+            Relaxation::Elementwise { lower_slope, lower_offset, upper_slope, upper_offset } => {
+                [lower_slope[0], lower_offset[0], upper_slope[0], upper_offset[0]]
+            }
+            _ => unreachable!("the lines are element by element"),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
+
+        /// Below the enclosure's upper end and above its lower end, everywhere.
+        #[test]
+        fn lines_hold(
+            l in prop_oneof![-1e-6..1e-6f64, -4.0..4.0f64, -50.0..50.0f64],
+            width in prop_oneof![Just(0.0), 0.0..1e-9f64, 0.0..1.0f64, 0.0..20.0f64, 0.0..900.0f64],
+        ) {
+            let u = l + width;
+            for curve in &CURVES {
+                let [ls, lo, us, uo] = relaxed(curve, l, u);
+                for step in 0..=64 {
+                    let x = (l + width * f64::from(step) / 64.0).clamp(l, u);
+                    let (low, high) = (curve.value)(x);
+                    prop_assert!(add_up(mul_up(ls, x), lo) <= high + 1e-300 + 4e-16 * high.abs());
+                    prop_assert!(ls.mul_add(x, lo) <= high, "{} on [{}, {}]", x, l, u);
+                    prop_assert!(us.mul_add(x, uo) >= low, "{} on [{}, {}]", x, l, u);
+                }
+            }
+        }
+
+        /// The lines touch the curve: the gap somewhere is no more than rounding.
+        #[test]
+        fn lines_are_tight(l in -3.0..3.0f64, width in 1e-3..4.0f64) {
+            let u = l + width;
+            for curve in &CURVES {
+                let [ls, lo, us, uo] = relaxed(curve, l, u);
+                let gap = |slope: f64, offset: f64| {
+                    (0..=4000).map(|step| {
+                        let x = l + width * f64::from(step) / 4000.0;
+                        ((curve.value)(x).0 - slope.mul_add(x, offset)).abs()
+                    }).fold(f64::INFINITY, f64::min)
+                };
+                prop_assert!(gap(ls, lo) < 1e-6 && gap(us, uo) < 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn infinite_ends_give_constants() {
+        let inf = f64::INFINITY;
+        let [ls, lo, us, uo] = relaxed(&CURVES[0], -inf, inf);
+        assert_eq!((ls, lo, us, uo), (0.0, 0.0, 0.0, 1.0));
+        let [ls, lo, us, uo] = relaxed(&CURVES[1], -inf, inf);
+        assert_eq!((ls, lo, us, uo), (0.0, -1.0, 0.0, 1.0));
+        assert!(relaxed(&CURVES[1], f64::NAN, 1.0)[1].is_nan());
     }
 }
