@@ -42,7 +42,7 @@ def execute_shard(shard: Shard) -> Evaluation | Scan:
         return _scan(shard, samples)
     if shard.model is None:
         raise RunError(f"shard {shard.key}: evaluates, but names no model")
-    return _evaluate(shard, load_suite_model(shard.model), x, y, ids, samples.bounds)
+    return _evaluate(shard, load_suite_model(shard.model, shard.data), x, y, ids, samples.bounds)
 
 
 def _evaluate(

@@ -194,8 +194,6 @@ class _Loader:
                 for kind in ("model", "threat"):
                     if not getattr(suite, kind):
                         self.refuse(("task", i), f"evaluates, but the suite has no [[{kind}]]")
-                if task.certify == "none" and not task.attacks:
-                    self.refuse(("task", i), "neither attacks nor certifies; name one of them")
 
     def claim_name(self, seen: dict[str, KeyPath], name: str, key: KeyPath) -> None:
         if name in seen:

@@ -174,7 +174,7 @@ def _attack_table(value: object) -> object:
 AttackTable = Annotated[
     ApgdTable | SquareTable, Field(discriminator="name"), BeforeValidator(_attack_table)
 ]
-AttackList = Annotated[list[AttackTable], Field(max_length=20)]
+AttackList = Annotated[list[AttackTable], Field(min_length=1, max_length=20)]
 
 
 def _attacks_tag(value: object) -> str:
