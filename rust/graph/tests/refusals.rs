@@ -148,7 +148,7 @@ fn each_refusal_names_the_node_and_the_reason() {
             refusal(
                 image.clone(),
                 "conv2d",
-                conv(ones, [1 << 26; 4], ones, 1),
+                conv(ones, [1 << 18; 4], ones, 1),
                 &weights(&[1, 2, 1, 1], &[1]),
             ),
             "has more than",

@@ -37,29 +37,17 @@ impl Build for AvgPool2d {
 }
 
 impl AvgPool2d {
-    /// Calls `visit(output, divisor, rows, columns)` for each window
-    /// of one channel, the ranges being those inside the input.
-    fn windows(
-        &self,
-        site: &Site,
-        mut visit: impl FnMut(usize, usize, std::ops::Range<usize>, std::ops::Range<usize>),
-    ) {
+    /// Calls `visit(output, divisor)` for each output of one channel.
+    fn divisors(&self, site: &Site, mut visit: impl FnMut(usize, f64)) {
         let (height, width) = (site.inputs[0][1], site.inputs[0][2]);
-        let (out_rows, out_columns) = (site.output[1], site.output[2]);
-        for i in 0..out_rows {
-            let taps = self.rows.taps(i, height);
-            let top = self.rows.position(i, taps.start);
-            let rows = top..top + taps.len();
-            for j in 0..out_columns {
-                let taps = self.columns.taps(j, width);
-                let left = self.columns.position(j, taps.start);
-                let columns = left..left + taps.len();
+        for i in 0..site.output[1] {
+            for j in 0..site.output[2] {
                 let count = if self.count_include_pad {
                     self.rows.kernel * self.columns.kernel
                 } else {
-                    rows.len() * columns.len()
+                    self.rows.taps(i, height).len() * self.columns.taps(j, width).len()
                 };
-                visit(i * out_columns + j, count, rows.clone(), columns);
+                visit(i * site.output[2] + j, count as f64);
             }
         }
     }
@@ -71,16 +59,16 @@ impl Operator for AvgPool2d {
     }
 
     fn forward<T: Scalar>(&self, site: &Site, inputs: &[&[T]], output: &mut [T]) {
-        let (height, width) = (site.inputs[0][1], site.inputs[0][2]);
-        let channels = inputs[0].chunks_exact(height * width);
-        for (x, y) in channels.zip(output.chunks_exact_mut(site.output[1] * site.output[2])) {
-            self.windows(site, |at, count, rows, columns| {
-                let mut sum = T::ZERO;
-                for row in rows {
-                    x[row * width..][columns.clone()].iter().for_each(|&x| sum += x);
-                }
-                y[at] = sum / T::from_f64(count as f64);
+        let (input, outputs) =
+            ([site.inputs[0][1], site.inputs[0][2]], [site.output[1], site.output[2]]);
+        output.fill(T::ZERO);
+        let channels = inputs[0].chunks_exact(input[0] * input[1]);
+        for (x, y) in channels.zip(output.chunks_exact_mut(outputs[0] * outputs[1])) {
+            Window::sweep([self.rows, self.columns], input, outputs, |at, first| {
+                let x = x[first..].iter().step_by(self.columns.stride);
+                y[at].iter_mut().zip(x).for_each(|(y, &x)| *y += x);
             });
+            self.divisors(site, |at, count| y[at] = y[at] / T::from_f64(count));
         }
     }
 
@@ -97,15 +85,15 @@ impl Operator for AvgPool2d {
         cotangent: &[T],
         grads: &mut [&mut [T]],
     ) {
-        let (height, width) = (site.inputs[0][1], site.inputs[0][2]);
-        let channels = grads[0].chunks_exact_mut(height * width);
-        let cotangents = cotangent.chunks_exact(site.output[1] * site.output[2]);
-        for (grad, cotangent) in channels.zip(cotangents) {
-            self.windows(site, |at, count, rows, columns| {
-                let share = cotangent[at] / T::from_f64(count as f64);
-                for row in rows {
-                    grad[row * width..][columns.clone()].iter_mut().for_each(|g| *g += share);
-                }
+        let (input, outputs) =
+            ([site.inputs[0][1], site.inputs[0][2]], [site.output[1], site.output[2]]);
+        let mut shares = vec![T::ZERO; outputs[0] * outputs[1]];
+        let channels = grads[0].chunks_exact_mut(input[0] * input[1]);
+        for (grad, cotangent) in channels.zip(cotangent.chunks_exact(shares.len())) {
+            self.divisors(site, |at, count| shares[at] = cotangent[at] / T::from_f64(count));
+            Window::sweep([self.rows, self.columns], input, outputs, |at, first| {
+                let grad = grad[first..].iter_mut().step_by(self.columns.stride);
+                grad.zip(&shares[at]).for_each(|(g, &share)| *g += share);
             });
         }
     }

@@ -86,9 +86,18 @@ impl Operator for MaxPool2d {
     }
 
     fn forward<T: Scalar>(&self, site: &Site, inputs: &[&[T]], output: &mut [T]) {
-        let channels = inputs[0].chunks_exact(site.inputs[0][1] * site.inputs[0][2]);
-        for (x, y) in channels.zip(output.chunks_exact_mut(site.output[1] * site.output[2])) {
-            self.windows(site, |at, positions| y[at] = x[argmax(x, positions)]);
+        let (input, outputs) = (image(site.inputs[0]), image(site.output));
+        output.fill(T::NEG_INFINITY);
+        let channels = inputs[0].chunks_exact(input[0] * input[1]);
+        for (x, y) in channels.zip(output.chunks_exact_mut(outputs[0] * outputs[1])) {
+            Window::sweep([self.rows, self.columns], input, outputs, |at, first| {
+                let x = x[first..].iter().step_by(self.columns.stride);
+                y[at].iter_mut().zip(x).for_each(|(y, &x)| {
+                    if x > *y || is_nan(x) {
+                        *y = x;
+                    }
+                });
+            });
         }
     }
 
@@ -109,11 +118,29 @@ impl Operator for MaxPool2d {
         cotangent: &[T],
         grads: &mut [&mut [T]],
     ) {
-        let (length, outputs) =
-            (site.inputs[0][1] * site.inputs[0][2], site.output[1] * site.output[2]);
+        let (input, outputs) = (image(site.inputs[0]), image(site.output));
+        let length = input[0] * input[1];
         let channels = grads[0].chunks_exact_mut(length).zip(inputs[0].chunks_exact(length));
-        for ((grad, x), cotangent) in channels.zip(cotangent.chunks_exact(outputs)) {
-            self.windows(site, |at, positions| grad[argmax(x, positions)] += cotangent[at]);
+        for ((grad, x), cotangent) in channels.zip(cotangent.chunks_exact(outputs[0] * outputs[1]))
+        {
+            for i in 0..outputs[0] {
+                let rows = self.rows.taps(i, input[0]);
+                for j in 0..outputs[1] {
+                    let columns = self.columns.taps(j, input[1]);
+                    let (mut best, mut most) = (usize::MAX, T::NEG_INFINITY);
+                    for k in rows.clone() {
+                        let row = self.rows.position(i, k) * input[1];
+                        for l in columns.clone() {
+                            let at = row + self.columns.position(j, l);
+                            if best == usize::MAX || x[at] > most || is_nan(x[at]) && !is_nan(most)
+                            {
+                                (best, most) = (at, x[at]);
+                            }
+                        }
+                    }
+                    grad[best] += cotangent[i * outputs[1] + j];
+                }
+            }
         }
     }
 
@@ -162,6 +189,11 @@ fn argmax<T: Scalar>(x: &[T], positions: &mut dyn Iterator<Item = usize>) -> usi
         let above = x[at] > x[best] || is_nan(x[at]) && !is_nan(x[best]);
         if above { at } else { best }
     })
+}
+
+/// Height and width of a `[C, H, W]` shape.
+fn image(shape: &[usize]) -> [usize; 2] {
+    [shape[1], shape[2]]
 }
 
 fn is_nan<T: Scalar>(value: T) -> bool {

@@ -3,8 +3,10 @@
 use std::ops::Range;
 
 use crate::patch::Patch;
+use crate::shape::elements;
 
-use crate::shape::{MAX_ELEMENTS, elements};
+/// Longest kernel span and padded side.
+const LONGEST: usize = 1 << 20;
 
 const TOO_LARGE: &str = "kernel, dilation or padding is too large";
 
@@ -50,7 +52,7 @@ impl Window {
             return Err(TOO_LARGE.to_owned());
         };
         // Windows wider than any image have no use, and bounded sizes cannot overflow below.
-        if span > MAX_ELEMENTS || padded > MAX_ELEMENTS {
+        if span > LONGEST || padded > LONGEST {
             return Err(TOO_LARGE.to_owned());
         }
         match padded.checked_sub(span) {
@@ -93,6 +95,38 @@ impl Window {
         let room = input as isize - start;
         let last = if room > 0 { (room + dilation - 1) / dilation } else { 0 };
         first as usize..(last.min(self.kernel as isize).max(first)) as usize
+    }
+
+    /// Calls `visit(outputs, first)` for each line of the output and each kernel position, row
+    /// by row: `outputs` are the indices within a channel of those that see the input there,
+    /// the first of them at index `first` and each next one `axes[1].stride` further.
+    pub fn sweep(
+        axes: [Self; 2],
+        input: [usize; 2],
+        output: [usize; 2],
+        mut visit: impl FnMut(Range<usize>, usize),
+    ) {
+        let [rows, columns] = axes;
+        for i in 0..output[0] {
+            for k in rows.taps(i, input[0]) {
+                let row = rows.position(i, k) * input[1];
+                for l in 0..columns.kernel {
+                    let seen = columns.outputs(l, input[1], output[1]);
+                    if !seen.is_empty() {
+                        let first = row + columns.position(seen.start, l);
+                        visit(i * output[1] + seen.start..i * output[1] + seen.end, first);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The output positions, of `outputs`, for which `tap` falls inside the input.
+    fn outputs(&self, tap: usize, input: usize, outputs: usize) -> Range<usize> {
+        let reach = tap * self.dilation;
+        let first = self.before.saturating_sub(reach).div_ceil(self.stride);
+        let end = (input + self.before).saturating_sub(reach).div_ceil(self.stride).min(outputs);
+        first..end.max(first)
     }
 
     /// The windows along height and width restricted to a patch of the output, and the patch of
