@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from .select import Entry
 
 PER_EVALUATION = 4
+MAX_EXAMPLES = 240
 MAX_VALUES = 6_000_000
-"""Input values drawn in all; large images get fewer examples, at least one an evaluation."""
+"""Examples, and input values, drawn in all; each evaluation gets at least one example."""
 
 
 def gallery(found: Sequence[Entry]) -> Element | None:
@@ -28,7 +29,8 @@ def gallery(found: Sequence[Entry]) -> Element | None:
     if not broken:
         return None
     size = max(math.prod(entry.evaluation.x_adv.shape[1:]) for entry in broken)
-    each = max(1, min(PER_EVALUATION, MAX_VALUES // (3 * max(size, 1) * len(broken))))
+    fit = min(MAX_EXAMPLES, MAX_VALUES // (3 * max(size, 1))) // len(broken)
+    each = max(1, min(PER_EVALUATION, fit))
     groups: dict[tuple[str, ...], list[Entry]] = {}
     for entry in broken:
         groups.setdefault(entry.group, []).append(entry)

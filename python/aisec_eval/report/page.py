@@ -9,6 +9,7 @@ from . import figures, headline, html, provenance, scans, tables
 from .gallery import gallery
 from .html import Element, el, name
 from .select import Entry, curves, entries
+from .words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,6 +83,7 @@ def _header(run: Run, sections: Sequence[Element]) -> Element:
         el("p", name(description, limit=1000), class_="lead")
         if isinstance(description, str)
         else None,
+        _verdict(run),
         el(
             "nav",
             [
@@ -209,13 +211,37 @@ def _gates(run: Run) -> Element | None:
     return _section("gates", "Gates", table) if table is not None else None
 
 
+def _verdict(run: Run) -> Element | None:
+    listed = run.manifest.get("gates")
+    grouped = tables.by_gate(listed) if isinstance(listed, list) else {}
+    if not grouped:
+        return None
+    failed = sum(not tables.passed(members) for members in grouped.values())
+    return el(
+        "p",
+        tables.badge(not failed, "gates passed" if not failed else "gates failed"),
+        f" {failed or len(grouped)} of {plural(len(grouped), 'gate')}",
+        class_="verdict",
+    )
+
+
 def _errors(run: Run) -> Element | None:
-    if not run.errors:
+    plan = run.manifest.get("plan")
+    missing = plan.get("missing") if isinstance(plan, dict) else None
+    never = (
+        f"{plural(missing, 'shard')} never ran; the brackets are of what did."
+        if isinstance(missing, int) and missing > 0
+        else None
+    )
+    if not run.errors and never is None:
         return None
     return el(
         "section",
         el("h2", "This run is incomplete"),
-        el("p", "These parts failed; their samples count as errors, never as robust."),
+        el("p", never) if never is not None else None,
+        el("p", "These parts failed; their samples count as errors, never as robust.")
+        if run.errors
+        else None,
         el("ul", [el("li", name(line, limit=1000)) for line in run.errors]),
         class_="alarm",
         role="note",

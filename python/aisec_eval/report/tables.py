@@ -224,14 +224,9 @@ def _heat(value: int, total: int) -> Element:
 
 def gates(found: Sequence[Any]) -> Element | None:
     """One row a gate, with its worst finding: what was claimed, where, what was measured."""
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for gate in found:
-        if isinstance(gate, dict):
-            key = (str(gate.get("gate", "")), str(gate.get("claim", "")))
-            groups.setdefault(key, []).append(gate)
     rows = []
-    for (metric, claim), members in groups.items():
-        failed = [gate for gate in members if gate.get("passed") is not True]
+    for (metric, claim), members in by_gate(found).items():
+        failed = [gate for gate in members if not passed([gate])]
         rows += [_gate(metric, claim, name(str(gate.get("where", ""))), [gate]) for gate in failed]
         if not failed:
             place = [
@@ -250,17 +245,34 @@ def gates(found: Sequence[Any]) -> Element | None:
     )
 
 
+def by_gate(found: Sequence[Any]) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+    """Group the findings of gates by metric and claim."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for gate in found:
+        if isinstance(gate, dict):
+            key = (str(gate.get("gate", "")), str(gate.get("claim", "")))
+            groups.setdefault(key, []).append(gate)
+    return groups
+
+
+def passed(members: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether every finding of a gate passed; one that does not say so did not."""
+    return all(gate.get("passed") is True for gate in members)
+
+
+def badge(good: bool, text: str) -> Element:
+    """Make a label that is green or red, and says which in words."""
+    return el("span", text, class_=f"badge {'good' if good else 'bad'}")
+
+
 def _gate(metric: str, claim: str, place: Any, members: Sequence[Mapping[str, Any]]) -> Element:
-    passed = all(gate.get("passed") is True for gate in members)
+    good = passed(members)
     values = [_float(gate.get("value")) for gate in members]
     low = min(_float(gate.get("low")) for gate in members)
     high = max(_float(gate.get("high")) for gate in members)
-    badge = el(
-        "span", "passed" if passed else "failed", class_=f"badge {'good' if passed else 'bad'}"
-    )
     return el(
         "tr",
-        cell(badge, float(passed)),
+        cell(badge(good, "passed" if good else "failed"), float(good)),
         el("th", name(metric), scope="row"),
         cell(name(claim), class_="nowrap"),
         cell(place),

@@ -26,7 +26,7 @@ def percent(fraction: float) -> str:
 def between(low: float, high: float) -> str:
     """Return `12.3 to 45.6 %` with a dash, or one number where both ends read the same."""
     a, b = percent(low), percent(high)
-    return a if a == b else f"{a.removesuffix(UNIT)} {NONE} {b}"
+    return a if a == b else f"{a.removesuffix(UNIT)}\u00a0{NONE}\u00a0{b}"
 
 
 def count(value: int) -> str:

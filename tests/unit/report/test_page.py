@@ -288,6 +288,34 @@ def test_errors_and_flags_are_told(run: Run) -> None:
     assert text.count("fabricated: for tests of the report") == 1
 
 
+def test_shards_that_never_ran_are_told(run: Run) -> None:
+    assert "incomplete" not in body(page(run))
+    text = body(page(replace(run, manifest={**run.manifest, "plan": {"missing": 2}})))
+    assert "This run is incomplete" in text
+    assert "2 shards never ran" in text
+    assert "These parts failed" not in text
+
+
+@pytest.mark.parametrize(
+    ("second", "label", "told"), [(True, "good", "2 of 2 gates"), (False, "bad", "1 of 2 gates")]
+)
+def test_gates_are_told_at_the_top(run: Run, second: bool, label: str, told: str) -> None:
+    gates = [{"gate": "a", "claim": "> 0", "passed": True}] * 3
+    gates += [{"gate": "b", "claim": "> 0", "passed": second}]
+    text = body(page(replace(run, manifest={**run.manifest, "gates": gates})))
+    head = text[: text.index("<main>")]
+    assert f'class="badge {label}"' in head
+    assert told in head
+
+
+def test_gallery_of_many_evaluations_stays_readable(run: Run) -> None:
+    one = max(select.entries(run), key=lambda e: len(e.evaluation.x_adv))
+    for copies, each in ((1, 4), (60, 4), (80, 3), (400, 1)):
+        drawn = gallery.gallery([one] * copies)
+        assert drawn is not None
+        assert drawn.render().count("<figure>") == copies * each
+
+
 def test_manifest_of_any_shape_is_drawn(run: Run) -> None:
     for junk in (None, 3, "text", [1, None, {"id": {}}], {"name": [1], "digest": None}):
         keys = ("suite", "plan", "engine", "models", "data", "cells", "gates", "warnings")
