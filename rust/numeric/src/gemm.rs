@@ -150,22 +150,22 @@ impl<T: Scalar> PackedMatrix<T> {
     }
 }
 
-/// Packed matrices for both scalar types, made when first used: most models run in one of them.
+/// What a kernel packs, in both precisions, each made when first used: most models run in one.
 #[derive(Debug, Default)]
 pub struct Packs {
-    single: OnceLock<Vec<PackedMatrix<f32>>>,
-    double: OnceLock<Vec<PackedMatrix<f64>>>,
+    single: OnceLock<Box<dyn Any + Send + Sync>>,
+    double: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 impl Packs {
-    /// The matrices in the precision `T`, from `pack` the first time.
-    pub fn get<T: Scalar>(
-        &self,
-        pack: impl FnOnce() -> Vec<PackedMatrix<T>>,
-    ) -> &[PackedMatrix<T>] {
-        let cells: [&dyn Any; 2] = [&self.single, &self.double];
-        let cell = cells.iter().find_map(|cell| cell.downcast_ref::<OnceLock<_>>());
-        cell.expect("a Scalar is f32 or f64").get_or_init(pack)
+    /// The pack for the precision `T`, from `pack` the first time.
+    ///
+    /// # Panics
+    /// When asked for another type than the first time.
+    pub fn get<T: Scalar, P: Any + Send + Sync>(&self, pack: impl FnOnce() -> P) -> &P {
+        let cell = if size_of::<T>() == 4 { &self.single } else { &self.double };
+        let kept = cell.get_or_init(|| Box::new(pack()));
+        kept.downcast_ref().expect("a pack keeps its type")
     }
 }
 

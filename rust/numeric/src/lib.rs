@@ -5,6 +5,7 @@
 mod cancel;
 pub mod conv;
 pub mod gemm;
+mod lines;
 pub mod project;
 pub mod random;
 pub mod rounding;

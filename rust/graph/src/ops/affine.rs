@@ -87,11 +87,9 @@ impl Operator for Affine {
     fn forward<T: Scalar>(&self, _site: &Site, inputs: &[&[T]], output: &mut [T]) {
         let (out, length) = self.lengths();
         let (weight, bias) = (self.weight.values::<T>(), self.bias.values::<T>());
-        let pack = || {
-            let element = |i: usize, o: usize| weight[o * length + i];
-            vec![PackedMatrix::new(length, out, Some(bias), element)]
-        };
-        self.forward.get(pack)[0].multiply_rows(inputs[0], output, false);
+        let element = |i: usize, o: usize| weight[o * length + i];
+        let pack = || PackedMatrix::new(length, out, Some(bias), element);
+        self.forward.get::<T, _>(pack).multiply_rows(inputs[0], output, false);
     }
 
     fn work(&self, site: &Site) -> usize {
@@ -108,8 +106,8 @@ impl Operator for Affine {
     ) {
         let (out, length) = self.lengths();
         let weight = self.weight.values::<T>();
-        let pack = || vec![PackedMatrix::new(out, length, None, |o, i| weight[o * length + i])];
-        self.backward.get(pack)[0].multiply_rows(cotangent, grads[0], true);
+        let pack = || PackedMatrix::new(out, length, None, |o, i| weight[o * length + i]);
+        self.backward.get::<T, _>(pack).multiply_rows(cotangent, grads[0], true);
     }
 
     fn interval(&self, site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {

@@ -123,15 +123,12 @@ impl Operator for Conv2d {
         }
         let shape =
             vec![self.weight.shape()[0], self.rows.output(height)?, self.columns.output(width)?];
-        // What the kernels keep: a padded copy of one sample of the input, or of the output, or
-        // the products of one line of the output with the whole kernel.
+        // The kernels keep a padded copy of one sample of the input, or of the output.
         let padded = |window: Window, size: usize| size + window.before + window.after;
         let (rows, columns) = (padded(self.rows, height), padded(self.columns, width));
         for kept in [[channels, rows, columns], [shape[0], 2 * rows, 2 * columns]] {
             elements(&kept).map_err(|reason| format!("with its padding, {reason}"))?;
         }
-        elements(&[self.summands(), shape[2]])
-            .map_err(|reason| format!("its gradient: {reason}"))?;
         Ok(shape)
     }
 
