@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from aisec_eval._core import Graph
 
+    from .lowering.jaxpr import Traced
+
 
 class JaxModel(Model):
     """A classifier `apply(params, x)`. Built by `load_function`."""
@@ -111,40 +113,45 @@ def load_function(
             f"{name}: maps [1, {', '.join(map(str, shape))}] to {list(traced.output_shape)}; "
             "expected [1, classes]: the function takes and returns a batch"
         )
-    graph, reason, digest = None, None, traced.digest
-    try:
-        spec = jaxpr.lower(traced)
-    except UnsupportedOperationError as error:
-        reason = str(error)
+    run = Jitted(apply, params)
+    x = checks.probes(options, shape)
+    expected = run(x)
+    graph, reason = None, None
+    if any(checks.differs(a, b) for a, b in zip(run(x[:2]), expected, strict=False)):
+        reason = (
+            "a sample's outputs depend on the rest of its batch; put the model in evaluation mode"
+        )
     else:
-        try:
-            graph = spec.to_core()
-        except ValueError as error:
-            raise ModelImportError(f"{name}: {error}; please report this model") from None
-        digest = graph.digest
+        graph, reason = _lower(traced, x, expected)
     model = JaxModel(
         apply,
         params,
         name=name,
-        digest=digest,
+        digest=traced.digest if graph is None else graph.digest,
         input_shape=shape,
         num_classes=traced.output_shape[1],
         graph=graph,
     )
-    x = checks.probes(options, shape)
-    original = Jitted(apply, params)
-    together = original(x)
-    found = [*notes]
-    alone = np.concatenate([original(x[i : i + 1]) for i in range(len(x))])
-    if graph is not None:
-        checks.check_graph(graph, x, alone, traced.values, name)
-    if any(checks.differs(a, b) is not None for a, b in zip(together, alone, strict=True)):
-        found.append(
-            "a sample's outputs depend on the rest of its batch (batch norm in training mode?); "
-            "put the model in evaluation mode"
-        )
-    found += checks.warnings(original, x, together, options)
+    found = [*notes, *checks.warnings(run, x, expected, options)]
     if reason is not None:
         found.append(f"not certifiable: {reason}; attacks through JAX still work")
     model.report = LoadReport(tuple(found), reason)
     return model
+
+
+def _lower(
+    traced: Traced, x: NDArray[np.float32], expected: NDArray[np.float32]
+) -> tuple[Graph | None, str | None]:
+    """Return the checked native graph, or None and why there is none."""
+    from .lowering import jaxpr
+
+    try:
+        spec = jaxpr.lower(traced)
+    except UnsupportedOperationError as error:
+        return None, str(error)
+    try:
+        graph = spec.to_core()
+    except ValueError as error:
+        raise ModelImportError(f"{traced.name}: {error}; please report this model") from None
+    checks.check_graph(graph, x, expected, traced.values, traced.name)
+    return graph, None

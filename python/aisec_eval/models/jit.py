@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-BUCKETS = (1, 16, 128)
+BUCKETS = (1, 8, 64)
 """Batch sizes that are compiled; a batch is padded to the next, a larger one is cut up."""
 
 

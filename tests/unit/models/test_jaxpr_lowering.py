@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,6 +140,12 @@ rounded.defvjp(lambda x: (nnx.relu(x), None), lambda _, g: (g,))
 LAYERS["custom_vjp"] = (rounded, (6,))
 
 
+@cache
+def traced(layer: str) -> jaxpr.Traced:
+    function, shape = LAYERS[layer]
+    return jaxpr.trace(function, (1, *shape), layer)
+
+
 def golden() -> dict[str, list[str]]:
     return dict(json.loads(GOLDEN.read_text()))
 
@@ -146,8 +153,7 @@ def golden() -> dict[str, list[str]]:
 @pytest.mark.parametrize("layer", LAYERS)
 def test_layer_computes_the_same(layer: str) -> None:
     function, shape = LAYERS[layer]
-    traced = jaxpr.trace(function, (1, *shape), layer)
-    graph = jaxpr.lower(traced).to_core()
+    graph = jaxpr.lower(traced(layer)).to_core()
     x = 2 * np.random.default_rng(1).standard_normal((3, *shape)).astype(np.float32)
     expected = np.asarray(jax.jit(function)(x))
     assert graph.output_shape == expected.shape[1:]
@@ -180,8 +186,7 @@ def test_layer_traces_to_the_primitives_it_did(layer: str) -> None:
     If `test_layer_computes_the_same` still passes for it, regenerate with
     AISEC_EVAL_REGENERATE=1 pytest tests/unit/models/test_jaxpr_lowering.py
     """
-    function, shape = LAYERS[layer]
-    primitives = jaxpr.trace(function, (1, *shape), layer).primitives
+    primitives = traced(layer).primitives
     if os.environ.get("AISEC_EVAL_REGENERATE"):
         known = golden() if GOLDEN.exists() else {}
         known[layer] = primitives
@@ -206,9 +211,9 @@ NOT_LOWERED: dict[str, tuple[Callable[[Any], Any], str]] = {
 @pytest.mark.parametrize("case", NOT_LOWERED)
 def test_what_is_not_lowered_is_named(case: str) -> None:
     function, part = NOT_LOWERED[case]
-    traced = jaxpr.trace(function, (1, 6), case)
+    program = jaxpr.trace(function, (1, 6), case)
     with pytest.raises(UnsupportedOperationError) as caught:
-        jaxpr.lower(traced)
+        jaxpr.lower(program)
     assert part in str(caught.value)
     assert "\n" not in str(caught.value)
 

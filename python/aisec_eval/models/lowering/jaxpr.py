@@ -20,7 +20,7 @@ from .jaxpr_ops import OPERATORS, Comparison
 from .simplify import simplify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -62,9 +62,9 @@ class Traced:
         """Names of the primitives that depend on the input, in order, calls inlined."""
         names: list[str] = []
 
-        def record(equation: Any, _name: str, _inputs: list[Any]) -> list[Any]:
-            names.append(equation.primitive.name)
-            return [Value(0, tuple(v.aval.shape)) for v in equation.outvars]
+        def record(equations: Sequence[Any], _name: str, _inputs: list[Any]) -> list[Any]:
+            names.append(equations[-1].primitive.name)
+            return [Value(0, tuple(v.aval.shape)) for v in equations[-1].outvars]
 
         self._run(Value(0, self.input_shape), record, lambda _name, _outputs: None)
         return names
@@ -121,9 +121,10 @@ def lower(traced: Traced) -> GraphSpec:
     """
     emitter = Emitter(traced.input_shape[1:], "input")
 
-    def apply(equation: Any, name: str, inputs: list[Any]) -> list[Any]:
+    def apply(equations: Sequence[Any], name: str, inputs: list[Any]) -> list[Any]:
+        equation = equations[-1]
         primitive = equation.primitive.name
-        emitter.source = f"{primitive} ({_place(equation) or name})"
+        emitter.source = f"{primitive} ({_place(equations) or name})"
         try:
             if primitive not in OPERATORS:
                 raise NotLowerable("it")
@@ -167,6 +168,7 @@ class _Walk:
         self._rule = rule
         self._see = see
         self._count = 0
+        self._calls: list[Any] = []
 
     def run(self, jaxpr: Any, consts: Any, inputs: list[Any]) -> list[Any]:
         values: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
@@ -183,11 +185,14 @@ class _Walk:
     def _equation(self, equation: Any, inputs: list[Any]) -> list[Any]:
         if equation.primitive.name in _CALLS:
             body = next(equation.params[key] for key in _BODIES if key in equation.params)
-            return self.run(getattr(body, "jaxpr", body), getattr(body, "consts", ()), inputs)
+            self._calls.append(equation)
+            outputs = self.run(getattr(body, "jaxpr", body), getattr(body, "consts", ()), inputs)
+            self._calls.pop()
+            return outputs
         name = f"{equation.primitive.name}.{self._count}"
         self._count += 1
         if any(isinstance(value, Value | Comparison) for value in inputs):
-            outputs = self._rule(equation, name, inputs)
+            outputs = self._rule([*self._calls, equation], name, inputs)
         else:
             outputs = _evaluate(equation, inputs)
         self._see(name, outputs)
@@ -202,20 +207,23 @@ def _evaluate(equation: Any, inputs: list[Any]) -> list[Any]:
     return list(result) if equation.primitive.multiple_results else [result]
 
 
-def _no_rule(equation: Any, _name: str, _inputs: list[Any]) -> list[Any]:
-    raise AssertionError(f"{equation.primitive.name} on a symbolic value")
+def _no_rule(equations: Sequence[Any], _name: str, _inputs: list[Any]) -> list[Any]:
+    raise AssertionError(f"{equations[-1].primitive.name} on a symbolic value")
 
 
 def _numbered(name: str, k: int) -> str:
     return f"{name}:{k}" if k else name
 
 
-def _place(equation: Any) -> str | None:
-    """Return `file.py:12` where the user's code called for this equation."""
+def _place(equations: Sequence[Any]) -> str | None:
+    """Return `file.py:12 (function)` of the user's code behind the innermost call that has one."""
     from jax.extend import source_info_util
 
-    path, _, rest = source_info_util.summarize(equation.source_info).rpartition("/")
-    return rest if path else None
+    for equation in reversed(equations):
+        path, _, rest = source_info_util.summarize(equation.source_info).rpartition("/")
+        if path:
+            return rest
+    return None
 
 
 def _constants(closed: Any) -> Iterator[Any]:
