@@ -137,7 +137,7 @@ def test_parquet_columns_and_arrays(tmp_path, npz):
     [
         ({"a": [1.0, None], "label": [0, 1]}, "null in row 1"),
         ({"a": [[1.0], [1.0, 2.0]], "label": [0, 1]}, "1 values in row 0 and 2 in row 1"),
-        ({"a": [[1.0, 2.0], [1.0, None]], "label": [0, 1]}, "plain numbers"),
+        ({"a": [[1.0, 2.0], [1.0, None]], "label": [0, 1]}, "nan in row 1"),
         ({"a": [["x"], ["y"]], "label": [0, 1]}, "plain numbers"),
         ({"a": ["x", "y"], "label": [0, 1]}, "column 'a' has type String"),
         ({"label": [0, 1]}, "no feature columns"),

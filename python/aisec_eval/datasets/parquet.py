@@ -67,15 +67,25 @@ def features(name: str, frame: pl.DataFrame, *, first: int = 0) -> NDArray[np.ge
                     f"{widths[row]} in row {first + row}; every sample needs as many"
                 )
             series = series.list.to_array(int(widths[0]) if len(widths) else 0)
-        flat = series
-        while isinstance(flat.dtype, pl.Array | pl.List):
-            flat = flat.explode(empty_as_null=False)
-        if not flat.dtype.is_numeric() or flat.null_count():
+        inner: object = series.dtype
+        while isinstance(inner, pl.Array):
+            inner = inner.inner
+        # Nulls inside become NaN, which no engine takes.
+        array = series.to_numpy() if _is_number(inner) else None
+        if array is None or array.dtype.kind not in "fiub":
             raise DatasetError(f"{name}: column {series.name!r} must hold arrays of plain numbers")
-        return series.to_numpy()
+        return array
     for column, dtype in frame.schema.items():
-        if not (dtype.is_integer() or dtype.is_float() or dtype == pl.Boolean):
+        if not _is_number(dtype):
             raise DatasetError(
                 f"{name}: column {column!r} has type {dtype}; drop it or turn it into numbers"
             )
     return frame.to_numpy(order="c")
+
+
+def _is_number(dtype: object) -> bool:
+    import polars as pl
+
+    return isinstance(dtype, pl.DataType) and (
+        dtype.is_integer() or dtype.is_float() or dtype == pl.Boolean
+    )

@@ -29,8 +29,9 @@ def scan(
 ) -> ScanResult:
     """Score training samples: which were tampered with?
 
-    The data is read twice, batch by batch; memory does not grow with it but for the scores
-    (25 bytes a sample). Scores do not depend, to the last bit, on batches or threads.
+    The data is read twice, batch by batch; memory does not grow with it but for the result and its
+    making (65 bytes a sample). From Parquet polars reads some row groups ahead. Scores do not
+    depend, to the last bit, on batches or threads.
 
     Args:
         features: what a model sees of each sample, [n, d] or [n, ...]: a numpy or JAX array, a

@@ -59,7 +59,7 @@ def open_source(features: Any, labels: Any) -> Source:
             import polars as pl
 
             with _polars_errors(str(path)):
-                lazy = pl.scan_parquet(path, glob=False)
+                lazy = pl.scan_parquet(path, glob=False, parallel="none", cache=False)
                 rows = lazy.select(pl.len()).collect().item()
                 return _frame(str(path), lazy, labels, rows)
         raise DatasetError(f"{path}: features are read from .parquet and .npy files")

@@ -1,0 +1,61 @@
+"""Scanning a file takes memory for a batch, the statistics and the result, not for the data."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+SCRIPT = """
+import sys
+import numpy as np
+import polars as pl
+import aisec_eval as ae
+
+def status(key):
+    lines = open("/proc/self/status").read().splitlines()
+    return int(next(line for line in lines if line.startswith(key)).split()[1]) // 1024
+
+# What is loaded once is not what is measured.
+ae.scan(pl.DataFrame({"a": [1.0, 2.0]}).lazy())
+ae.scan(np.zeros((2, 2), np.float32))
+open("/proc/self/clear_refs", "w").write("5")
+before = status("VmRSS")
+labels = None if len(sys.argv) < 3 else sys.argv[2]
+result = ae.scan(sys.argv[1], labels)
+print(len(result.score), status("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc/self/clear_refs"
+)
+@pytest.mark.parametrize(("source", "limit"), [("npy", 150), ("parquet", 400)])
+def test_memory_does_not_follow_the_data(tmp_path, source, limit):
+    rows, dim = 1_200_000, 128
+    part = np.random.default_rng(0).normal(size=(20_000, dim)).astype(np.float32)
+    path = tmp_path / f"x.{source}"
+    arguments = [path]
+    if source == "npy":
+        with path.open("wb") as file:
+            header = {"descr": "<f4", "fortran_order": False, "shape": (rows, dim)}
+            np.lib.format.write_array_header_1_0(file, header)
+            for _ in range(rows // len(part)):
+                part.tofile(file)
+        np.save(tmp_path / "y.npy", np.arange(rows) % 3)
+        arguments.append(tmp_path / "y.npy")
+    else:
+        frame = pl.DataFrame({f"f{i}": part[:, i] for i in range(dim)})
+        pl.concat([frame.lazy()] * (rows // len(part))).sink_parquet(path, row_group_size=20_000)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    scanned, mebibytes = map(int, done.stdout.split())
+    assert scanned == rows
+    # The data is 586 MiB of float32.
+    assert mebibytes < limit, mebibytes
