@@ -71,12 +71,44 @@ struct Buffer {
 impl Plan {
     /// The target's value alone.
     pub fn forward(nodes: &[Node], target: usize) -> Self {
-        Planner::new(nodes, target).finish(false)
+        let mut planner = Planner::new(nodes, target);
+        let forward = planner.forward(true);
+        planner.finish(forward, Vec::new(), None, None)
     }
 
     /// The target's value, and the gradient of the input for a cotangent given afterwards.
     pub fn recording(nodes: &[Node], target: usize) -> Self {
-        Planner::new(nodes, target).finish(true)
+        let mut planner = Planner::new(nodes, target);
+        let forward = planner.forward(false);
+        let (backward, cotangent, gradient) = planner.backward();
+        planner.finish(forward, backward, Some(cotangent), gradient)
+    }
+
+    /// Replaces buffers by the slots they were given.
+    fn renumber(&mut self, slot_of: &[usize]) {
+        let places = self
+            .forward
+            .iter_mut()
+            .flat_map(|step| step.inputs.iter_mut().chain([&mut step.output]));
+        let read = self
+            .backward
+            .iter_mut()
+            .flat_map(|step| step.inputs.iter_mut().chain([&mut step.output]).flatten());
+        for place in places.chain(read).chain([&mut self.target]) {
+            if let Place::Slot(buffer) = place {
+                *buffer = slot_of[*buffer];
+            }
+        }
+        let grads = self.backward.iter_mut().flat_map(|step| {
+            let grads = step
+                .grads
+                .iter_mut()
+                .flat_map(|grad| [&mut grad.slot].into_iter().chain(&mut grad.add_to));
+            grads.chain([&mut step.cotangent])
+        });
+        for buffer in grads.chain(&mut self.cotangent).chain(&mut self.gradient) {
+            *buffer = slot_of[*buffer];
+        }
     }
 }
 
@@ -92,161 +124,142 @@ pub(crate) fn ancestors(nodes: &[Node], target: usize) -> Vec<bool> {
     needed
 }
 
+/// While planning, a slot's number is that of a buffer.
 struct Planner<'a> {
     nodes: &'a [Node],
     target: usize,
-    needed: Vec<bool>,
+    /// The nodes that run, in order.
+    order: Vec<usize>,
+    /// Where each node's value is.
+    values: Vec<Place>,
     buffers: Vec<Buffer>,
-}
-
-/// A value before slots are assigned.
-#[derive(Clone, Copy)]
-enum Value {
-    Input,
-    Output,
-    Buffer(usize),
 }
 
 impl<'a> Planner<'a> {
     fn new(nodes: &'a [Node], target: usize) -> Self {
         let needed = ancestors(nodes, target);
-        Self { nodes, target, needed, buffers: Vec::new() }
+        let order = (0..=target).filter(|&node| needed[node]).collect();
+        let values = vec![Place::Input; target + 1];
+        Self { nodes, target, order, values, buffers: Vec::new() }
     }
 
-    fn buffer(&mut self, len: usize, step: usize) -> usize {
+    fn buffer(&mut self, node: usize, step: usize) -> usize {
+        let len = self.nodes[node].len();
         self.buffers.push(Buffer { len, first: step, last: step });
         self.buffers.len() - 1
     }
 
-    fn read(&mut self, value: Value, step: usize) {
-        if let Value::Buffer(buffer) = value {
-            self.buffers[buffer].last = self.buffers[buffer].last.max(step);
+    fn keep(&mut self, buffer: usize, step: usize) {
+        self.buffers[buffer].last = step;
+    }
+
+    fn read(&mut self, place: Place, step: usize) {
+        if let Place::Slot(buffer) = place {
+            self.keep(buffer, step);
         }
     }
 
-    fn finish(mut self, record: bool) -> Plan {
-        let nodes = self.nodes;
-        let order: Vec<usize> = (0..=self.target).filter(|&node| self.needed[node]).collect();
-        // Forward: a view shares its input's buffer, unless the caller's output receives it.
-        let mut values = vec![Value::Input; nodes.len()];
-        let mut forward = Vec::new();
-        for (step, &node) in order.iter().enumerate() {
-            let to_caller = node == self.target && !record;
+    /// Runs every node. The caller's output receives the target, or else a buffer does.
+    fn forward(&mut self, to_caller: bool) -> Vec<Forward> {
+        let mut steps = Vec::new();
+        for (step, node) in self.order.clone().into_iter().enumerate() {
+            let described = &self.nodes[node];
+            let to_caller = to_caller && node == self.target;
             if node == 0 && !to_caller {
                 continue;
             }
-            let inputs: Vec<Value> =
-                nodes[node].inputs.iter().map(|&input| values[input]).collect();
-            if nodes[node].op.is_view() && !to_caller {
-                values[node] = inputs[0];
+            let inputs: Vec<Place> =
+                described.inputs.iter().map(|&input| self.values[input]).collect();
+            if described.op.is_view() && !to_caller {
+                self.values[node] = inputs[0];
                 continue;
             }
             inputs.iter().for_each(|&input| self.read(input, step));
-            values[node] = if to_caller {
-                Value::Output
-            } else {
-                Value::Buffer(self.buffer(nodes[node].len(), step))
-            };
-            forward.push((node, inputs, values[node]));
+            let output =
+                if to_caller { Place::Output } else { Place::Slot(self.buffer(node, step)) };
+            self.values[node] = output;
+            steps.push(Forward { node, inputs, output });
         }
-        let mut step = order.len();
-        self.read(values[self.target], step);
-        let mut backward = Vec::new();
-        let (mut cotangent, mut gradient) = (None, None);
-        if record {
-            let mut depends = vec![false; nodes.len()];
-            depends[0] = true;
-            for &node in &order[1.min(order.len())..] {
-                depends[node] = nodes[node].inputs.iter().any(|&input| depends[input]);
-            }
-            let mut readers = vec![0usize; nodes.len()];
-            for &node in order.iter().filter(|&&node| node != 0) {
-                nodes[node].inputs.iter().for_each(|&input| readers[input] += 1);
-            }
-            let mut grads: Vec<Option<usize>> = vec![None; nodes.len()];
-            let first = self.buffer(nodes[self.target].len(), step);
-            (cotangent, grads[self.target]) = (Some(first), Some(first));
-            for &node in order.iter().rev().filter(|&&node| node != 0 && depends[node]) {
-                let described = &nodes[node];
-                let own = grads[node].expect("a node that leads to the target has a cotangent");
-                if described.op.is_view() && readers[described.inputs[0]] == 1 {
-                    grads[described.inputs[0]] = Some(own);
-                    continue;
-                }
-                step += 1;
-                self.read(Value::Buffer(own), step);
-                let reads = described.op.reads();
-                let mut inputs = Vec::new();
-                for &input in &described.inputs {
-                    inputs.push(reads.inputs.then_some(values[input]));
-                }
-                let output = reads.output.then_some(values[node]);
-                for &value in inputs.iter().chain([&output]).flatten() {
-                    self.read(value, step);
-                }
-                let mut targets: Vec<(usize, bool, Option<usize>)> = Vec::new();
-                for (at, &input) in described.inputs.iter().enumerate() {
-                    let len = nodes[input].len();
-                    let twice = described.inputs[..at].contains(&input);
-                    targets.push(match grads[input] {
-                        Some(grad) if twice => (self.buffer(len, step), true, Some(grad)),
-                        // No gradient is wanted there; the operator writes it all the same.
-                        _ if !depends[input] => (self.buffer(len, step), true, None),
-                        Some(grad) => {
-                            self.read(Value::Buffer(grad), step);
-                            (grad, false, None)
-                        }
-                        None => {
-                            let grad = self.buffer(len, step);
-                            grads[input] = Some(grad);
-                            (grad, true, None)
-                        }
-                    });
-                }
-                backward.push((node, inputs, output, own, targets));
-            }
-            gradient = grads[0].filter(|_| depends[self.target]);
-            if let Some(grad) = gradient {
-                self.read(Value::Buffer(grad), step + 1);
+        self.read(self.values[self.target], self.order.len());
+        steps
+    }
+
+    /// Runs every node that depends on the input in reverse, given the target's cotangent;
+    /// returns the buffers of that and of the input's gradient.
+    fn backward(&mut self) -> (Vec<Backward>, usize, Option<usize>) {
+        let mut step = self.order.len();
+        let (mut depends, mut readers) = (vec![false; self.target + 1], vec![0; self.target + 1]);
+        depends[0] = true;
+        for &node in &self.order {
+            for &input in &self.nodes[node].inputs {
+                depends[node] |= depends[input];
+                readers[input] += 1;
             }
         }
+        let mut grads: Vec<Option<usize>> = vec![None; self.target + 1];
+        let cotangent = self.buffer(self.target, step);
+        grads[self.target] = Some(cotangent);
+        let mut steps = Vec::new();
+        let order: Vec<usize> = self.order.iter().copied().filter(|&node| depends[node]).collect();
+        for &node in order.iter().rev().filter(|&&node| node != 0) {
+            let described = &self.nodes[node];
+            let own = grads[node].expect("a node that leads to the target has a cotangent");
+            if described.op.is_view() && readers[described.inputs[0]] == 1 {
+                grads[described.inputs[0]] = Some(own);
+                continue;
+            }
+            step += 1;
+            self.keep(own, step);
+            let reads = described.op.reads();
+            let inputs: Vec<Option<Place>> = described
+                .inputs
+                .iter()
+                .map(|&input| reads.inputs.then_some(self.values[input]))
+                .collect();
+            let output = reads.output.then_some(self.values[node]);
+            for &place in inputs.iter().chain([&output]).flatten() {
+                self.read(place, step);
+            }
+            let mut written = Vec::new();
+            for (at, &input) in described.inputs.iter().enumerate() {
+                let twice = described.inputs[..at].contains(&input);
+                written.push(match grads[input] {
+                    // Where no gradient is wanted, the operator writes it all the same.
+                    grad if twice || !depends[input] => {
+                        Grad { slot: self.buffer(input, step), fresh: true, add_to: grad }
+                    }
+                    Some(slot) => {
+                        self.keep(slot, step);
+                        Grad { slot, fresh: false, add_to: None }
+                    }
+                    None => {
+                        let slot = self.buffer(input, step);
+                        grads[input] = Some(slot);
+                        Grad { slot, fresh: true, add_to: None }
+                    }
+                });
+            }
+            steps.push(Backward { node, inputs, output, cotangent: own, grads: written });
+        }
+        let gradient = grads[0].filter(|_| depends[self.target]);
+        if let Some(buffer) = gradient {
+            self.keep(buffer, step + 1);
+        }
+        (steps, cotangent, gradient)
+    }
+
+    fn finish(
+        self,
+        forward: Vec<Forward>,
+        backward: Vec<Backward>,
+        cotangent: Option<usize>,
+        gradient: Option<usize>,
+    ) -> Plan {
         let (slot_of, slots) = assign(&self.buffers);
-        let place = |value: Value| match value {
-            Value::Input => Place::Input,
-            Value::Output => Place::Output,
-            Value::Buffer(buffer) => Place::Slot(slot_of[buffer]),
-        };
-        Plan {
-            forward: forward
-                .into_iter()
-                .map(|(node, inputs, output)| Forward {
-                    node,
-                    inputs: inputs.into_iter().map(place).collect(),
-                    output: place(output),
-                })
-                .collect(),
-            backward: backward
-                .into_iter()
-                .map(|(node, inputs, output, own, targets)| Backward {
-                    node,
-                    inputs: inputs.into_iter().map(|value| value.map(place)).collect(),
-                    output: output.map(place),
-                    cotangent: slot_of[own],
-                    grads: targets
-                        .into_iter()
-                        .map(|(buffer, fresh, add_to)| Grad {
-                            slot: slot_of[buffer],
-                            fresh,
-                            add_to: add_to.map(|grad| slot_of[grad]),
-                        })
-                        .collect(),
-                })
-                .collect(),
-            target: place(values[self.target]),
-            cotangent: cotangent.map(|buffer| slot_of[buffer]),
-            gradient: gradient.map(|buffer| slot_of[buffer]),
-            slots,
-        }
+        let target = self.values[self.target];
+        let mut plan = Plan { forward, backward, target, cotangent, gradient, slots };
+        plan.renumber(&slot_of);
+        plan
     }
 }
 
