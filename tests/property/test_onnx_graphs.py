@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aisec_eval.models.lowering import onnx as onnx_lowering
-from aisec_eval.models.lowering.to_jax import to_jax
+from aisec_eval.models import load_model
+from aisec_eval.models.lowering import onnx, onnx_lower
 from helpers.onnx_models import OnnxBuilder, run_onnxruntime
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @given(networks())
 def test_random_graphs_agree_with_onnxruntime(folder: Path, b: OnnxBuilder) -> None:
     path = b.save(folder / "net.onnx", b.output)
-    spec = onnx_lowering.lower(onnx_lowering.read(path))
+    spec = onnx_lower.lower(onnx.read(path))
     x = (3 * b.rng.standard_normal((4, *spec.input_shape))).astype(np.float32)
     expected = np.concatenate([run_onnxruntime(path.read_bytes(), x[i : i + 1]) for i in range(4)])
     tolerance = 1e-4 * np.abs(expected).max() + 1e-6
@@ -220,10 +220,10 @@ def test_random_graphs_agree_with_onnxruntime(folder: Path, b: OnnxBuilder) -> N
 
 @settings(max_examples=10)
 @given(networks())
-def test_jax_function_agrees_with_the_graph(folder: Path, b: OnnxBuilder) -> None:
-    path = b.save(folder / "net.onnx", b.output)
-    spec = onnx_lowering.lower(onnx_lowering.read(path))
-    x = (3 * b.rng.standard_normal((2, *spec.input_shape))).astype(np.float32)
-    apply, params = to_jax(spec)
-    native = spec.to_core().forward(x)
-    assert np.abs(np.asarray(apply(params, x)) - native).max() <= 1e-4 * np.abs(native).max() + 1e-6
+def test_load_check_and_jax_function_agree_with_the_graph(folder: Path, b: OnnxBuilder) -> None:
+    model = load_model(b.save(folder / "net.onnx", b.output))
+    x = (3 * b.rng.standard_normal((2, *model.input_shape))).astype(np.float32)
+    apply, params = model.jax_function()
+    native = model.graph.forward(x)
+    gap = np.abs(np.asarray(apply(params, x)) - native).max()
+    assert gap <= 1e-4 * np.abs(native).max() + 1e-6

@@ -75,16 +75,16 @@ def load_onnx(path: Path, options: checks.Options) -> OnnxModel:
         UnsupportedOperationError: an operator the engine does not know.
         ModelImportError: unreadable, invalid, not a classifier, or lowered wrongly.
     """
-    from .lowering import onnx
+    from .lowering import onnx, onnx_lower
 
     network = onnx.read(path)
-    spec = onnx.lower(network, options.input_shape)
+    spec = onnx_lower.lower(network, options.input_shape)
     if len(spec.output_shape) != 1:
         raise ModelImportError(
             f"{network.where}: output {network.output!r} has shape {list(spec.output_shape)} "
             "for one sample; a classifier gives one score a class"
         )
-    full = onnx.input_layout(network, options.input_shape)[1]
+    full = onnx_lower.input_layout(network, options.input_shape)[1]
     foreign = spec.not_native
     try:
         graph = None if foreign else spec.to_core()
@@ -92,11 +92,13 @@ def load_onnx(path: Path, options: checks.Options) -> OnnxModel:
         raise ModelImportError(f"{network.where}: {error}") from None
     model = OnnxModel(spec, graph, options.name or path.stem)
 
+    oracle = onnx.Oracle(network)
+
     def values(x: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        return onnx.reference_values(network, x.reshape(full))
+        return oracle.values(x.reshape(full))
 
     x = checks.probes(options, model.input_shape)
-    expected = np.stack([onnx.reference_output(network, one.reshape(full)) for one in x])
+    expected = np.stack([oracle.output(one.reshape(full)) for one in x])
     outputs = model.logits(x)
     if graph is not None:
         checks.check_graph(graph, x, expected, values, network.where)

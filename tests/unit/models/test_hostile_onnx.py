@@ -243,6 +243,26 @@ def conv(**attrs: Any) -> Callable[[OnnxBuilder], str]:
     return lambda b: b.op("Flatten", b.op("Conv", "input", b.weights(2, 1, 3, 3), **attrs))
 
 
+def too_much_work(b: OnnxBuilder) -> str:
+    x = b.pad("input", [0, 0, 0, 0, 0, 0, 500, 500])
+    weight = b.weights(4, 1, 300, 300)
+    for _ in range(2):
+        x = b.op("Conv", x, weight, pads=[150, 150, 149, 149])
+        x = b.axes("ReduceMean", x, [1], 18)
+    return b.axes("ReduceMean", x, [2, 3], 18, keepdims=0)
+
+
+def large_values(b: OnnxBuilder) -> str:
+    """As large as a small file may ask for."""
+    x = b.pad("input", [0, 0, 0, 0, 0, 0, 1020, 1020])
+    x = b.op("Conv", x, b.weights(2, 1, 3, 3), pads=[1] * 4)
+    return b.op("Flatten", b.op("GlobalAveragePool", b.op("MaxPool", x, kernel_shape=[2, 2])))
+
+
+def injected(b: OnnxBuilder) -> str:
+    return b.op("MatMul", b.op("Flatten", "input"), b.weights(16, 3), _run="x", onnx_node=1)
+
+
 FILES: dict[str, tuple[Callable[[], bytes], str, int, str]] = {
     # name: (bytes, error, exit code, part of the message)
     "empty": (lambda: b"", "ModelImportError", 5, "truncated (0 bytes)"),
@@ -297,6 +317,9 @@ FILES: dict[str, tuple[Callable[[], bytes], str, int, str]] = {
         4,
         "operator Conv",
     ),
+    "too_much_work": (small(too_much_work), "UnsafeArtifactError", 4, "multiplications"),
+    "large_values": (small(large_values), "loaded", 0, "2"),
+    "injected_attribute": (small(injected), "ModelImportError", 5, "_run"),
     "conv_kernel": (small(conv(dilations=[10**9, 1])), "ModelImportError", 5, "does not fit"),
     "conv_stride": (small(conv(strides=[0, 1])), "ModelImportError", 5, "operator Conv"),
     "conv_group": (small(conv(group=0)), "ModelImportError", 5, "operator Conv"),

@@ -9,7 +9,7 @@ import pytest
 
 from aisec_eval.errors import ModelImportError, UnsupportedOperationError
 from aisec_eval.models import load_model
-from aisec_eval.models.lowering import onnx as onnx_lowering
+from aisec_eval.models.lowering import onnx_ops
 from helpers.onnx_models import OnnxBuilder, run_onnxruntime
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def test_wrong_lowering_names_the_first_node(
     x = b.op("Tanh", b.op("LeakyRelu", x, alpha=0.1))
     path = b.save(tmp_path / "net.onnx", b.op("MatMul", b.op("Flatten", x), b.weights(18, 3)))
     load_model(path)
-    monkeypatch.setitem(onnx_lowering.OPERATORS, "Tanh", lambda e, _s, _o, x: e.unary("sigmoid", x))
+    monkeypatch.setitem(onnx_ops.OPERATORS, "Tanh", lambda e, _s, _o, x: e.unary("sigmoid", x))
     with pytest.raises(ModelImportError, match=r'differs from the model, first at node "tanh3_0"'):
         load_model(path)
 

@@ -85,11 +85,11 @@ def test_loading_is_quick(reference: Path) -> None:
 
 
 def test_same_architecture_gives_the_same_parameter_structure(reference: Path) -> None:
-    from aisec_eval.models.lowering import onnx as onnx_lowering
+    from aisec_eval.models.lowering import onnx, onnx_lower
 
     shapes = []
     for name in ("mnist_cnn_a_adv", "kw_mnist"):
-        network = onnx_lowering.read(reference / "models" / f"{name}.onnx")
-        _, params = to_jax(onnx_lowering.lower(network))
+        network = onnx.read(reference / "models" / f"{name}.onnx")
+        _, params = to_jax(onnx_lower.lower(network))
         shapes.append([{key: leaf.shape for key, leaf in node.items()} for node in params])
     assert shapes[0] == shapes[1]

@@ -24,10 +24,8 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 
 MAX_RANK = 8
-MAX_ELEMENTS = 1 << 24
-"""Largest value of one sample a network may compute (64 MiB in float32)."""
-MAX_TOTAL = 1 << 26
-"""Largest sum of the sizes of all values of one sample."""
+MAX_WORK = 1 << 37
+"""Most multiplications one sample may take, about ten times those of the largest vision models."""
 
 
 class NotLowerable(Exception):  # noqa: N818 (caught and reworded, never shown)
@@ -55,11 +53,15 @@ def sample_shape(shape: Shape) -> Shape:
 
 
 class Emitter:
-    """Appends nodes, inferring and bounding their shapes."""
+    """Appends nodes, inferring their shapes.
 
-    def __init__(self, input_shape: Shape, name: str) -> None:
+    All values of one sample together may have `limit` elements.
+    """
+
+    def __init__(self, input_shape: Shape, name: str, limit: int = 1 << 28) -> None:
         self._nodes: list[Node] = []
-        self._total = 0
+        self._left = limit
+        self._work = MAX_WORK
         self._named: set[int] = {0}
         self._views: dict[tuple[int, Shape], int] = {}
         self.source = ""
@@ -94,13 +96,7 @@ class Emitter:
         shape = shapes.infer(op, [self._nodes[i].shape for i in inputs], attrs, tensors)
         if len(shape) > MAX_RANK:
             raise NotLowerable(f"a value of rank {len(shape)} (at most {MAX_RANK})")
-        size = math.prod(shape)
-        self._total += size
-        if size > MAX_ELEMENTS or self._total > MAX_TOTAL:
-            raise UnsafeArtifactError(
-                f"one sample needs a value of {size} elements, {self._total} so far "
-                f"(limits {MAX_ELEMENTS} and {MAX_TOTAL}); not loaded"
-            )
+        self._spend(shape, tensors)
         for key, tensor in tensors.items():
             if not np.isfinite(tensor).all():
                 raise ValueError(f"its {key} holds NaN or infinity")
@@ -109,6 +105,21 @@ class Emitter:
         name = f"~{index}.{op}"
         self._nodes.append(Node(name, op, shape, tuple(inputs), attrs, tensors, self.source))
         return index
+
+    def _spend(self, shape: Shape, tensors: Mapping[str, Any]) -> None:
+        size = math.prod(shape)
+        if size > self._left:
+            raise UnsafeArtifactError(
+                f"needs a value of {size} elements for one sample, with {self._left} left of what "
+                "a network of this size may use; not loaded"
+            )
+        self._left -= size
+        weight = np.shape(tensors.get("weight", ()))
+        self._work -= size * math.prod(weight[1:])
+        if self._work < 0:
+            raise UnsafeArtifactError(
+                f"takes more than {MAX_WORK} multiplications for one sample; not loaded"
+            )
 
     def _view(self, value: Value, shape: Shape) -> int:
         """Return a node holding `value` with this sample shape."""
@@ -247,11 +258,8 @@ class Emitter:
         if len(shape) < len(x.shape) or np.broadcast_shapes(x.shape, shape) != shape:
             raise ValueError(f"cannot broadcast {list(x.shape)} to {list(shape)}")
         current = (1,) * (len(shape) - len(x.shape)) + x.shape
-        if math.prod(shape) > MAX_ELEMENTS:
-            raise UnsafeArtifactError(
-                f"one sample needs a value of {math.prod(shape)} elements "
-                f"(limit {MAX_ELEMENTS}); not loaded"
-            )
+        if math.prod(shape) > self._left:
+            self._spend(shape, {})
         for axis, count in enumerate(shape):
             if current[axis] == count:
                 continue

@@ -1,12 +1,11 @@
 """Reads ONNX files: admission checks for untrusted bytes, then a plain record of the network.
 
-The only file that imports `onnx`. Operators are lowered by the table in `onnx_ops`.
+The only file that imports `onnx`. Sizes are checked before anything is allocated for them.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +14,15 @@ import numpy as np
 from aisec_eval.errors import ModelImportError, UnsafeArtifactError, UnsupportedOperationError
 
 from . import onnx_oracle
-from .emit import MAX_RANK, Emitter, NotLowerable, Shape, Value, sample_shape
-from .onnx_fold import FOLD, Budget
-from .onnx_ops import OPERATORS, Step
+from .emit import MAX_RANK
+from .onnx_network import OnnxNetwork, Step, printable, reason_of
 from .protobuf import scan
-from .simplify import simplify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
-
-    from .ir import GraphSpec
 
 MAX_FILE_BYTES = 1 << 30
 OPSETS = range(8, 22)
@@ -48,23 +43,6 @@ _TYPES = {
     13: ("uint64", 8),
     16: ("bfloat16", 2),
 }
-
-
-@dataclass(frozen=True, eq=False)
-class OnnxNetwork:
-    """An admitted ONNX graph as plain data; only nodes the output depends on."""
-
-    where: str
-    steps: tuple[Step, ...]
-    constants: Mapping[str, NDArray[Any]]
-    input: str
-    input_shape: tuple[int | None, ...]
-    """As declared, batch axis included; None where symbolic."""
-    input_dtype: str
-    output: str
-    output_rank: int | None
-    opset: int
-    proto: Any = field(repr=False)
 
 
 def read(path: Path) -> OnnxNetwork:
@@ -93,14 +71,14 @@ def read(path: Path) -> OnnxNetwork:
 
     try:
         proto = onnx.ModelProto.FromString(data)
-    except Exception:
-        raise ModelImportError(f"{where}: not an ONNX model; export it again") from None
+    except Exception as error:
+        raise ModelImportError(f"{where}: not an ONNX model: {reason_of(error)}") from None
     del data
     _admit(proto, where)
     try:
         onnx.checker.check_model(proto)
     except Exception as error:
-        raise ModelImportError(f"{where}: not a valid ONNX model: {_reason(error)}") from None
+        raise ModelImportError(f"{where}: not a valid ONNX model: {reason_of(error)}") from None
     return _record(proto, where)
 
 
@@ -117,13 +95,13 @@ def _admit(proto: Any, where: str) -> None:
     for node in graph.node:
         if node.domain not in ("", "ai.onnx"):
             raise UnsupportedOperationError(
-                f"{where}: operator {_printable(node.op_type)} of domain {node.domain!r} "
+                f"{where}: operator {printable(node.op_type)} of domain {node.domain!r} "
                 f"(node {_node_name(node)!r}) is not supported; export with standard operators"
             )
         for attribute in node.attribute:
             if attribute.HasField("g") or attribute.graphs:
                 raise UnsupportedOperationError(
-                    f"{where}: operator {_printable(node.op_type)} (node {_node_name(node)!r}) is "
+                    f"{where}: operator {printable(node.op_type)} (node {_node_name(node)!r}) is "
                     "control flow; export a graph without loops and branches"
                 )
     if graph.sparse_initializer:
@@ -189,7 +167,7 @@ def _check_tensor(tensor: Any, owner: str) -> None:
 
 
 def _node_name(node: Any) -> str:
-    return _printable(node.name or next(iter(node.output), ""))
+    return printable(node.name or next(iter(node.output), ""))
 
 
 def _record(proto: Any, where: str) -> OnnxNetwork:
@@ -230,7 +208,7 @@ def _record(proto: Any, where: str) -> OnnxNetwork:
             )
         steps.append(
             Step(
-                op=_printable(node.op_type),
+                op=printable(node.op_type),
                 name=_node_name(node),
                 inputs=tuple(node.input),
                 outputs=tuple(node.output),
@@ -278,126 +256,43 @@ def _attribute(attribute: Any) -> Any:
     return list(value) if attribute.type in (attribute.FLOATS, attribute.INTS) else value
 
 
-# Lowering
+class Oracle:
+    """ONNX's reference evaluator on one network, with the operators of `onnx_oracle`.
 
-
-def input_layout(network: OnnxNetwork, given: Shape | None) -> tuple[Shape, Shape]:
-    """Return one sample's shape and the full shape (batch axis of size 1) it is run with.
-
-    An axis is the batch axis when it comes first and is symbolic or 1; without one (a rank-1
-    input, or an output of rank 1 only) the network takes single samples.
-
-    Raises:
-        ModelImportError: the shape is not known or `given` does not fit it.
+    The network must have been lowered before, so that its sizes are known to be bounded.
     """
-    declared, where = network.input_shape, f"{network.where}: input {network.input!r}"
-    shown = [d if d is not None else "?" for d in declared]
-    if given is not None:
-        for full in ((1, *given), tuple(given)):
-            if len(full) == len(declared) and all(
-                d is None or d == f for d, f in zip(declared, full, strict=True)
-            ):
-                return tuple(given), full
-        raise ModelImportError(f"{where} has shape {shown}; input_shape={given} does not fit it")
-    batchless = bool(declared) and (
-        declared[0] is not None and (len(declared) == 1 or network.output_rank == 1)
-    )
-    rest = declared if batchless else declared[1:]
-    if not declared or not rest or any(d is None for d in rest):
-        raise ModelImportError(
-            f"{where} has shape {shown}; give one sample's shape, e.g. input_shape=(3, 32, 32)"
-        )
-    sample = tuple(d for d in rest if d is not None)
-    if batchless:
-        return sample, sample
-    if declared[0] not in (None, 1):
-        raise ModelImportError(
-            f"{where} has shape {shown}, a batch of {declared[0]}; "
-            "export it with a dynamic batch axis or a batch of 1"
-        )
-    return sample, (1, *sample)
 
+    def __init__(self, network: OnnxNetwork) -> None:
+        from onnx.reference import ReferenceEvaluator
 
-def lower(network: OnnxNetwork, input_shape: Shape | None = None) -> GraphSpec:
-    """Lower to the IR; node names are the ONNX names of the values they compute.
+        self._network = network
+        try:
+            self._evaluator = ReferenceEvaluator(network.proto, new_ops=_own_operators())
+        except Exception as error:
+            raise self._failure(error) from None
 
-    Raises:
-        UnsupportedOperationError: an operator without a rule, by name and node.
-        ModelImportError: shapes that do not fit, or constants that are not finite.
-        UnsafeArtifactError: values too large to compute.
-    """
-    sample, full = input_layout(network, input_shape)
-    emitter = Emitter(sample, network.input)
-    budget = Budget(sum(c.size for c in network.constants.values()))
-    values: dict[str, Any] = {**network.constants, network.input: Value(0, full), "": None}
-    for step in network.steps:
-        results = _lower_step(network, step, emitter, budget, values)
-        for name, result in zip(step.outputs, results, strict=False):
-            values[name] = result
-            if isinstance(result, Value):
-                emitter.label(result, _printable(name))
-    output = values.get(network.output)
-    if not isinstance(output, Value):
-        raise ModelImportError(
-            f"{network.where}: output {network.output!r} does not depend on the input"
-        )
-    scores = tuple(d for d in output.shape if d != 1)
-    shape = sample_shape(output.shape) if len(scores) > 1 else scores or (1,)
-    return simplify(emitter.finish(output, shape))
+    def values(self, x: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Run on one input of the network's full shape; return every value by its node's name.
 
-
-def _lower_step(
-    network: OnnxNetwork, step: Step, emitter: Emitter, budget: Budget, values: dict[str, Any]
-) -> list[Any]:
-    emitter.source = f'{step.op} (node "{step.name}")'
-    where = f"{network.where}: operator {emitter.source}"
-    inputs = [values[name] for name in step.inputs]
-    constant = not any(isinstance(value, Value) for value in inputs)
-    try:
-        if constant and step.op in FOLD:
+        Raises:
+            ModelImportError: the evaluator cannot run the network.
+        """
+        feed = {self._network.input: x.astype(self._network.input_dtype)}
+        try:
             with np.errstate(all="ignore"):
-                return FOLD[step.op](step, network.opset, budget, *inputs)
-        if not constant and step.op in OPERATORS:
-            result = OPERATORS[step.op](emitter, step, network.opset, *inputs)
-            return result if isinstance(result, list) else [result]
-    except NotLowerable as error:
-        raise UnsupportedOperationError(
-            f"{where}: {error} is not supported; {_STILL_WORKS}"
-        ) from None
-    except UnsafeArtifactError as error:
-        raise UnsafeArtifactError(f"{where}: {error}") from None
-    except Exception as error:  # untrusted attributes and shapes: anything can be wrong
-        raise ModelImportError(f"{where}: {_reason(error)}") from None
-    raise UnsupportedOperationError(f"{where} is not supported; {_STILL_WORKS}")
+                values = self._evaluator.run(None, feed, intermediate=True)
+        except Exception as error:
+            raise self._failure(error) from None
+        return {printable(k): np.asarray(v) for k, v in values.items() if v is not None}
 
+    def output(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Run on one input and return the flattened output."""
+        return self.values(x)[printable(self._network.output)].ravel()
 
-_STILL_WORKS = (
-    "attacks still work on the network as a JAX function: load_model(function, input_shape=...)"
-)
-
-
-def reference_values(network: OnnxNetwork, x: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """Run ONNX's reference evaluator on one input; return every value by its node's name.
-
-    Args:
-        network: admitted and lowered, so that its sizes are known to be bounded.
-        x: of the network's full input shape.
-
-    Raises:
-        ModelImportError: the evaluator cannot run the network.
-    """
-    from onnx.reference import ReferenceEvaluator
-
-    try:
-        with np.errstate(all="ignore"):
-            evaluator = ReferenceEvaluator(network.proto, new_ops=_own_operators())
-            feed = {network.input: x.astype(network.input_dtype)}
-            values = evaluator.run(None, feed, intermediate=True)
-    except Exception as error:
-        raise ModelImportError(
-            f"{network.where}: the ONNX reference evaluator cannot run it: {_reason(error)}"
-        ) from None
-    return {_printable(k): np.asarray(v) for k, v in values.items() if v is not None}
+    def _failure(self, error: Exception) -> ModelImportError:
+        return ModelImportError(
+            f"{self._network.where}: the ONNX reference evaluator cannot run it: {reason_of(error)}"
+        )
 
 
 @cache
@@ -412,18 +307,3 @@ def _own_operators() -> list[type]:
         type(name, (OpRun,), {"op_domain": "", "_run": wrapped(function)})
         for name, function in onnx_oracle.OPERATORS.items()
     ]
-
-
-def reference_output(network: OnnxNetwork, x: NDArray[Any]) -> NDArray[Any]:
-    """Run ONNX's reference evaluator on one input; return its flattened output."""
-    return reference_values(network, x)[_printable(network.output)].ravel()
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return _printable(text, 300)
-
-
-def _printable(text: str, length: int = 120) -> str:
-    """Return text of the file's author without control characters, fit for one line."""
-    return "".join(c if c.isprintable() else "?" for c in text[:length])

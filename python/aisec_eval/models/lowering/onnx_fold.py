@@ -19,7 +19,7 @@ from .onnx_ops import axes_of, cast_to, reshape_target, slice_ranges, split_size
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .onnx_ops import Step
+    from .onnx_network import Step
 
 
 class Budget:

@@ -7,26 +7,17 @@ specification, opsets 8 to 21.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .emit import Emitter, NotLowerable, Shape, Value
 
+if TYPE_CHECKING:
+    from .onnx_network import Step
+
 Operator = Callable[..., Any]
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Step:
-    """One ONNX node as plain data."""
-
-    op: str
-    name: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attrs: Mapping[str, Any]
 
 
 # Attributes that became inputs, and other conventions shared with constant folding

@@ -81,11 +81,10 @@ def conv(x: NDArray[Any], w: NDArray[Any], b: Any = None, **attrs: Any) -> NDArr
     windows = _Windows(x, w.shape[2:], attrs)
     wide = windows.padded(x.astype(np.float64), 0.0, 0.0)
     kernel = w.astype(np.float64).reshape(groups, -1, *w.shape[1:])
-    y = np.zeros((len(x), groups, kernel.shape[1], *windows.out))
+    y = np.zeros((len(x), groups, kernel.shape[1], math.prod(windows.out)))
     for position, seen in windows.offsets(wide):
-        seen = seen.reshape(len(x), groups, -1, *windows.out)
         at: Any = (slice(None), slice(None), slice(None), *position)
-        y += np.einsum("ngc...,goc->ngo...", seen, kernel[at])
+        y += kernel[at] @ seen.reshape(len(x), groups, kernel.shape[2], -1)
     y = y.reshape(len(x), -1, *windows.out)
     if b is not None:
         y += b.astype(np.float64).reshape(-1, *(1,) * (x.ndim - 2))
