@@ -65,6 +65,7 @@ def curve(groups: Mapping[tuple[str, ...], Sequence[Entry]]) -> list[dict[str, A
                     "x": radii,
                     "y": values,
                     "mode": "lines+markers",
+                    "cliponaxis": False,
                     "line": {"color": colour, "dash": dash, "width": 2.5},
                     "marker": {
                         "color": colour,

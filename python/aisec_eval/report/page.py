@@ -165,7 +165,13 @@ def _curves(found: Sequence[Entry], plots: dict[str, dict[str, Any]]) -> Element
                 figures.curve_legend(groups),
             )
         )
-    return _section("curves", "Robustness curves", el("div", drawn, class_="plots"), _no_script())
+    note = (
+        "Measured at the points; the lines between them only lead the eye. Every curve starts at "
+        "the clean accuracy."
+    )
+    return _section(
+        "curves", "Robustness curves", el("p", note), el("div", drawn, class_="plots"), _no_script()
+    )
 
 
 def _attacks(found: Sequence[Entry]) -> Element | None:
@@ -174,7 +180,7 @@ def _attacks(found: Sequence[Entry]) -> Element | None:
         return None
     note = (
         "Attacks run one after another, each only on what the ones before it left standing; "
-        "certified samples are not attacked at all."
+        "certified samples are not attacked at all. Shares are of the samples classified correctly."
     )
     return _section("attacks", "Which attack broke what", el("p", note), table)
 

@@ -178,7 +178,8 @@ def attacks(found: Sequence[Entry]) -> Element | None:
         return None
     rows = []
     for entry, tally in zip(found, tallies, strict=True):
-        clean = int(np.sum(entry.evaluation.verdict != VERDICTS.index(MISCLASSIFIED)))
+        lost = [VERDICTS.index(verdict) for verdict in (MISCLASSIFIED, ERROR)]
+        clean = int(np.sum(~np.isin(entry.evaluation.verdict, lost)))
         rows.append(
             el(
                 "tr",
