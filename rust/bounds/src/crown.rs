@@ -13,6 +13,10 @@ use crate::trace::{Stop, Trace};
 /// Rows carried back together when memory does not ask for fewer.
 const BLOCK: usize = 32;
 
+/// Height and width of the parts of an image whose elements go together: large enough that
+/// laying out a part is shared by several rows, small enough that receptive fields stay small.
+const TILE: usize = 2;
+
 /// How intermediate bounds are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
@@ -127,7 +131,7 @@ impl Analysis<'_> {
         loose
     }
 
-    /// Lower bounds of single elements, times their sign: on images position by position, so
+    /// Lower bounds of single elements, times their sign: on images tile by tile, so
     /// that coefficients stay in the receptive field, in blocks otherwise.
     fn units(
         &self,
@@ -151,7 +155,8 @@ impl Analysis<'_> {
                     .map(|patch| Trace::new(self.prepared, state, index, Some(patch), Stop::Input));
                 let own = own.as_ref().map(|trace| Route::new(self.prepared, state, trace));
                 let route = own.as_ref().or(shared.as_ref()).expect("one of the two exists");
-                let len = patch.map_or_else(|| shape.iter().product(), |_| shape[0]);
+                let len: usize = patch
+                    .map_or_else(|| shape.iter().product(), |p| p.shape(shape).iter().product());
                 let place = |unit: &Unit| match patch {
                     Some(patch) => patch.locate(shape, unit.element).expect("it is in its tile"),
                     None => unit.element,
@@ -171,17 +176,24 @@ impl Analysis<'_> {
         Ok(bounds.into_iter().flatten().collect())
     }
 
-    /// The elements of an image position by position, unless the node has no local way back.
+    /// The elements of an image tile by tile, unless the node has no local way back.
     fn tiles(&self, state: &State, index: usize, units: &[Unit]) -> Option<Vec<Tile>> {
         let &[_, height, width] = self.prepared.graph.nodes()[index].shape.as_slice() else {
             return None;
         };
-        let plane = height * width;
-        let patch = |at: usize| Patch { top: at / width, left: at % width, height: 1, width: 1 };
+        let across = width.div_ceil(TILE);
+        let patch = |at: usize| {
+            let (top, left) = (at / across * TILE, at % across * TILE);
+            let (height, width) = (TILE.min(height - top), TILE.min(width - left));
+            Patch { top, left, height, width }
+        };
         let probe = Trace::new(self.prepared, state, index, Some(patch(0)), Stop::Input);
         probe.steps[0].patch?;
-        let mut tiles: Vec<Vec<Unit>> = vec![Vec::new(); plane];
-        units.iter().for_each(|unit| tiles[unit.element % plane].push(*unit));
+        let mut tiles: Vec<Vec<Unit>> = vec![Vec::new(); height.div_ceil(TILE) * across];
+        for unit in units {
+            let (row, column) = (unit.element / width % height, unit.element % width);
+            tiles[row / TILE * across + column / TILE].push(*unit);
+        }
         let tiles = tiles.into_iter().enumerate().filter(|(_, units)| !units.is_empty());
         Some(tiles.map(|(at, units)| (Some(patch(at)), units)).collect())
     }
