@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from . import attacks, certifiers, datasets, detectors, errors, models
     from ._core import __version__
     from .attacks import attack
-    from .certifiers import certify
+    from .certifiers.certify import certify
     from .datasets import Dataset, load_dataset
     from .detectors import scan
     from .errors import (
@@ -98,7 +98,7 @@ __all__ = [
 _HOME = {
     "_core": ("__version__",),
     "attacks": ("attack",),
-    "certifiers": ("certify",),
+    "certifiers.certify": ("certify",),
     "datasets": ("Dataset", "load_dataset"),
     "detectors": ("scan",),
     "errors": (

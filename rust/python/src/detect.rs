@@ -173,7 +173,7 @@ impl PySpectral {
         row: impl Fn(&ClassSpectrum) -> &[f64],
     ) -> PyResult<Bound<'py, PyArrayDyn<f64>>> {
         let classes = self.spectral.classes();
-        let values = classes.iter().flat_map(|class| row(class)).copied().collect();
+        let values = classes.iter().flat_map(row).copied().collect();
         into_samples(py, values, classes.len(), &[self.dim])
     }
 }
