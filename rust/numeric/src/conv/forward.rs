@@ -59,7 +59,13 @@ impl Convolution {
         let size = [seen[0].div_ceil(rows.stride), seen[1].div_ceil(columns.stride)];
         let span = (output[0].max(1) - 1) * size[1] + output[1];
         let positions = output[0] * output[1];
-        let cheaper = || Form::cheaper(self.group_out(), self.inner(), positions, span, 1);
+        let cheaper = || {
+            // Whole lines are copied fast, their classes are picked out value by value.
+            let read = self.channels * input[0] * input[1];
+            let split = if columns.stride == 1 { read / 4 } else { 2 * read };
+            let moves = split + self.group_out() * positions;
+            Form::cheaper(self.group_out(), self.inner(), positions, span, moves)
+        };
         if form.unwrap_or_else(cheaper) == Form::Lines {
             let classes = [rows.seen(), columns.seen()];
             let plane = size[0] * size[1];

@@ -221,7 +221,7 @@ impl Convolution {
             // Classes differ by a tap at most; the largest stands for all.
             let most = |length: fn(&Class) -> usize| classes.iter().map(length).max().unwrap_or(0);
             let (terms, pixels) = (most(|c| c.taps.len()), most(|c| c.pixels.len()));
-            Form::cheaper(self.channels, terms, pixels, most(|c| c.span), 4)
+            Form::cheaper(self.channels, terms, pixels, most(|c| c.span), self.channels * pixels)
         });
         Gather { form, padded, classes }
     }

@@ -62,15 +62,14 @@ enum Form {
 
 impl Form {
     /// The cheaper form of `channels` sums of `terms` products at `positions` positions, when
-    /// lines of `span` values hold them, in products of 16 lanes; `move_one` is the cost of
-    /// moving one value of a line to its place.
+    /// lines of `span` values hold them. Costs are in products of 16 lanes, of which moving one
+    /// value to its place costs about one; by lines, `moves` values are moved altogether.
     fn cheaper(channels: usize, terms: usize, positions: usize, span: usize, moves: usize) -> Self {
         let product = |a: usize, b: usize, c: usize| a.saturating_mul(b).saturating_mul(c);
-        let values = product(positions, channels, 1);
-        let by_channels = product(positions, terms, channels.div_ceil(16)).saturating_add(values);
+        let by_channels = product(positions, terms, channels.div_ceil(16))
+            .saturating_add(product(positions, channels, 1));
         // A single channel waits for its loads.
-        let by_lines = product(span.div_ceil(16), terms, channels.max(2))
-            .saturating_add(values.saturating_mul(moves) / 4);
+        let by_lines = product(span.div_ceil(16), terms, channels.max(2)).saturating_add(moves);
         if by_lines < by_channels { Self::Lines } else { Self::Channels }
     }
 }
