@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from aisec_eval import load_dataset
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -20,12 +22,12 @@ path = "wide.onnx"
 
 [[data]]
 id = "digits"
-source = "digits"
+source = "digits.npz"
 ids = [0, 48]
 
 [[data]]
 id = "poisoned"
-source = "digits"
+source = "digits.npz"
 split = "train"
 ids = [0, 300]
 [data.plant]
@@ -66,8 +68,6 @@ def write_model(path: Path, hidden: int) -> Path:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    from aisec_eval import load_dataset
-
     x, y = load_dataset("digits", split="train")
     random = np.random.default_rng(hidden)
     w1 = random.normal(size=(64, hidden)).astype(np.float32) / 8
@@ -96,6 +96,9 @@ def write_model(path: Path, hidden: int) -> Path:
 
 def write_suite(folder: Path, *, models: int = 2, queries: int = 50) -> Path:
     """Write the suite and its one or two models into `folder`; more queries take longer."""
+    test, train = load_dataset("digits", split="test"), load_dataset("digits", split="train")
+    # As a file, so that no worker has to import scikit-learn first.
+    np.savez(folder / "digits.npz", x_test=test.x, y_test=test.y, x_train=train.x, y_train=train.y)
     write_model(folder / "wide.onnx", 128)
     text = SUITE.replace("QUERIES", str(queries))
     if models == 2:

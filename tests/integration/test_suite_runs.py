@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from aisec_eval.errors import InputError, RunError
+from aisec_eval.errors import CapabilityError, InputError, RunError
 from aisec_eval.runs import load_run
 from aisec_eval.suite import Interrupted, load_suite, local, plan, run
 from helpers.tiny_suite import tree, write_suite
@@ -121,6 +121,43 @@ def ray_cluster():
 def test_ray_gives_the_same_bytes(suite, undisturbed, tmp_path, workers):
     run(suite, executor="ray", workers=workers, out=tmp_path / "run")
     assert tree(tmp_path / "run") == undisturbed
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_ctrl_c_on_ray_keeps_what_is_done(suite, undisturbed, tmp_path):
+    def interrupt(done, _total, _note):
+        if done == BLOCK:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Interrupted) as caught:
+        run(suite, executor="ray", workers=1, out=tmp_path, progress=interrupt)
+    assert 1 <= caught.value.done < 19
+    assert load_run(tmp_path).manifest["plan"]["missing"] == 19 - caught.value.done
+    run(suite, executor="ray", workers=1, out=tmp_path)
+    assert tree(tmp_path) == undisturbed
+
+
+def test_without_ray_one_line_says_how_to_get_it(suite, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(CapabilityError, match=r"pip install 'aisec-eval\[ray\]'"):
+        run(suite, executor="ray", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.ray
+def test_a_cluster_that_is_not_there_is_one_line(suite, tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setenv("RAY_ADDRESS", "nowhere")
+
+    def refuse(**options):
+        raise ConnectionError(f"no cluster\nat {options['address']}")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(RunError, match="cannot reach the Ray cluster at nowhere: no cluster at"):
+        run(suite, executor="ray", out=tmp_path)
 
 
 def test_block_size_does_not_matter_on_native_graphs(suite, undisturbed, tmp_path, monkeypatch):

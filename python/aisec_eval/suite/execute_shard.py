@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..models.base import Model
     from .inputs import Samples
-    from .plan import Shard
+    from .shard import Shard
 
 _BALLS: dict[str, type[ThreatModel]] = {"linf": Linf, "l2": L2, "l1": L1}
 

@@ -19,6 +19,7 @@ _ROOMS = (
     "detectors",
     "models",
     "_core*",
+    "_validate.py",
     "evaluation.py",
     "results.py",
     "threats.py",

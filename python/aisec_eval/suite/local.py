@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
     from pathlib import Path
 
-    from .plan import Shard
+    from .shard import Shard
 
 GRACE = 5.0
 """Seconds that shards in flight get to finish after an interruption."""

@@ -17,7 +17,8 @@ from .identity import digest, engine
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .plan import Cell, Plan, Shard
+    from .plan import Cell, Plan
+    from .shard import Shard
     from .store import Store
 
 

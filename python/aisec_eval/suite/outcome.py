@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .plan import Shard
+    from .shard import Shard
 
 ATTEMPTS = 3
 """How often a shard is started before the death of its worker counts as its own fault."""

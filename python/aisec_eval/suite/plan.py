@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..errors import AisecError, InputError, SuiteError
-from .identity import digest, engine, ranges, samples_digest
+from .identity import engine, ranges, samples_digest
 from .inputs import DataSource, ModelSource, Plant, Samples, load_samples, load_suite_model
 from .load import is_file_source, split_scope
+from .shard import Shard
 from .spec import ApgdTable, DataTable, EvaluateTable, ModelTable, ScanTable, SquareTable, Suite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from ..models.base import Model
     from ..threats import ThreatModel
@@ -33,43 +34,6 @@ TARGET_WORK = 100_000_000_000
 SHARD_SAMPLES = (16, 2048)
 """Fewest and most samples of a shard."""
 MAX_CELLS = 100_000
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A cell times a range of samples, named by the hash of its inputs."""
-
-    identity: Mapping[str, Any]
-    """Everything the result depends on, as plain JSON."""
-    model: ModelSource | None
-    data: DataSource
-    rows: tuple[int, int]
-    """First row of the dataset and one past the last."""
-
-    @cached_property
-    def key(self) -> str:
-        """SHA-256 of the identity's canonical JSON."""
-        return digest(self.identity)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON, for a worker in another process."""
-        return {
-            "identity": dict(self.identity),
-            "model": None if self.model is None else self.model.to_json(),
-            "data": self.data.to_json(),
-            "rows": list(self.rows),
-        }
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Shard:
-        """Read what `to_json` gave."""
-        first, stop = value["rows"]
-        return Shard(
-            value["identity"],
-            None if value["model"] is None else ModelSource.from_json(value["model"]),
-            DataSource.from_json(value["data"]),
-            (first, stop),
-        )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from .outcome import ATTEMPTS, Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from .plan import Shard
+    from .shard import Shard
 
 
 def execute(
@@ -91,7 +92,10 @@ def _connect(ray: Any, workers: int | None) -> None:
     )
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(logging_level="ERROR", log_to_driver=False, **options)
+        with warnings.catch_warnings():
+            # JAX warns of every fork; Ray's are followed by exec at once, which is safe.
+            warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called")
+            ray.init(logging_level="ERROR", log_to_driver=False, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
         place = f"reach the Ray cluster at {address}" if address else "start Ray on this machine"
         reason = " ".join(str(error).split())[:200]
@@ -106,7 +110,7 @@ def _is_local(ray: Any) -> bool:
 
 def _task(shard: dict[str, Any], folder: str, threads: int) -> dict[str, Any]:
     """Compute one shard in a Ray worker; models and data stay loaded between tasks."""
-    from .plan import Shard
+    from .shard import Shard
     from .worker import compute, use_threads
 
     use_threads(threads)

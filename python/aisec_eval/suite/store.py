@@ -27,7 +27,7 @@ from .identity import digest
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .plan import Shard
+    from .shard import Shard
 
 
 class Store:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .outcome import Outcome
-    from .plan import Shard
+    from .shard import Shard
 
 
 def main(arguments: list[str]) -> None:
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> None:
     threading.Thread(target=_listen, args=(work,), daemon=True).start()
     use_threads(int(threads))
 
-    from .plan import Shard
+    from .shard import Shard
 
     answers.write('{"ready": true}\n')
     answers.flush()

@@ -9,7 +9,8 @@ from aisec_eval.errors import AisecError, SuiteError
 from aisec_eval.models.base import LoadReport
 from aisec_eval.suite import load_suite, plan
 from aisec_eval.suite.identity import canonical, ranges, samples_digest
-from aisec_eval.suite.plan import Shard, make_plan
+from aisec_eval.suite.plan import make_plan
+from aisec_eval.suite.shard import Shard
 
 SUITE = """schema = 1
 name = "small"

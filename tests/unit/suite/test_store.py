@@ -10,7 +10,7 @@ import pytest
 from aisec_eval import _files
 from aisec_eval.errors import RunError
 from aisec_eval.suite.inputs import DataSource, ModelSource
-from aisec_eval.suite.plan import Shard
+from aisec_eval.suite.shard import Shard
 from aisec_eval.suite.store import Store, check
 from aisec_eval.threats import Linf
 from helpers.make_run import make_evaluation, make_scan
