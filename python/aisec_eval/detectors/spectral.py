@@ -45,7 +45,8 @@ def spectral_signatures(
     from .._core import Moments, Spectral
 
     limit = memory_limit if memory_limit is not None else _physical_memory() // 2
-    size = max(1, min(_BATCH, limit // 4) // source.row_bytes)
+    batch = min(_BATCH, limit // 4)
+    size = max(1, batch // source.row_bytes)
     total = 2 * (source.rows or 0)
     done = 0
 
@@ -60,7 +61,7 @@ def spectral_signatures(
         for x, y in source.batches(size):
             if moments is None:
                 dim = x.shape[1]
-                moments = Moments(dim, limit)
+                moments = Moments(dim, limit - batch)
             elif x.shape[1] != dim:
                 raise DatasetError(
                     f"{source.name}: {x.shape[1]} features in row {moments.rows}, {dim} before"

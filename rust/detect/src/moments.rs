@@ -179,7 +179,12 @@ impl Moments {
                 Some(&slot) => slot,
                 None => {
                     let classes = self.classes.len() + 1;
-                    let needed = gram::class_bytes(self.dim).saturating_mul(classes);
+                    // Every thread unfolds one class's matrix to find its leading direction.
+                    let unfolded = classes.min(rayon::current_num_threads());
+                    let needed =
+                        gram::class_bytes(self.dim).saturating_mul(classes).saturating_add(
+                            self.dim.saturating_mul(self.dim * size_of::<f64>() * unfolded),
+                        );
                     if needed > self.limit {
                         let (dim, limit) = (self.dim, self.limit);
                         return Err(Error::Memory { classes, dim, needed, limit });
