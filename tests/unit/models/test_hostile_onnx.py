@@ -267,6 +267,12 @@ FILES: dict[str, tuple[Callable[[], bytes], str, int, str]] = {
     # name: (bytes, error, exit code, part of the message)
     "empty": (lambda: b"", "ModelImportError", 5, "truncated (0 bytes)"),
     "truncated": (lambda: good().SerializeToString()[:-20], "ModelImportError", 5, "truncated"),
+    "not_utf8": (
+        lambda: good().SerializeToString().replace(b"n_matmul", b"n_\xff\xfe\xffmul"),
+        "ModelImportError",
+        5,
+        "not UTF-8",
+    ),
     "html": (lambda: b"<!DOCTYPE html><html></html>", "ModelImportError", 5, "not an ONNX file"),
     "pickle": (lambda: b"\x80\x04\x95\x00cos\nsystem\n.", "ModelImportError", 5, "not an ONNX"),
     "zip": (lambda: b"PK\x03\x04" + bytes(50), "ModelImportError", 5, "not an ONNX file"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -153,10 +154,12 @@ def test_other_files(tmp_path: Path, name: str, part: str) -> None:
         load_model(str(tmp_path / name))
 
 
-def test_a_folder_is_not_a_model(tmp_path: Path) -> None:
+def test_folders_and_pipes_are_not_models(tmp_path: Path) -> None:
     (tmp_path / "dir.onnx").mkdir()
-    with pytest.raises(ModelImportError, match="cannot be read"):
-        load_model(tmp_path / "dir.onnx")
+    os.mkfifo(tmp_path / "pipe.onnx")
+    for name in ("dir.onnx", "pipe.onnx"):
+        with pytest.raises(ModelImportError, match="not a file"):
+            load_model(tmp_path / name)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from aisec_eval.models.lowering.emit import Emitter, Value
+from aisec_eval.models.lowering.builder import Value
+from aisec_eval.models.lowering.emit import Emitter
 from aisec_eval.models.lowering.simplify import simplify
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ import numpy as np
 
 from aisec_eval.errors import ModelImportError, UnsafeArtifactError, UnsupportedOperationError
 
-from .emit import Emitter, NotLowerable, Value
+from .builder import NotLowerable, Value
+from .emit import Emitter
 from .jaxpr_ops import OPERATORS, Comparison
 from .simplify import simplify
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .emit import Emitter, NotLowerable, Value
+from .builder import NotLowerable, Value
+
+if TYPE_CHECKING:
+    from .emit import Emitter
 
 Params = Mapping[str, Any]
 Operator = Callable[..., Any]

@@ -11,10 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aisec_eval.errors import ModelImportError, UnsafeArtifactError, UnsupportedOperationError
+from aisec_eval.errors import (
+    AisecError,
+    ModelImportError,
+    UnsafeArtifactError,
+    UnsupportedOperationError,
+)
 
 from . import onnx_oracle
-from .emit import MAX_RANK
+from .builder import MAX_RANK
 from .onnx_network import OnnxNetwork, Step, printable, reason_of
 from .protobuf import scan
 
@@ -55,6 +60,8 @@ def read(path: Path) -> OnnxNetwork:
     """
     where = path.name
     try:
+        if path.exists() and not path.is_file():
+            raise ModelImportError(f"{where}: not a file; give the path of an ONNX file")
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
             raise UnsafeArtifactError(
@@ -71,15 +78,25 @@ def read(path: Path) -> OnnxNetwork:
 
     try:
         proto = onnx.ModelProto.FromString(data)
-    except Exception as error:
-        raise ModelImportError(f"{where}: not an ONNX model: {reason_of(error)}") from None
-    del data
-    _admit(proto, where)
-    try:
+        del data
+        _check_texts(proto.graph, where)
+        _admit(proto, where)
         onnx.checker.check_model(proto)
-    except Exception as error:
+        return _record(proto, where)
+    except AisecError:
+        raise
+    except Exception as error:  # untrusted bytes: anything can be wrong
         raise ModelImportError(f"{where}: not a valid ONNX model: {reason_of(error)}") from None
-    return _record(proto, where)
+
+
+def _check_texts(graph: Any, where: str) -> None:
+    """Refuse names that are not UTF-8, which the parser hands out as bytes."""
+    texts = [t.name for t in graph.initializer] + [v.name for v in (*graph.input, *graph.output)]
+    for node in graph.node:
+        texts += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        texts += [attribute.name for attribute in node.attribute]
+    if not all(isinstance(text, str) for text in texts):
+        raise ModelImportError(f"{where}: not a valid ONNX model: a name is not UTF-8 text")
 
 
 def _admit(proto: Any, where: str) -> None:

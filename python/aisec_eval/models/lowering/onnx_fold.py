@@ -13,8 +13,8 @@ import numpy as np
 
 from aisec_eval.errors import UnsafeArtifactError
 
-from .emit import MAX_RANK, NotLowerable
-from .onnx_ops import axes_of, cast_to, reshape_target, slice_ranges, split_sizes
+from .builder import MAX_RANK, NotLowerable
+from .onnx_forms import axes_of, cast_to, reshape_target, slice_ranges, split_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,8 @@ import numpy as np
 
 from aisec_eval.errors import ModelImportError, UnsafeArtifactError, UnsupportedOperationError
 
-from .emit import Emitter, NotLowerable, Shape, Value, sample_shape
+from .builder import NotLowerable, Shape, Value, sample_shape
+from .emit import Emitter
 from .onnx_fold import FOLD, Budget
 from .onnx_network import OnnxNetwork, Step, printable, reason_of
 from .onnx_ops import OPERATORS
