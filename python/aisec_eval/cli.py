@@ -211,28 +211,38 @@ def scan(
         typer.Argument(help='"digits", or a .npz, .npy or Parquet file.', show_default=False),
     ],
     split: Split = "train",
-    ids: Ids = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Label column of a Parquet file, or .npy of labels beside a .npy file."),
+    ] = None,
     method: Annotated[str, typer.Option(help="Detector.")] = "spectral",
+    rate: Annotated[
+        float | None, typer.Option(help="At most this fraction of any class is poisoned.")
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="Most suspicious samples to list.")] = 10,
     as_json: Json = False,
 ) -> None:
     """Score training samples for poison.
 
+    Parquet and .npy files are read twice, batch by batch, and never held in memory.
+
     **Examples**
 
     ```
-    aisec-eval scan digits
-    aisec-eval scan features.npz --top 50
+    aisec-eval scan digits --rate 0.05
+    aisec-eval scan features.parquet --labels label --top 50
     ```
     """
     from .detectors import scan as run_scan
 
-    samples = options.load_data(data, split, ids)
-    result = run_scan(samples.x.reshape(len(samples.x), -1), samples.y, method=method)
+    features, given, ids = options.scan_source(data, split, labels)
+    with progress(quiet=as_json) as update:
+        result = run_scan(features, given, method=method, rate=rate, progress=update)
+    names = range(len(result.score)) if ids is None else ids
     if as_json:
-        emit({"data": data} | show.scan_json(result) | {"ids": samples.ids.tolist()})
+        emit({"data": data} | show.scan_json(result) | {"ids": list(names)})
     else:
-        show.scan_table(result, samples.ids.tolist(), top)
+        show.scan_table(result, names, top)
 
 
 @app.command()

@@ -249,12 +249,26 @@ def test_options_that_make_no_sense_are_2(suite, option, value, message):
 
 
 def test_scan():
-    result = aisec_eval("scan", "digits", "--ids", "0:300", "--json")
+    result = aisec_eval("scan", "digits", "--rate", 0.05, "--json")
     assert result.exit_code == 0, result.output
     printed = json.loads(result.stdout)
-    assert len(printed["score"]) == printed["samples"] == 300
-    result = aisec_eval("scan", "digits", "--ids", "0:300", "--top", 3)
+    assert len(printed["score"]) == len(printed["ids"]) == printed["samples"] == 1198
+    assert 0.05 < len(printed["flagged"]) / 1198 < 0.08
+    result = aisec_eval("scan", "digits", "--top", 3)
     assert "most suspicious samples" in result.stdout
+
+
+def test_scan_of_a_file(tmp_path):
+    import polars as pl
+
+    features = np.random.default_rng(0).normal(size=(50, 3))
+    frame = pl.DataFrame(features, schema=["a", "b", "c"]).with_columns(kind=pl.lit(1))
+    frame.write_parquet(tmp_path / "f.parquet")
+    result = aisec_eval("scan", tmp_path / "f.parquet", "--labels", "kind", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["ids"] == list(range(50))
+    assert aisec_eval("scan", "digits", "--labels", "kind").exit_code == 2
+    assert aisec_eval("scan", tmp_path / "none.parquet").exit_code == 2
 
 
 def test_doctor():

@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ..errors import AisecError
-from ..suite import Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -58,7 +58,13 @@ def table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 2
 ) -> None:
     """Print a table; the first `left` columns are text, the others numbers, aligned right."""
-    grid = Table(title=title or None, title_justify="left", title_style="bold")
+    grid = Table(
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
     for index, column in enumerate(columns):
         grid.add_column(column, justify="left" if index < left else "right")
     for row in rows:
@@ -92,11 +98,9 @@ def verb(function: F) -> F:
             raise
         except AisecError as error:
             _fail(str(error), error.exit_code, options)
-        except Interrupted as stop:
-            again = f"to resume: {resume_command()}"
-            _fail(f"{stop}; {again}", INTERRUPTED, options)
-        except KeyboardInterrupt:
-            _fail(f"interrupted; to do it again: {resume_command()}", INTERRUPTED, options)
+        except KeyboardInterrupt as stop:
+            what = str(stop) or "interrupted"  # a run says what it has kept
+            _fail(f"{what}; to resume: {resume_command()}", INTERRUPTED, options)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             raise typer.Exit(0) from None

@@ -99,3 +99,16 @@ def named_models(pairs: list[str]) -> dict[str, Path]:
             raise InputError(f'--model "{pair}" must be ID=PATH, as in normal=models/normal.onnx')
         found[name] = Path(path)
     return found
+
+
+def scan_source(data: str, split: str, labels: str | None) -> tuple[Any, Any, list[int] | None]:
+    """Return features and labels as `scan` takes them, and sample ids where there are any.
+
+    Files that can be streamed are handed on as paths.
+    """
+    if data.lower().endswith((".parquet", ".pq", ".npy")):
+        return data, labels, None
+    if labels is not None:
+        raise InputError("--labels is for Parquet and .npy files; others bring their labels")
+    samples = load_data(data, split, None)
+    return samples.x.reshape(len(samples.x), -1), samples.y, samples.ids.tolist()

@@ -21,6 +21,14 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
+def count(number: int) -> str:
+    """Write a count in few characters: 950, 12.3k, 4.56M."""
+    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return str(number)
+
+
 def run_table(run: Run) -> None:
     """Print the brackets of a run, its scans and its gates."""
     suite = run.manifest.get("suite", {})
@@ -32,15 +40,15 @@ def run_table(run: Run) -> None:
             f"{100 * row['certified']:.1f} <= robust <= {percent(row['attacked'])}",
             f"[{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}] %",
             percent(row["open"]),
-            row["samples"],
-            f"{row['gradients']:,}",
-            f"{row['queries']:,}",
+            count(row["gradients"]),
+            count(row["queries"]),
         )
         for row in run.summary.iter_rows(named=True)
     ]
     if rows:
+        sizes = " to ".join(str(n) for n in sorted({len(e.sample) for e in run.evaluations}))
         table(
-            f"{suite.get('name', run.path.name)} {suite.get('version', '')}".strip(),
+            f"{suite.get('name', run.path.name)} {suite.get('version', '')}: {sizes} samples each",
             (
                 "model",
                 "threat",
@@ -48,7 +56,6 @@ def run_table(run: Run) -> None:
                 "bracket",
                 "95 % interval",
                 "open",
-                "samples",
                 "gradients",
                 "queries",
             ),
@@ -157,8 +164,8 @@ def attack_table(name: str, threat: object, result: AttackResult) -> None:
                 percent(result.clean_accuracy),
                 percent(result.robust_accuracy),
                 len(result.sample),
-                f"{int(spent.gradients.sum()):,}",
-                f"{int(spent.queries.sum()):,}",
+                count(int(spent.gradients.sum())),
+                count(int(spent.queries.sum())),
             )
         ],
     )

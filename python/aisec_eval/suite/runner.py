@@ -115,14 +115,14 @@ def _collect(
     report: _Reporter,
 ) -> None:
     shards = {shard.key: shard for shard in todo}
-    with (folder / "timings.jsonl").open("a", encoding="utf-8") as timings:
-        for outcome in outcomes:
-            shard = shards[outcome.key]
-            if outcome.error is not None:
-                errors[outcome.key] = f"{where(shard)}: {outcome.error}"
-            timings.write(json.dumps(vars(outcome), sort_keys=True) + "\n")
-            timings.flush()
-            report.finished(shard, outcome.error)
+    timings = folder / "timings.jsonl"
+    for outcome in outcomes:
+        shard = shards[outcome.key]
+        if outcome.error is not None:
+            errors[outcome.key] = f"{where(shard)}: {outcome.error}"
+        with _files._write_errors(timings), timings.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(vars(outcome), sort_keys=True) + "\n")
+        report.finished(shard, outcome.error)
 
 
 class _Reporter:
