@@ -116,9 +116,10 @@ pub struct Apgd {
 
 impl Apgd {
     /// # Panics
-    /// For the L1 norm, whose APGD is another algorithm.
+    /// For the L1 norm, whose APGD is another algorithm, and L0, which has none.
     pub fn new(config: Arc<ApgdConfig>, region: Region, label: usize, sample: u64) -> Self {
-        assert!(region.norm() != Norm::L1, "L1 needs L1-APGD");
+        let known = [Norm::Linf, Norm::L2, Norm::Box].contains(&region.norm());
+        assert!(known, "L1 needs L1-APGD, L0 another attack");
         let x = config.start(&region, sample);
         Self {
             config,
@@ -193,7 +194,7 @@ impl Apgd {
                     *v = x + half * width * sign(g);
                 }
             }
-            Norm::L2 | Norm::L1 => {
+            Norm::L2 | Norm::L1 | Norm::L0 => {
                 let length = sum_of(gradient, gradient, |g, _| f64::from(g) * f64::from(g)).sqrt();
                 let scale = if length > 0.0 { self.step * region.eps() / length } else { 0.0 };
                 for ((v, &x), &g) in target.iter_mut().zip(&self.x).zip(gradient) {

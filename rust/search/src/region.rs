@@ -13,6 +13,8 @@ pub enum Norm {
     Linf,
     L2,
     L1,
+    /// How many values differ: coordinates, not pixels.
+    L0,
     Box,
 }
 
@@ -22,8 +24,11 @@ impl Norm {
             "linf" => Ok(Self::Linf),
             "l2" => Ok(Self::L2),
             "l1" => Ok(Self::L1),
+            "l0" => Ok(Self::L0),
             "box" => Ok(Self::Box),
-            _ => Err(Error::input(format!("norm {name:?} is unknown; choose linf, l2, l1 or box"))),
+            _ => Err(Error::input(format!(
+                "norm {name:?} is unknown; choose linf, l2, l1, l0 or box"
+            ))),
         }
     }
 }
@@ -126,12 +131,13 @@ impl Region {
 
     /// Whether the clean input is the only point.
     pub fn is_point(&self) -> bool {
-        (self.norm != Norm::Box && self.eps == 0.0)
+        let least = if self.norm == Norm::L0 { 1.0 } else { f64::MIN_POSITIVE };
+        (self.norm != Norm::Box && self.eps < least)
             || self.lower.iter().zip(self.upper.iter()).all(|(low, high)| low == high)
     }
 
-    /// Moves a point of any kind into the region: clips (Linf, box), scales then clips (L2), or
-    /// projects exactly (L1).
+    /// Moves a point of any kind into the region: clips (Linf, box), scales then clips (L2),
+    /// projects exactly (L1), or clips and keeps the largest changes (L0).
     pub fn project(&self, point: &mut [f32], workspace: &mut L1Workspace) {
         match self.norm {
             Norm::Linf | Norm::Box => self.clip(point),
@@ -145,6 +151,10 @@ impl Region {
             }
             Norm::L1 => {
                 project::l1_box(&self.clean, self.eps, &self.lower, &self.upper, point, workspace)
+            }
+            Norm::L0 => {
+                self.clip(point);
+                keep_largest(&self.clean, self.eps as usize, point);
             }
         }
     }
@@ -160,13 +170,15 @@ impl Region {
         vectorized(
             #[inline(always)]
             || {
-                let limits = self.lower.iter().zip(self.upper.iter()).zip(&self.clean);
-                for (value, ((&low, &high), &clean)) in point.iter_mut().zip(limits) {
-                    let wanted = new(*value, clean);
+                let len = point.len();
+                let (lower, upper) = (&self.lower[..len], &self.upper[..len]);
+                let clean = &self.clean[..len];
+                for i in 0..len {
+                    let wanted = new(point[i], clean[i]);
                     // Comparisons with NaN are false: it is neither moved to a limit nor kept.
-                    let inside = if wanted < low { low } else { wanted };
-                    let inside = if inside > high { high } else { inside };
-                    *value = if wanted.is_nan() { clean } else { inside };
+                    let inside = if wanted < lower[i] { lower[i] } else { wanted };
+                    let inside = if inside > upper[i] { upper[i] } else { inside };
+                    point[i] = if wanted.is_nan() { clean[i] } else { inside };
                 }
             },
         );
@@ -198,7 +210,28 @@ impl Region {
             Norm::Linf | Norm::Box => project::linf_distance_up(&self.clean, point),
             Norm::L2 => project::l2_distance_up(&self.clean, point),
             Norm::L1 => project::l1_distance_up(&self.clean, point),
+            Norm::L0 => changed(&self.clean, point) as f64,
         }
+    }
+}
+
+/// How many values of two points differ.
+pub(crate) fn changed(clean: &[f32], point: &[f32]) -> usize {
+    clean.iter().zip(point).filter(|(clean, value)| clean != value).count()
+}
+
+/// Undoes all but the `count` largest changes, of equal ones the first: the nearest point in any
+/// other norm that differs from `clean` in at most `count` values.
+pub(crate) fn keep_largest(clean: &[f32], count: usize, point: &mut [f32]) {
+    if changed(clean, point) <= count {
+        return;
+    }
+    let size = |i: usize| (f64::from(point[i]) - f64::from(clean[i])).abs();
+    let mut order: Vec<usize> = (0..point.len()).collect();
+    let larger = |a: &usize, b: &usize| size(*b).total_cmp(&size(*a)).then(a.cmp(b));
+    order.select_nth_unstable_by(count, larger);
+    for &i in &order[count..] {
+        point[i] = clean[i];
     }
 }
 
@@ -217,14 +250,14 @@ pub(crate) fn sum_of(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f64) -> f6
         #[inline(always)]
         || {
             let mut lanes = [0.0f64; 16];
-            let (a_chunks, b_chunks) = (a.chunks_exact(16), b.chunks_exact(16));
-            let rest = a_chunks.remainder().iter().zip(b_chunks.remainder());
-            for (a, b) in a_chunks.zip(b_chunks) {
+            let ((a_chunks, a_rest), (b_chunks, b_rest)) =
+                (a.as_chunks::<16>(), b.as_chunks::<16>());
+            for (a, b) in a_chunks.iter().zip(b_chunks) {
                 for lane in 0..16 {
                     lanes[lane] += term(a[lane], b[lane]);
                 }
             }
-            for (lane, (&a, &b)) in lanes.iter_mut().zip(rest) {
+            for (lane, (&a, &b)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
                 *lane += term(a, b);
             }
             lanes.iter().sum()
@@ -238,7 +271,7 @@ mod tests {
 
     use super::*;
 
-    const NORMS: [Norm; 4] = [Norm::Linf, Norm::L2, Norm::L1, Norm::Box];
+    const NORMS: [Norm; 5] = [Norm::Linf, Norm::L2, Norm::L1, Norm::L0, Norm::Box];
 
     fn unit_box(n: usize) -> Bounds {
         Bounds::new(&vec![0.0; n], &vec![1.0; n]).unwrap()
@@ -279,6 +312,19 @@ mod tests {
     }
 
     #[test]
+    fn l0_keeps_the_largest_changes() {
+        let region = Region::new(Norm::L0, 2.0, &[0.5; 5], &unit_box(5)).unwrap();
+        // The second and the last tie once the last is clipped; the first of equals stays.
+        let mut point = [0.6, 0.0, 0.5, 0.75, 1.5];
+        region.project(&mut point, &mut L1Workspace::default());
+        assert_eq!(point, [0.5, 0.0, 0.5, 0.5, 1.0]);
+        assert_eq!(region.distance(&point), 2.0);
+        let mut point = [0.6, 0.0, 1.0, 0.5, 1.5];
+        region.project(&mut point, &mut L1Workspace::default());
+        assert_eq!(point, [0.5, 0.0, 1.0, 0.5, 0.5]);
+    }
+
+    #[test]
     fn l2_uses_nearly_the_whole_radius() {
         let clean = vec![0.5; 3072];
         let region = Region::new(Norm::L2, 0.5, &clean, &unit_box(3072)).unwrap();
@@ -300,6 +346,6 @@ mod tests {
         let error = Region::new(Norm::L2, 1.0, &[0.0, 1.5], &bounds).unwrap_err().to_string();
         assert!(error.contains("input 1 is 1.5"), "{error}");
         assert!(Region::new(Norm::L2, 1.0, &[0.0, f32::NAN], &bounds).is_err());
-        assert!(Norm::parse("l0").is_err());
+        assert!(Norm::parse("l3").is_err());
     }
 }

@@ -13,6 +13,7 @@ use aisec_numeric::random::{Generator, Stream};
 
 use crate::bump::Bump;
 use crate::layout::Window;
+use crate::region::sum_of;
 use crate::search::Record;
 use crate::{Error, Layout, Norm, Outcome, Region, Result, Search};
 
@@ -59,7 +60,7 @@ const TILES: usize = 5;
 
 impl SquareConfig {
     /// # Errors
-    /// When there are no queries or `p_init` is not in (0, 1].
+    /// For the L0 norm, when there are no queries or `p_init` is not in (0, 1].
     pub fn new(
         shape: &[usize],
         norm: Norm,
@@ -79,6 +80,7 @@ impl SquareConfig {
             Norm::Linf | Norm::Box => None,
             Norm::L2 => Some(2),
             Norm::L1 => Some(1),
+            Norm::L0 => return Err(Error::input("square does not search the L0 norm")),
         };
         let stages = (0..=SCHEDULE.len())
             .map(|stage| {
@@ -93,6 +95,17 @@ impl SquareConfig {
         });
         let noise = Stream::new(seed, "square", restart);
         Ok(Self { layout, norm, queries, noise, stages, tile })
+    }
+
+    /// What a point spends of the radius: the squared length (L2) or the length (L1) of its
+    /// perturbation; the corner searches of Linf and boxes do not ask.
+    fn spent_by(&self, point: &[f32], clean: &[f32]) -> f64 {
+        let delta = |point: f32, clean: f32| f64::from(point) - f64::from(clean);
+        match self.norm {
+            Norm::Linf | Norm::Box => 0.0,
+            Norm::L2 => sum_of(point, clean, |p, x| delta(p, x) * delta(p, x)),
+            Norm::L1 => sum_of(point, clean, |p, x| delta(p, x).abs()),
+        }
     }
 }
 
@@ -145,6 +158,8 @@ pub struct Square {
     sample: u64,
     /// The accepted point is the record's: the smallest margin so far.
     record: Record,
+    /// What its perturbation spends of the radius: the squared length (L2) or the length (L1).
+    spent: f64,
     scratch: Vec<f32>,
     projection: L1Workspace,
 }
@@ -153,7 +168,7 @@ impl Square {
     pub fn new(config: Arc<SquareConfig>, region: Region, label: usize, sample: u64) -> Self {
         let record = Record::new(region.clean());
         let projection = L1Workspace::default();
-        Self { config, region, label, sample, record, scratch: Vec::new(), projection }
+        Self { config, region, label, sample, record, spent: 0.0, scratch: Vec::new(), projection }
     }
 
     /// Vertical stripes: each column of each channel at one end of its range.
@@ -222,7 +237,8 @@ impl Square {
                 });
             }
         }
-        self.stretch(row);
+        let spent = self.config.spent_by(row, clean);
+        self.stretch(row, spent);
     }
 
     /// Moves the perturbation of one window into another, adds the shape there, and spends what
@@ -254,8 +270,7 @@ impl Square {
             let shared = both.map_or(0.0, |window| sum_over(channel, window));
             freed += sum + sum_over(channel, source) - shared;
         }
-        let spent = crate::region::sum_of(best, clean, |b, x| term(f64::from(b) - f64::from(x)));
-        let unused = (term(self.region.eps()) - spent).max(0.0);
+        let unused = (term(self.region.eps()) - self.spent).max(0.0);
         let channels = layout.channels as f64;
         let length = match power {
             2 => (unused / channels + freed).sqrt(),
@@ -281,28 +296,22 @@ impl Square {
                 row[index] = clean[index] + scale * self.scratch[position];
             });
         }
-        self.stretch(row);
+        let spent = self.spent - freed + channels * term(length);
+        self.stretch(row, spent);
     }
 
-    /// Gives the perturbation length `eps`, then clips it to the box (L2), or projects (L1).
-    fn stretch(&mut self, row: &mut [f32]) {
-        match self.config.norm {
-            Norm::L1 => {
-                let clean = self.region.clean();
-                let length = crate::region::sum_of(row, clean, |value, clean| {
-                    (f64::from(value) - f64::from(clean)).abs()
-                });
-                let scale = (self.region.eps() / length.max(f64::MIN_POSITIVE)) as f32;
-                for (value, &clean) in row.iter_mut().zip(clean) {
-                    *value = clean + (*value - clean) * scale;
-                }
-                self.region.project(row, &mut self.projection);
-            }
-            _ => {
-                let length = self.region.squared_length(row).sqrt();
-                self.region.scale_l2(row, self.region.eps() / length.max(f64::MIN_POSITIVE));
-            }
+    /// Gives the perturbation, of which `spent` is known, length `eps`; then clips it to the box
+    /// (L2) or projects (L1).
+    fn stretch(&mut self, row: &mut [f32], spent: f64) {
+        let eps = self.region.eps();
+        if self.config.norm == Norm::L2 {
+            return self.region.scale_l2(row, eps / spent.max(f64::MIN_POSITIVE).sqrt());
         }
+        let scale = (eps / spent.max(f64::MIN_POSITIVE)) as f32;
+        for (value, &clean) in row.iter_mut().zip(self.region.clean()) {
+            *value = clean + (*value - clean) * scale;
+        }
+        self.region.project(row, &mut self.projection);
     }
 }
 
@@ -320,7 +329,11 @@ impl Search for Square {
     }
 
     fn tell(&mut self, row: &[f32], logits: &[f32]) -> bool {
+        let before = self.record.margin;
         self.record.learn(row, logits, self.label);
+        if self.record.margin < before {
+            self.spent = self.config.spent_by(row, self.region.clean());
+        }
         self.record.forwards >= u64::from(self.config.queries)
             || self.region.is_point()
             || self.record.confident(logits)
