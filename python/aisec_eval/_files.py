@@ -170,17 +170,17 @@ def read_parquet(path: Path, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
     with _read_errors(path):
         _regular(path)
         try:
-            found = dict(pl.read_parquet_schema(path))
+            lazy = pl.scan_parquet(path, glob=False, cache=False)
+            found = dict(lazy.collect_schema())
             if found != dict(schema):
                 raise RunError(
                     f"{path}: expected columns {', '.join(map(str, schema))} of this version's "
                     f"types, found {', '.join(found) or 'none'}"
                 )
-            lazy = pl.scan_parquet(path, glob=False, cache=False)
             rows = lazy.select(pl.len()).collect().item()
             if rows > MAX_ROWS:
                 raise RunError(f"{path}: claims {rows} rows; more than {MAX_ROWS} are not read")
-            frame = pl.read_parquet(path, glob=False)
+            frame = lazy.collect()
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise RunError(f"{path}: damaged table ({_line(error)}); restore the file") from None
         if any(frame.null_count().row(0)):

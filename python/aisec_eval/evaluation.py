@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,7 +29,7 @@ from .results import (
 from .threats import Box
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -89,7 +90,7 @@ def evaluate(
     seed = check_seed(seed)
     if memory_limit is not None:
         check_count("memory_limit", memory_limit)
-    if not isinstance(attacks, str) and not hasattr(attacks, "run"):
+    if isinstance(attacks, Iterable) and not isinstance(attacks, str):
         attacks = tuple(attacks)
     resolve(attacks)
     if isinstance(certify, str) and certify not in CERTIFIERS:

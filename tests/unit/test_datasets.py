@@ -121,8 +121,8 @@ def test_parquet_columns_and_arrays(tmp_path, npz):
     arrays = pl.DataFrame({"image": flat, "label": Y})
     expected = ae.load_dataset(npz(x=X, y=Y)).digest
     for frame in (columns, lists, arrays):
-        frame.write_parquet(tmp_path / "d.parquet")
-        data = ae.load_dataset(tmp_path / "d.parquet", shape=(3, 4))
+        frame.write_parquet(tmp_path / "d[0].parquet")
+        data = ae.load_dataset(tmp_path / "d[0].parquet", shape=(3, 4))
         assert data.digest == expected
         assert data.lattice == Fraction(1, 255)
     nested = pl.DataFrame({"image": X, "label": Y})

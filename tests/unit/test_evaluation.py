@@ -334,6 +334,8 @@ def test_progress_counts_up_to_all_samples(network):
         ({"attacks": "standard"}, "reserved"),
         ({"attacks": "pgd"}, "unknown"),
         ({"attacks": []}, "no attacks"),
+        ({"attacks": 5}, "not an attack"),
+        ({"certify": 5}, "neither a name nor a certifier"),
         ({"certify": "magic"}, "choose one of ibp, crown"),
         ({"backend": "cuda"}, "choose auto, native or jax"),
         ({"memory_limit": 0}, "memory_limit=0"),

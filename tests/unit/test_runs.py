@@ -98,6 +98,11 @@ def test_an_existing_folder_is_not_overwritten(saved, evaluation):
     assert contents(saved) == before
 
 
+@pytest.mark.parametrize("name", ["a[0]", "b*c", "d?", "é f", "{g}"])
+def test_any_folder_name_works(tmp_path, evaluation, name):
+    assert same(load_run(save_evaluation(evaluation, tmp_path / name)).evaluations[0], evaluation)
+
+
 def test_an_empty_folder_is_used(tmp_path, evaluation):
     assert load_run(save_evaluation(evaluation, tmp_path)).evaluations
 

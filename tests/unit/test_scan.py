@@ -66,7 +66,7 @@ def test_agrees_with_numpy(dtype):
 def sources(x, y, folder):
     frame = pl.DataFrame({f"f{i}": x[:, i] for i in range(x.shape[1])} | {"label": y})
     nested = pl.DataFrame({"features": x, "label": y})
-    frame.write_parquet(folder / "wide.parquet", row_group_size=100)
+    frame.write_parquet(folder / "wide[0].parquet", row_group_size=100)
     nested.write_parquet(folder / "nested.parquet", row_group_size=100)
     nested.with_columns(pl.col("features").arr.to_list()).write_parquet(folder / "list.parquet")
     np.save(folder / "x.npy", x)
@@ -89,7 +89,7 @@ def sources(x, y, folder):
         .filter(pl.col("label") < 99),
         None,
     )
-    for name in ("wide", "nested", "list"):
+    for name in ("wide[0]", "nested", "list"):
         yield name, folder / f"{name}.parquet", None
     for name in ("x", "fortran", "big_endian"):
         yield name + ".npy", str(folder / f"{name}.npy"), folder / "y.npy"

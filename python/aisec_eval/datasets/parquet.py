@@ -23,12 +23,12 @@ def read(path: Path, labels: Any) -> Raw:
     if not path.exists():
         raise DatasetError(f"{path}: no such file")
     try:
-        schema = pl.read_parquet_schema(path)
+        lazy = pl.scan_parquet(path, glob=False)
+        schema = lazy.collect_schema()
         if column not in schema:
             raise DatasetError(
                 f"{path}: no label column {column!r}; it has {', '.join(schema)}; pass labels=..."
             )
-        lazy = pl.scan_parquet(path, glob=False)
         rows = lazy.select(pl.len()).collect().item()
         check_memory(str(path), rows * (len(schema) - 1) * 4)
         frame = lazy.collect()

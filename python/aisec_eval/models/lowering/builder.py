@@ -96,7 +96,7 @@ class Builder:
         shape = shapes.infer(op, [self._nodes[i].shape for i in inputs], attrs, tensors)
         if len(shape) > MAX_RANK:
             raise NotLowerable(f"a value of rank {len(shape)} (at most {MAX_RANK})")
-        self._spend(shape, tensors)
+        self._spend(shape, attrs, tensors)
         for key, tensor in tensors.items():
             if not np.isfinite(tensor).all():
                 raise ValueError(f"its {key} holds NaN or infinity")
@@ -106,7 +106,7 @@ class Builder:
         self._nodes.append(Node(name, op, shape, tuple(inputs), attrs, tensors, self.source))
         return index
 
-    def _spend(self, shape: Shape, tensors: Mapping[str, Any]) -> None:
+    def _spend(self, shape: Shape, attrs: Mapping[str, Any], tensors: Mapping[str, Any]) -> None:
         size = math.prod(shape)
         if size > self._left:
             raise UnsafeArtifactError(
@@ -115,7 +115,7 @@ class Builder:
             )
         self._left -= size
         weight = np.shape(tensors.get("weight", ()))
-        self._work -= size * math.prod(weight[1:])
+        self._work -= size * math.prod((*weight[1:], *attrs.get("kernel", ())))
         if self._work < 0:
             raise UnsafeArtifactError(
                 f"takes more than {MAX_WORK} multiplications for one sample; not loaded"

@@ -136,7 +136,7 @@ class Emitter(Builder):
             raise ValueError(f"cannot broadcast {list(x.shape)} to {list(shape)}")
         current = (1,) * (len(shape) - len(x.shape)) + x.shape
         if math.prod(shape) > self._left:
-            self._spend(shape, {})
+            self._spend(shape, {}, {})
         for axis, count in enumerate(shape):
             if current[axis] == count:
                 continue

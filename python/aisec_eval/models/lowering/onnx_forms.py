@@ -101,7 +101,9 @@ def split_sizes(step: Step, _opset: int, size: int, sizes: Any) -> list[int]:
     if sizes is None:
         sizes = step.attrs.get("split")
     if sizes is None:
-        parts = step.attrs.get("num_outputs", len(step.outputs))
+        parts = len(step.outputs)
+        if step.attrs.get("num_outputs", parts) != parts:
+            raise ValueError(f"num_outputs is not the number of outputs, {parts}")
         chunk = -(-size // parts)
         return [min(chunk, size - chunk * i) for i in range(parts)]
     counts = [int(s) for s in constant(sizes, "split sizes").reshape(-1)]
