@@ -65,8 +65,7 @@ impl Operator for AvgPool2d {
         let channels = inputs[0].chunks_exact(input[0] * input[1]);
         for (x, y) in channels.zip(output.chunks_exact_mut(outputs[0] * outputs[1])) {
             Window::sweep([self.rows, self.columns], input, outputs, |at, first| {
-                let x = x[first..].iter().step_by(self.columns.stride);
-                y[at].iter_mut().zip(x).for_each(|(y, &x)| *y += x);
+                Window::spread(self.columns.stride, &mut y[at], &x[first..], |y, &x| *y += x);
             });
             self.divisors(site, |at, count| y[at] = y[at] / T::from_f64(count));
         }

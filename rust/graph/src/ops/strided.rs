@@ -152,24 +152,59 @@ impl Strided {
 
     /// `packed = strided[view]`.
     pub fn gather<T: Copy>(&self, strided: &[T], packed: &mut [T]) {
-        self.pairs(|p, s| match &strided[s] {
-            &[value] => packed[p].fill(value),
-            values => packed[p].copy_from_slice(values),
+        let len = self.len;
+        self.runs(|p, s| {
+            let packed = &mut packed[p..p + len];
+            match self.stride {
+                1 => packed.copy_from_slice(&strided[s..s + len]),
+                _ => self.each(s, |i, at| packed[i] = strided[at]),
+            }
         });
     }
 
     /// `strided[view] = packed`; no two packed elements may share a strided one.
     pub fn scatter<T: Copy>(&self, packed: &[T], strided: &mut [T]) {
-        self.pairs(|p, s| strided[s].copy_from_slice(&packed[p]));
+        let len = self.len;
+        self.runs(|p, s| {
+            let packed = &packed[p..p + len];
+            match self.stride {
+                1 => strided[s..s + len].copy_from_slice(packed),
+                _ => self.each(s, |i, at| strided[at] = packed[i]),
+            }
+        });
     }
 
     /// `packed += strided[view]`.
     pub fn gather_add<T: Scalar>(&self, strided: &[T], packed: &mut [T]) {
-        self.pairs(|p, s| packed[p].iter_mut().zip(&strided[s]).for_each(|(p, &s)| *p += s));
+        let len = self.len;
+        self.runs(|p, s| {
+            let packed = &mut packed[p..p + len];
+            match self.stride {
+                1 => packed.iter_mut().zip(&strided[s..s + len]).for_each(|(p, &s)| *p += s),
+                _ => self.each(s, |i, at| packed[i] += strided[at]),
+            }
+        });
     }
 
     /// `strided[view] += packed`; no two packed elements may share a strided one.
     pub fn scatter_add<T: Scalar>(&self, packed: &[T], strided: &mut [T]) {
-        self.pairs(|p, s| strided[s].iter_mut().zip(&packed[p]).for_each(|(s, &p)| *s += p));
+        let len = self.len;
+        self.runs(|p, s| {
+            let packed = &packed[p..p + len];
+            match self.stride {
+                1 => strided[s..s + len].iter_mut().zip(packed).for_each(|(s, &p)| *s += p),
+                _ => self.each(s, |i, at| strided[at] += packed[i]),
+            }
+        });
+    }
+
+    /// Calls `visit(i, index)` for the elements of the run that starts at index `start`.
+    #[inline(always)]
+    fn each(&self, start: usize, mut visit: impl FnMut(usize, usize)) {
+        let mut at = start as isize;
+        for i in 0..self.len {
+            visit(i, at as usize);
+            at += self.stride;
+        }
     }
 }

@@ -121,6 +121,29 @@ impl Window {
         }
     }
 
+    /// Calls `visit(packed, spread)` for the elements of `packed` and those of `spread` that lie
+    /// `stride` apart, in step.
+    #[inline(always)]
+    pub fn spread<A, B>(
+        stride: usize,
+        packed: &mut [A],
+        spread: &[B],
+        mut visit: impl FnMut(&mut A, &B),
+    ) {
+        match (stride, packed.split_last_mut()) {
+            (1, _) => packed.iter_mut().zip(spread).for_each(|(a, b)| visit(a, b)),
+            // Whole pairs, so that they are loaded as vectors; the last may lack its second.
+            (2, Some((last, packed))) => {
+                let tail = 2 * packed.len();
+                packed.iter_mut().zip(spread.chunks_exact(2)).for_each(|(a, b)| visit(a, &b[0]));
+                visit(last, &spread[tail]);
+            }
+            (_, _) => {
+                packed.iter_mut().zip(spread.iter().step_by(stride)).for_each(|(a, b)| visit(a, b));
+            }
+        }
+    }
+
     /// The output positions, of `outputs`, for which `tap` falls inside the input.
     fn outputs(&self, tap: usize, input: usize, outputs: usize) -> Range<usize> {
         let reach = tap * self.dilation;
