@@ -61,7 +61,11 @@ impl Analysis<'_> {
     pub fn state(&self, region: Region) -> Result<State, Cancelled> {
         let mut state = State::new(region);
         for index in 1..=self.prepared.graph.output() {
-            state.push(self.prepared);
+            let facts = &self.prepared.nodes[index];
+            let carried = self.method == Method::Crown
+                || facts.behind_output
+                || (facts.affine_in_input && !state.region.is_box());
+            state.push(self.prepared, carried);
             self.refine(&mut state, index)?;
         }
         Ok(state)
@@ -76,7 +80,7 @@ impl Analysis<'_> {
         let skip = if state.region.is_box() {
             only_linear || facts.exact_on_boxes
         } else {
-            only_linear && !self.affine_in_input(index)
+            only_linear && !facts.affine_in_input
         };
         if skip || facts.readers.is_empty() {
             return Ok(());
@@ -99,22 +103,6 @@ impl Analysis<'_> {
         }
         state.nodes[index].measure();
         Ok(())
-    }
-
-    /// Whether every path from the input to the node is affine.
-    fn affine_in_input(&self, index: usize) -> bool {
-        let mut reached = vec![false; index + 1];
-        reached[index] = true;
-        for node in (1..=index).rev() {
-            if reached[node] {
-                if !self.prepared.nodes[node].affine {
-                    return false;
-                }
-                let inputs = &self.prepared.graph.nodes()[node].inputs;
-                inputs.iter().for_each(|&input| reached[input] = true);
-            }
-        }
-        true
     }
 
     /// The elements of a node that an operator reading it would like to know better.

@@ -21,6 +21,10 @@ pub(crate) struct Facts {
     pub exact_on_boxes: bool,
     /// The operators that are not affine and read this node.
     pub readers: Vec<usize>,
+    /// Every path from the input to the node is affine.
+    pub affine_in_input: bool,
+    /// The output depends on the node through affine operators alone, itself included.
+    pub behind_output: bool,
 }
 
 impl<'g> Prepared<'g> {
@@ -49,9 +53,19 @@ impl<'g> Prepared<'g> {
                 terms: if affine { node.op.terms(&site) } else { 1 },
                 exact_on_boxes: from_box,
                 readers: Vec::new(),
+                affine_in_input: affine && node.inputs.iter().all(|&i| facts[i].affine_in_input),
+                behind_output: false,
             });
             if !affine {
                 node.inputs.iter().for_each(|&input| facts[input].readers.push(index));
+            }
+        }
+        let mut reached = vec![false; nodes.len()];
+        reached[graph.output()] = true;
+        for index in (0..nodes.len()).rev() {
+            if reached[index] && facts[index].affine {
+                facts[index].behind_output = true;
+                nodes[index].inputs.iter().for_each(|&input| reached[input] = true);
             }
         }
         Self { graph, nodes: facts, cancel }

@@ -1,7 +1,7 @@
 //! What is known of one sample's region: bounds of every node and the lines chosen for it.
 
-use aisec_graph::{Interval, Operator, Relaxation, Site};
-use aisec_numeric::rounding::{add_up, mul_up, sum_up, underflow};
+use aisec_graph::{Interval, Node, Operator, Relaxation, Site};
+use aisec_numeric::rounding::{add_up, mul_up, underflow};
 
 use crate::prepared::Prepared;
 use crate::region::Region;
@@ -45,8 +45,9 @@ impl State {
         Self { region, nodes: vec![input] }
     }
 
-    /// Adds the next node by interval arithmetic from the bounds of its inputs.
-    pub fn push(&mut self, prepared: &Prepared) {
+    /// Adds the next node by interval arithmetic from the bounds of its inputs, and what it takes
+    /// to carry rows back through it if that will be asked for.
+    pub fn push(&mut self, prepared: &Prepared, carried: bool) {
         let index = self.nodes.len();
         let (graph, facts) = (prepared.graph, &prepared.nodes[index]);
         let node = &graph.nodes()[index];
@@ -55,38 +56,58 @@ impl State {
         let sources: Vec<&NodeState> = node.inputs.iter().map(|&i| &self.nodes[i]).collect();
         let inputs: Vec<Interval> =
             sources.iter().map(|s| Interval { lower: &s.lower, upper: &s.upper }).collect();
-        let relaxation = node.op.relax(&site, &inputs);
         let (mut lower, mut upper) = (vec![0.0; node.len()], vec![0.0; node.len()]);
         node.op.interval(&site, &inputs, &mut lower, &mut upper);
         lower.iter_mut().filter(|l| l.is_nan()).for_each(|l| *l = f64::NEG_INFINITY);
         upper.iter_mut().filter(|u| u.is_nan()).for_each(|u| *u = f64::INFINITY);
-        let mut weight = vec![0.0; node.len()];
-        match &relaxation {
-            Relaxation::Affine => {
-                let sizes: Vec<&[f64]> = sources.iter().map(|s| &s.size[..]).collect();
-                node.op.magnitude(&site, &sizes, &mut weight);
-            }
-            Relaxation::Elementwise { lower_slope, lower_offset, upper_slope, upper_offset } => {
-                for (i, weight) in weight.iter_mut().enumerate() {
-                    let slope = lower_slope[i].abs().max(upper_slope[i].abs());
-                    let offset = lower_offset[i].abs().max(upper_offset[i].abs());
-                    *weight = add_up(mul_up(slope, sources[0].size[i]), offset);
-                }
-            }
-            Relaxation::Select { lower_index, upper_index, upper_offset } => {
-                let size = &sources[0].size;
-                for (i, weight) in weight.iter_mut().enumerate() {
-                    let above = upper_index[i].map_or(upper_offset[i].abs(), |at| size[at]);
-                    *weight = size[lower_index[i]].max(above);
-                }
-            }
+        let mut state = NodeState {
+            lower,
+            upper,
+            relaxation: Relaxation::Affine,
+            size: Vec::new(),
+            weight: Vec::new(),
+            lost: f64::INFINITY,
+        };
+        if carried {
+            state.relaxation = node.op.relax(&site, &inputs);
+            state.weight = weights(node, &site, &state.relaxation, &sources);
+            let reach = sources.iter().fold(1.0, |sum, s| add_up(sum, reach(&s.size)));
+            state.lost = mul_up(underflow(facts.terms + node.len() + 8), reach);
         }
-        let reach = sources.iter().fold(1.0, |sum, s| add_up(sum, sum_up(&s.size)));
-        let lost = mul_up(underflow(facts.terms + node.len() + 8), reach);
-        let mut state = NodeState { lower, upper, relaxation, size: Vec::new(), weight, lost };
         state.measure();
         self.nodes.push(state);
     }
+}
+
+/// At least the sum of the values, which are not negative.
+fn reach(sizes: &[f64]) -> f64 {
+    mul_up(sizes.len() as f64, sizes.iter().fold(0.0, |most: f64, &size| most.max(size)))
+}
+
+/// See [`NodeState::weight`].
+fn weights(node: &Node, site: &Site, relaxation: &Relaxation, sources: &[&NodeState]) -> Vec<f64> {
+    let mut weight = vec![0.0; node.len()];
+    match relaxation {
+        Relaxation::Affine => {
+            let sizes: Vec<&[f64]> = sources.iter().map(|s| &s.size[..]).collect();
+            node.op.magnitude(site, &sizes, &mut weight);
+        }
+        Relaxation::Elementwise { lower_slope, lower_offset, upper_slope, upper_offset } => {
+            for (i, weight) in weight.iter_mut().enumerate() {
+                let slope = lower_slope[i].abs().max(upper_slope[i].abs());
+                let offset = lower_offset[i].abs().max(upper_offset[i].abs());
+                *weight = add_up(mul_up(slope, sources[0].size[i]), offset);
+            }
+        }
+        Relaxation::Select { lower_index, upper_index, upper_offset } => {
+            let size = &sources[0].size;
+            for (i, weight) in weight.iter_mut().enumerate() {
+                let above = upper_index[i].map_or(upper_offset[i].abs(), |at| size[at]);
+                *weight = size[lower_index[i]].max(above);
+            }
+        }
+    }
+    weight
 }
 
 impl NodeState {
