@@ -98,11 +98,11 @@ impl SquareConfig {
     }
 
     /// What a point spends of the radius: the squared length (L2) or the length (L1) of its
-    /// perturbation; the corner searches of Linf and boxes do not ask.
+    /// perturbation; searches of other norms do not ask.
     fn spent_by(&self, point: &[f32], clean: &[f32]) -> f64 {
         let delta = |point: f32, clean: f32| f64::from(point) - f64::from(clean);
         match self.norm {
-            Norm::Linf | Norm::Box => 0.0,
+            Norm::Linf | Norm::Box | Norm::L0 => 0.0,
             Norm::L2 => sum_of(point, clean, |p, x| delta(p, x) * delta(p, x)),
             Norm::L1 => sum_of(point, clean, |p, x| delta(p, x).abs()),
         }
