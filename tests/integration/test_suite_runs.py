@@ -12,7 +12,7 @@ import pytest
 
 from aisec_eval.errors import CapabilityError, InputError, RunError
 from aisec_eval.runs import load_run
-from aisec_eval.suite import Interrupted, load_suite, local, plan, run
+from aisec_eval.suite import Interrupted, load_suite, local, merge, plan, run
 from helpers.tiny_suite import tree, write_suite
 
 BLOCK = 16
@@ -216,6 +216,25 @@ def test_killed_twice_and_resumed_is_as_if_undisturbed(slow_suite, slow_undistur
     run(slow_suite, workers=2, out=tmp_path)
     assert tree(tmp_path) == slow_undisturbed
     assert {p: p.stat().st_mtime_ns for p in before} == before  # resumed, not done again
+
+
+@pytest.mark.parametrize("step", ["evaluations", "scans", "errors.json", "manifest.json"])
+def test_killed_while_merging(suite, first, undisturbed, tmp_path, monkeypatch, step):
+    """Wherever the results were being moved into place, the shards bring them back."""
+    shutil.copytree(first.path, tmp_path / "run")
+    replace = os.replace
+
+    def stop(source, target):
+        if Path(source).name == step:
+            raise SystemExit
+        replace(source, target)
+
+    monkeypatch.setattr(merge.os, "replace", stop)
+    with pytest.raises(SystemExit):
+        run(suite, workers=1, out=tmp_path / "run")
+    monkeypatch.setattr(merge.os, "replace", replace)
+    run(suite, workers=1, out=tmp_path / "run")
+    assert tree(tmp_path / "run") == undisturbed
 
 
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_resume(slow_suite, slow_undisturbed, tmp_path):
