@@ -1,6 +1,6 @@
 //! The forward pass.
 
-use super::{Axis, Convolution, Form, Place, Scalar, grid, pairs, surround};
+use super::{Convolution, Form, Place, Scalar, grid, pairs, surround};
 use crate::gemm::{Left, PackedMatrix, Target};
 use crate::lines::{self, PackedRows, SLACK};
 
@@ -30,17 +30,6 @@ pub(super) struct Lines {
     taps: Vec<usize>,
     /// Values from the first output position to the last, in lines of a class.
     span: usize,
-}
-
-impl Axis {
-    /// The classes that kernel taps see, in ascending order.
-    fn seen(self) -> Vec<usize> {
-        let mut classes: Vec<usize> =
-            (0..self.kernel).map(|tap| tap * self.dilation % self.stride).collect();
-        classes.sort_unstable();
-        classes.dedup();
-        classes
-    }
 }
 
 impl Convolution {

@@ -136,7 +136,7 @@ impl Convolution {
         });
     }
 
-    /// Calls `add` with each class of each group that sees any tap: the index of its pack, the
+    /// Calls `add` with each class of each group that has pixels: the index of its pack, the
     /// class, the group's cotangent and the group's gradient.
     fn each_part<T>(
         &self,
@@ -152,7 +152,7 @@ impl Convolution {
             let values = &image[group * self.group_out() * plane..];
             let gradient = &mut gradient[group * group_length..][..group_length];
             for (index, class) in tables.classes.iter().enumerate() {
-                if !class.taps.is_empty() && !class.pixels.is_empty() {
+                if !class.pixels.is_empty() {
                     add(group * tables.classes.len() + index, class, values, gradient);
                 }
             }
@@ -162,7 +162,8 @@ impl Convolution {
     /// Packs every class of every group from its terms: (output channel of the group, tap).
     fn class_packs<P>(&self, pack: impl Fn(usize, &[(usize, usize)]) -> P) -> Vec<P> {
         let [rows, columns] = self.axes;
-        let packs = pairs(0..self.groups, self.classes()).map(|(group, [i, j])| {
+        let classes = self.classes();
+        let packs = pairs(0..self.groups, classes.iter()).map(|(group, &[i, j])| {
             let taps = pairs(rows.class(i), columns.class(j));
             let taps = taps.map(|((k, _), (l, _))| k * columns.kernel + l);
             let terms: Vec<_> = pairs(0..self.group_out(), taps).collect();
@@ -182,9 +183,10 @@ impl Convolution {
         weight[(out * self.channels + channel) * self.taps() + tap]
     }
 
-    fn classes(&self) -> impl Iterator<Item = [usize; 2]> + Clone + use<> {
-        let [rows, columns] = self.axes;
-        pairs(0..rows.stride, 0..columns.stride).map(|(i, j)| [i, j])
+    /// The classes that any tap sees; the gradient of other pixels is zero.
+    fn classes(&self) -> Vec<[usize; 2]> {
+        let [rows, columns] = self.axes.map(Axis::seen);
+        pairs(rows.iter(), columns.iter()).map(|(&i, &j)| [i, j]).collect()
     }
 
     fn gather_tables(&self, place: &Place) -> Gather {
@@ -216,7 +218,7 @@ impl Convolution {
                 rows,
             }
         };
-        let classes: Vec<Class> = self.classes().map(tables).collect();
+        let classes: Vec<Class> = self.classes().into_iter().map(tables).collect();
         let form = place.gradient_form.unwrap_or_else(|| {
             // Classes differ by a tap at most; the largest stands for all.
             let most = |length: fn(&Class) -> usize| classes.iter().map(length).max().unwrap_or(0);

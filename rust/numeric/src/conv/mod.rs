@@ -53,6 +53,17 @@ struct Axis {
     dilation: usize,
 }
 
+impl Axis {
+    /// The classes that kernel taps see, in ascending order.
+    fn seen(self) -> Vec<usize> {
+        let mut classes: Vec<usize> =
+            (0..self.kernel).map(|tap| tap * self.dilation % self.stride).collect();
+        classes.sort_unstable();
+        classes.dedup();
+        classes
+    }
+}
+
 /// What vectors run over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {

@@ -166,3 +166,18 @@ fn no_samples_and_no_positions() {
     convolution.forward::<f32>(&place, &[1.0; 8], &[0.0; 2], &[], &mut []);
     convolution.input_gradient::<f32>(&place, &[1.0; 8], &[], &mut []);
 }
+
+#[test]
+fn strides_beyond_the_image() {
+    for stride in [9, 1 << 40] {
+        let convolution = Convolution::new([2, 1, 2, 2], [stride; 2], [1, 1], 1);
+        let place = convolution.place([3, 3], [1, 1], [1, 1]);
+        let weight = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0];
+        let mut y = [0.0; 2];
+        convolution.forward::<f64>(&place, &weight, &[0.5; 2], &[1.0; 9], &mut y);
+        assert_eq!(y, [4.5, 8.5]); // the last tap alone sees a pixel
+        let mut gradient = [0.0; 9];
+        convolution.input_gradient::<f64>(&place, &weight, &[1.0, 10.0], &mut gradient);
+        assert_eq!(gradient, [84.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+    }
+}
