@@ -259,6 +259,15 @@ def large_values(b: OnnxBuilder) -> str:
     return b.op("Flatten", b.op("GlobalAveragePool", b.op("MaxPool", x, kernel_shape=[2, 2])))
 
 
+def huge_window(b: OnnxBuilder) -> str:
+    x = b.op("MaxPool", "input", kernel_shape=[10**9, 10**9], auto_pad="SAME_UPPER")
+    return classify(b, b.op("Exp", x))
+
+
+def huge_split(b: OnnxBuilder) -> str:
+    return b.op("Split", b.op("Flatten", "input"), outputs=2, num_outputs=2**60)[0]
+
+
 def injected(b: OnnxBuilder) -> str:
     return b.op("MatMul", b.op("Flatten", "input"), b.weights(16, 3), _run="x", onnx_node=1)
 
@@ -325,6 +334,8 @@ FILES: dict[str, tuple[Callable[[], bytes], str, int, str]] = {
     ),
     "too_much_work": (small(too_much_work), "UnsafeArtifactError", 4, "multiplications"),
     "large_values": (small(large_values), "loaded", 0, "2"),
+    "pool_window": (small(huge_window), "UnsafeArtifactError", 4, "multiplications"),
+    "split": (small(huge_split, opset=18), "ModelImportError", 5, "operator Split"),
     "injected_attribute": (small(injected), "ModelImportError", 5, "_run"),
     "conv_kernel": (small(conv(dilations=[10**9, 1])), "ModelImportError", 5, "does not fit"),
     "conv_stride": (small(conv(strides=[0, 1])), "ModelImportError", 5, "operator Conv"),

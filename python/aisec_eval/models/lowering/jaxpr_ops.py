@@ -68,7 +68,8 @@ def _select(e: Emitter, _p: Params, which: Any, *cases: Any) -> Value:
     )
     jump = (high_slope - low_slope) * bound + (high_offset - low_offset)
     scale = np.maximum(np.abs(high_slope * bound), np.abs(high_offset))
-    if np.any(np.abs(jump) > 1e-12 * scale):
+    # The constants are float32 roundings of what the user wrote, and so meet up to theirs.
+    if np.any(np.abs(jump) > 4 * np.finfo(np.float32).eps * scale):
         raise NotLowerable("a choice whose two sides do not meet")
     at_zero = not bound.any() and not np.any(high_offset) and np.all(high_slope == 1)
     if at_zero and low_slope.size == 1:
