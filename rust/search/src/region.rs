@@ -170,15 +170,28 @@ impl Region {
         vectorized(
             #[inline(always)]
             || {
-                let len = point.len();
-                let (lower, upper) = (&self.lower[..len], &self.upper[..len]);
-                let clean = &self.clean[..len];
-                for i in 0..len {
-                    let wanted = new(point[i], clean[i]);
-                    // Comparisons with NaN are false: it is neither moved to a limit nor kept.
-                    let inside = if wanted < lower[i] { lower[i] } else { wanted };
-                    let inside = if inside > upper[i] { upper[i] } else { inside };
-                    point[i] = if wanted.is_nan() { clean[i] } else { inside };
+                // Comparisons with NaN are false: it is neither moved to a limit nor kept.
+                let one = |value: f32, clean: f32, lower: f32, upper: f32| {
+                    let wanted = new(value, clean);
+                    let inside = if wanted < lower { lower } else { wanted };
+                    let inside = if inside > upper { upper } else { inside };
+                    if wanted.is_nan() { clean } else { inside }
+                };
+                let (chunks, rest) = point.as_chunks_mut::<16>();
+                let (clean, clean_rest) = self.clean.as_chunks::<16>();
+                let (lower, lower_rest) = self.lower.as_chunks::<16>();
+                let (upper, upper_rest) = self.upper.as_chunks::<16>();
+                for (((chunk, clean), lower), upper) in
+                    chunks.iter_mut().zip(clean).zip(lower).zip(upper)
+                {
+                    let mut moved = [0.0; 16];
+                    for lane in 0..16 {
+                        moved[lane] = one(chunk[lane], clean[lane], lower[lane], upper[lane]);
+                    }
+                    *chunk = moved;
+                }
+                for (i, value) in rest.iter_mut().enumerate() {
+                    *value = one(*value, clean_rest[i], lower_rest[i], upper_rest[i]);
                 }
             },
         );
