@@ -91,8 +91,8 @@ def test_a_ray_worker_that_is_killed_loses_nothing(suite, undisturbed, tmp_path)
 
     killed = []
 
-    def kill_once(_done, _total, _note):
-        if not killed:
+    def kill_once(done, _total, _note):
+        if done and not killed:
             last = (tmp_path / "run" / "timings.jsonl").read_text().splitlines()[-1]
             killed.append(int(last.split('"worker": "ray-')[1].split('"')[0]))
             os.kill(killed[0], signal.SIGKILL)

@@ -136,7 +136,8 @@ def _ray() -> list[Finding]:
         return [Finding("ray", found, "bad", f"older than {oldest}, unsafe: pip install -U ray")]
     address = os.environ.get("RAY_ADDRESS")
     if not address:
-        return [Finding("ray", f"{found}, RAY_ADDRESS not set: starts on this machine")]
+        advice = "listens on every interface while it runs: trusted networks only"
+        return [Finding("ray", f"{found}, RAY_ADDRESS not set: starts here", advice=advice)]
     reachable = _reach(address)
     if reachable is None:
         return [Finding("ray", f"{found}, cluster at {address} reachable")]

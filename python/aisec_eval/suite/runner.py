@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from .. import _files
 from ..errors import InputError, RunError
@@ -18,15 +18,16 @@ from . import local, ray_executor
 from .load import load_suite
 from .merge import merge
 from .outcome import where
-from .plan import Plan, make_plan
+from .plan import make_plan
 from .spec import Suite
 from .store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from ..results import Run
     from .outcome import Outcome
+    from .shard import Shard
 
 
 MARK = "suite.json"
@@ -89,9 +90,10 @@ def run(
         store = Store(folder)
         store.prepare()
         todo, damaged = store.missing(plan.shards)
-        report = _Reporter(plan, len(plan.shards) - len(todo), progress)
+        report = _Reporter(plan.shards, todo, progress)
         for line in damaged:
             report.note(line)
+        report.note(f"{len(todo)} of {len(plan.shards)} shards to compute")
         execute = local.execute if executor == "local" else ray_executor.execute
         errors: dict[str, str] = {}
         if todo:
@@ -109,7 +111,7 @@ def run(
 
 def _collect(
     outcomes: Iterator[Outcome],
-    todo: list[Any],
+    todo: Sequence[Shard],
     folder: Path,
     errors: dict[str, str],
     report: _Reporter,
@@ -129,18 +131,20 @@ class _Reporter:
     """Counts samples for a progress callable."""
 
     def __init__(
-        self, plan: Plan, resumed: int, progress: Callable[[int, int, str], None] | None
+        self,
+        shards: Sequence[Shard],
+        todo: Sequence[Shard],
+        progress: Callable[[int, int, str], None] | None,
     ) -> None:
         self.progress = progress
-        self.total = sum(shard.rows[1] - shard.rows[0] for shard in plan.shards)
-        self.done = 0
-        self.resumed = resumed
+        self.total = sum(shard.rows[1] - shard.rows[0] for shard in shards)
+        self.done = self.total - sum(shard.rows[1] - shard.rows[0] for shard in todo)
 
     def note(self, line: str) -> None:
         if self.progress is not None:
             self.progress(self.done, self.total, line)
 
-    def finished(self, shard: Any, error: str | None) -> None:
+    def finished(self, shard: Shard, error: str | None) -> None:
         self.done += shard.rows[1] - shard.rows[0]
         self.note(where(shard) if error is None else f"{where(shard)}: {error}")
 
