@@ -60,6 +60,15 @@ pub(crate) struct Record {
 /// searched further.
 const CONFIDENT: f64 = 1.0 / 65536.0;
 
+/// Whether a margin is negative beyond float32 rounding of these logits.
+pub(crate) fn beyond_rounding(margin: f64, logits: &[f32]) -> bool {
+    let scale = logits
+        .iter()
+        .filter(|z| z.is_finite())
+        .fold(0.0f64, |scale, &z| scale.max(f64::from(z).abs()));
+    margin < -CONFIDENT * scale
+}
+
 impl Record {
     pub fn new(clean: &[f32]) -> Self {
         Self {
@@ -89,11 +98,7 @@ impl Record {
 
     /// Whether the best margin is negative beyond float32 rounding of these logits.
     pub fn confident(&self, logits: &[f32]) -> bool {
-        let scale = logits
-            .iter()
-            .filter(|z| z.is_finite())
-            .fold(0.0f64, |scale, &z| scale.max(f64::from(z).abs()));
-        self.margin < -CONFIDENT * scale
+        beyond_rounding(self.margin, logits)
     }
 
     pub fn finish(self) -> Outcome {
