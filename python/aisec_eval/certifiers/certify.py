@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -137,8 +138,9 @@ def _block(graph: Graph, classes: int, memory_limit: int | None) -> int:
     """Return how many samples to bound in one call, within a quarter of the limit."""
     if memory_limit is None:
         return _BLOCK
-    elements = int(np.prod(graph.input_shape))
-    held = 8 * (10 * elements + 2 * classes * classes)
+    # Float64: the region's arrays, bounds and lines of every node, the specification.
+    nodes = sum(math.prod(graph.node_shape(node)) for node in range(graph.num_nodes))
+    held = 8 * (6 * math.prod(graph.input_shape) + 8 * nodes + 2 * classes * classes)
     return max(1, min(_BLOCK, memory_limit // 4 // held))
 
 
