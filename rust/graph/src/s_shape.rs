@@ -196,6 +196,10 @@ mod tests {
                 }
             }
         }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) })]
 
         /// The lines touch the curve: the gap somewhere is no more than rounding.
         #[test]
