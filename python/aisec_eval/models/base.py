@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aisec_eval.errors import InputError
+from aisec_eval.errors import CapabilityError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,11 +23,11 @@ class Capabilities:
     """What a model can do; engines ask for these, never for a type."""
 
     gradient: bool = False
-    """Input gradients, through the native graph or through JAX."""
+    """Input gradients: through the native graph, through JAX or by `Model.value_and_vjp`."""
     graph: bool = False
     """Lowered to the engine's graph: native forward and gradient, certified bounds."""
     scores: bool = True
-    """Returns one score a class; False when only a label comes back."""
+    """Returns one score a class; False when only a label comes back: `labels`, no `logits`."""
     deterministic: bool = True
     """The same input always gives the same output."""
     max_batch: int | None = None
@@ -44,7 +44,11 @@ class LoadReport:
 
 
 class Model(ABC):
-    """A classifier: a batch of inputs to one logit a class, and what is true of it."""
+    """A classifier: a batch of inputs to one logit a class, and what is true of it.
+
+    A model that returns labels only (`capabilities.scores` is False) overrides `labels`, and its
+    `logits` raises CapabilityError.
+    """
 
     name: str
     digest: str
@@ -58,6 +62,33 @@ class Model(ABC):
     @abstractmethod
     def logits(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return logits [n, num_classes] for inputs [n, *input_shape]."""
+
+    def labels(self, x: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Return the predicted class [n] for inputs [n, *input_shape]; the first of equal ones."""
+        return np.argmax(self.logits(x), axis=1).astype(np.int64)
+
+    def value_and_vjp(
+        self,
+        x: NDArray[np.float32],
+        cotangent: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return logits and the input gradient of `sum(logits * cotangent(logits))`.
+
+        For models with gradients of their own, neither a graph nor a JAX function; samples are
+        independent of each other.
+
+        Args:
+            x: inputs [n, *input_shape].
+            cotangent: called once with the logits [n, num_classes], returns as many numbers.
+
+        Returns:
+            Logits [n, num_classes] and gradient [n, *input_shape].
+
+        Raises:
+            CapabilityError: the model has no gradients of its own.
+        """
+        del x, cotangent
+        raise CapabilityError(f"model {self.name!r} offers no gradient of its own")
 
     @property
     def graph(self) -> Graph | None:
