@@ -65,7 +65,8 @@ class Model(ABC):
 
     def labels(self, x: NDArray[np.float32]) -> NDArray[np.int64]:
         """Return the predicted class [n] for inputs [n, *input_shape]; the first of equal ones."""
-        return np.argmax(self.logits(x), axis=1).astype(np.int64)
+        predicted: NDArray[np.int64] = np.argmax(self.logits(x), axis=1).astype(np.int64)
+        return predicted
 
     def value_and_vjp(
         self,
