@@ -194,6 +194,8 @@ fn image(shape: &[usize]) -> [usize; 2] {
     [shape[1], shape[2]]
 }
 
+/// A comparison that vectorises, unlike `partial_cmp`.
+#[allow(clippy::eq_op)]
 fn is_nan<T: Scalar>(value: T) -> bool {
-    value.partial_cmp(&value).is_none()
+    value != value
 }

@@ -107,15 +107,19 @@ impl Window {
         mut visit: impl FnMut(Range<usize>, usize),
     ) {
         let [rows, columns] = axes;
+        // Which outputs of a line see each kernel column, and where the first of them does.
+        let seen = |l| (columns.outputs(l, input[1], output[1]), l);
+        let columns: Vec<(Range<usize>, usize)> = (0..columns.kernel)
+            .map(seen)
+            .filter(|(outputs, _)| !outputs.is_empty())
+            .map(|(outputs, l)| (outputs.clone(), columns.position(outputs.start, l)))
+            .collect();
         for i in 0..output[0] {
+            let line = i * output[1];
             for k in rows.taps(i, input[0]) {
                 let row = rows.position(i, k) * input[1];
-                for l in 0..columns.kernel {
-                    let seen = columns.outputs(l, input[1], output[1]);
-                    if !seen.is_empty() {
-                        let first = row + columns.position(seen.start, l);
-                        visit(i * output[1] + seen.start..i * output[1] + seen.end, first);
-                    }
+                for (outputs, column) in &columns {
+                    visit(line + outputs.start..line + outputs.end, row + column);
                 }
             }
         }
