@@ -10,6 +10,7 @@ import numpy as np
 from .._validate import check_count, check_samples, check_seed
 from ..errors import CapabilityError, InputError
 from ..results import BROKEN, ERROR, MISCLASSIFIED, OPEN, VERDICTS, AttackResult, Spent
+from . import diagnostics
 from .base import FAILED, FOUND, Problem
 from .registry import METHODS, resolve
 from .replay import distances, margins, replay
@@ -125,6 +126,12 @@ class _Search:
         self.spent = Spent.zeros(n)
         self.refused: dict[str, list[str]] = {}
         """Why candidates were refused, by attack."""
+        self.clean = np.empty((n, target.model.num_classes), np.float32)
+        self.clean_margin = np.empty(n)
+        self.gradient_margin = np.full(n, np.inf)
+        self.attacked = np.zeros(n, np.bool_)
+        self.stages: list[diagnostics.Stage] = []
+        self.unstable = False
 
     def check_clean(self) -> None:
         """Evaluate the clean inputs; what is misclassified already is not attacked."""
@@ -137,6 +144,11 @@ class _Search:
         wrong = ~self.failed & (np.argmax(logits, axis=1) != problem.y)
         self.verdict[wrong] = VERDICTS.index(MISCLASSIFIED)
         self.verdict[self.failed] = VERDICTS.index(ERROR)
+        self.clean, self.clean_margin = logits, self.margin.copy()
+        self.attacked = ~wrong & ~self.failed
+        rows = np.flatnonzero(self.attacked)
+        self.unstable, asked = diagnostics.randomised(self.target, problem.x, logits, rows)
+        self.spent.forwards[asked] += 1
 
     def run(self, attack: Attack, restart: int) -> None:
         """Run one attack on every sample that is still open, and re-check what it finds."""
@@ -145,7 +157,12 @@ class _Search:
             self._tell(attack.name)
             part = rows[start : start + BLOCK]
             found = attack.run(self.target, self.problem.take(part), restart)
+            if attack.needs_gradient:
+                smaller = np.minimum(self.gradient_margin[part], found.margin)
+                self.gradient_margin[part] = smaller
             self._merge(attack.name, part, found)
+        broken = int((self.verdict[rows] == VERDICTS.index(BROKEN)).sum())
+        self.stages.append(diagnostics.Stage.of(attack, len(rows), broken))
 
     def _merge(self, name: str, rows: NDArray[np.int64], found: Found) -> None:
         self.spent.forwards[rows] += found.forwards
@@ -185,7 +202,10 @@ class _Search:
             distance[broken] = distances(problem.x[broken], self.x_adv[broken], norm)
         errors = int((self.verdict == VERDICTS.index(ERROR)).sum())
         flags = [*flags]
+        flags += diagnostics.examine(self._trail(broken), self.target, self.spent)
         for name, reasons in self.refused.items():
+            if self.unstable:
+                break
             flags.append(
                 f"replay: {len(reasons)} candidate{_s(len(reasons))} of {name} not confirmed "
                 f"(the first: {reasons[0]}); not counted as broken"
@@ -208,6 +228,20 @@ class _Search:
             found_by=tuple(self.found_by),
             spent=replace(self.spent),
             flags=tuple(flags),
+        )
+
+    def _trail(self, broken: NDArray[np.bool_]) -> diagnostics.Trail:
+        return diagnostics.Trail(
+            problem=self.problem,
+            clean=self.clean,
+            clean_margin=self.clean_margin,
+            gradient_margin=self.gradient_margin,
+            margin=self.margin,
+            attacked=self.attacked,
+            broken=broken,
+            stages=self.stages,
+            unstable=self.unstable,
+            refused=sum(map(len, self.refused.values())),
         )
 
     def _tell(self, note: str) -> None:

@@ -104,7 +104,7 @@ def test_budgets_are_kept_and_counted(backend: str) -> None:
     model = make(backend)
     x, y = random_samples(model, 20)
     y[0] = (y[0] + 1) % 3
-    result = attack(model, x, y, Linf("0.001"), method=methods(backend))
+    result = attack(model, x, y, Linf("0.01"), method=methods(backend))
     open_ = result.verdict == CODE[OPEN]
     assert open_.sum() > 15
     spent = result.spent
@@ -228,11 +228,11 @@ def test_nan_gradients_do_not_stop_the_search() -> None:
 
 
 class Lying(LayeredModel):
-    """After its first call, misclassifies in batches of more than one."""
+    """After two calls, misclassifies in batches of more than one."""
 
     def logits(self, x: Any) -> Any:
         logits = super().logits(x)
-        return -logits if len(x) > 1 and len(self.calls) > 1 else logits
+        return -logits if len(x) > 1 and len(self.calls) > 2 else logits
 
 
 def test_what_the_replay_does_not_confirm_is_not_broken() -> None:
@@ -242,7 +242,8 @@ def test_what_the_replay_does_not_confirm_is_not_broken() -> None:
     result = attack(model, x, y, Linf("0.001"), method=Square(queries=5), batch_size=6)
     assert (result.verdict == CODE[OPEN]).all()
     assert (result.margin >= 0).all()
-    assert (result.spent.forwards == 2).all()
+    # The clean check, its repetition on a few, and the replay.
+    assert result.spent.forwards.tolist() == [3, 3, 3, 3, 2, 2]
     assert any("6 candidates of square not confirmed" in flag for flag in result.flags)
 
 

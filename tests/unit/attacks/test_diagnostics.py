@@ -1,0 +1,245 @@
+"""Each planted failure raises its own flag and no other; honest models raise none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import aisec_eval as ae
+from aisec_eval.attacks import APGD, Found, Square, attack
+from aisec_eval.attacks.diagnostics import is_softmax
+from aisec_eval.models.base import Capabilities
+from helpers.networks import LayeredModel, random_model, random_samples
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHAPE = (1, 4, 4)
+SMALL: Any = [APGD(steps=10), Square(queries=60)]
+
+
+def codes(result: Any) -> list[str]:
+    return [flag.split(":")[0] for flag in result.flags]
+
+
+def wrapped(outer: Any, *, jax: bool) -> LayeredModel:
+    """The random model with a function of its logits on top."""
+    good = random_model(1, SHAPE, native=False, jax=True)
+    model = LayeredModel(good.layers, SHAPE, native=False, jax=jax)
+    inner = model.logits
+    model.logits = lambda x: np.asarray(outer(inner(x)), np.float32)  # type: ignore[method-assign]
+    if jax:
+        apply, params = good.jax_function()
+        model.jax_function = lambda: (lambda p, x: outer(apply(p, x)), params)  # type: ignore[method-assign]
+    return model
+
+
+class Planted:
+    """A gradient attack that finds what it is told to."""
+
+    name, needs_gradient, restarts = "planted", True, 1
+
+    def __init__(self, find: Any) -> None:
+        self.find = find
+
+    def unsupported(self, target: Any, threat: Any) -> None:
+        del target, threat
+
+    def run(self, target: Any, problem: Any, restart: int) -> Any:
+        del target, restart
+        return self.find(problem)
+
+
+def softmax(z: Any) -> Any:
+    import jax
+
+    return jax.nn.softmax(z)
+
+
+def one_hot(z: Any) -> Any:
+    import jax
+
+    return jax.nn.one_hot(z.argmax(axis=1), z.shape[1])
+
+
+def rounded(z: Any) -> Any:
+    import jax.numpy as jnp
+
+    return jnp.round(4 * z) / 4
+
+
+def methods(jax: bool) -> Any:
+    return SMALL if jax else SMALL[1:]
+
+
+@pytest.mark.parametrize("eps", ["0.001", "0.05", "0.3"])
+@pytest.mark.parametrize("backend", ["native", "jax", "callable"])
+def test_honest_models_raise_nothing(backend: str, eps: str) -> None:
+    model = random_model(1, SHAPE, native=backend == "native", jax=backend != "callable")
+    x, y = random_samples(model, 40)
+    result = attack(model, x, y, ae.Linf(eps), method=methods(backend != "callable"))
+    assert result.flags == ()
+
+
+@pytest.mark.parametrize("eps", ["0.02", "0.3"])
+@pytest.mark.parametrize("jax", [True, False])
+@pytest.mark.parametrize(
+    ("outer", "code"),
+    [(softmax, "softmax-output"), (one_hot, "quantised-outputs"), (rounded, "quantised-outputs")],
+)
+def test_outputs_that_hide_gradients(outer: Any, code: str, jax: bool, eps: str) -> None:
+    model = wrapped(outer, jax=jax)
+    x, y = random_samples(model, 40)
+    result = attack(model, x, y, ae.Linf(eps), method=methods(jax))
+    assert codes(result) == [code]
+    assert "\n" not in result.flags[0]
+
+
+@pytest.mark.parametrize("backend", ["native", "jax"])
+def test_logits_far_apart(backend: str) -> None:
+    good = random_model(1, SHAPE)
+    weight, bias = good.layers[-1]
+    layers = [good.layers[0], (1e4 * weight, 1e4 * bias)]
+    model = LayeredModel(layers, SHAPE, native=backend == "native")
+    x, y = random_samples(model, 40)
+    result = attack(model, x, y, ae.Linf("0.05"), method=SMALL)
+    assert codes(result) == ["masked-gradients"]
+    # The losses do not saturate: the search is the same as without the factor.
+    plain = attack(good, x, y, ae.Linf("0.05"), method=SMALL)
+    np.testing.assert_array_equal(result.verdict, plain.verdict)
+
+
+def test_gradients_that_are_zero() -> None:
+    """Logits continuous in float32, but no gradient flows back."""
+    import jax
+
+    model = wrapped(jax.lax.stop_gradient, jax=True)
+    x, y = random_samples(model, 40)
+    result = attack(model, x, y, ae.Linf("0.05"), method=APGD(steps=10))
+    assert codes(result) == ["zero-gradients"]
+    assert result.spent.gradients.max() == 12
+
+
+def test_gradients_that_mislead() -> None:
+    import jax
+
+    good = random_model(1, SHAPE, native=False)
+    apply, params = good.jax_function()
+
+    @jax.custom_vjp
+    def turned(x: Any) -> Any:
+        return x
+
+    turned.defvjp(lambda x: (x, None), lambda _, g: (-g,))
+    good.jax_function = lambda: (lambda p, x: apply(p, turned(x)), params)  # type: ignore[method-assign]
+    x, y = random_samples(good, 40)
+    confident = np.argsort(-np.diff(np.sort(good.logits(x), axis=1)[:, -2:], axis=1)[:, 0])[:12]
+    result = attack(good, x[confident], y[confident], ae.Linf("0.01"), method=APGD(steps=10))
+    assert codes(result) == ["unconstrained-attack-fails"]
+
+
+def test_queries_that_beat_gradients() -> None:
+    model = random_model(1, SHAPE)
+    x, y = random_samples(model, 60)
+
+    def weak(problem: Any) -> Found:
+        """Moves and breaks nothing."""
+        found = Found.nothing(problem)
+        found.margin[:] = 1e-3
+        return found
+
+    threat = ae.Linf("0.1")
+    result = attack(model, x, y, threat, method=[Planted(weak), Square(queries=200)])
+    assert codes(result) == ["queries-beat-gradients"]
+    broken = sum(name == "square" for name in result.found_by)
+    assert f"broke {broken} of 60 samples" in result.flags[0]
+    assert attack(model, x, y, threat, method=Square(queries=200)).flags == ()
+
+
+class Noisy(LayeredModel):
+    """Adds noise to its inputs."""
+
+    def logits(self, x: Any) -> Any:
+        if not hasattr(self, "rng"):
+            self.rng = np.random.default_rng(0)
+        noise = 0.05 * self.rng.normal(size=x.shape).astype(np.float32)
+        return super().logits(np.asarray(x) + noise)
+
+
+def test_randomised_outputs() -> None:
+    good = random_model(1, SHAPE, native=False, jax=False)
+    model = Noisy(good.layers, SHAPE, native=False, jax=False)
+    x, y = random_samples(good, 40)
+    for eps in ("0.01", "0.1"):
+        result = attack(model, x, y, ae.Linf(eps), method=Square(queries=60))
+        assert codes(result) == ["randomised"]
+
+
+def test_two_classes_have_no_dlr() -> None:
+    model = random_model(1, SHAPE, classes=2)
+    x, y = random_samples(model, 20)
+    result = attack(model, x, y, ae.Linf("0.05"), method=[APGD("dlr", steps=5), APGD(steps=5)])
+    assert codes(result) == ["few-classes"]
+
+
+def test_fragile_margins_are_counted() -> None:
+    """An attack that stops right behind the boundary."""
+    weight = np.zeros((2, 16))
+    weight[0, 0], weight[1, 0] = 3, -3
+    model = LayeredModel([(weight, [0.0, 3.0])], SHAPE)
+
+    def exact(problem: Any) -> Found:
+        found = Found.nothing(problem)
+        found.x[:, 0, 0, 0] = 0.5 - np.linspace(1e-5, 1e-3, 2)
+        found.margin[:] = -1e-5
+        found.status[:] = 1
+        return found
+
+    x, y = np.full((2, *SHAPE), 0.6, np.float32), np.zeros(2, np.int64)
+    x[1] += 0.01
+    result = attack(model, x, y, ae.Linf("0.2"), method=Planted(exact))
+    assert codes(result) == ["fragile-margins"]
+    assert result.flags[0].startswith("fragile-margins: 1 of 2 adversarial examples")
+
+
+def test_softmax_tolerance() -> None:
+    assert is_softmax(np.array([[0.25, 0.75], [1, 0]], np.float32))
+    assert not is_softmax(np.array([[0.25, 0.75], [1, 0.1]], np.float32))
+    assert not is_softmax(np.array([[-1, 2]], np.float32))
+    assert not is_softmax(np.array([[np.nan, 1]], np.float32))
+
+
+def test_flags_reach_the_evaluation() -> None:
+    model = wrapped(one_hot, jax=True)
+    model.capabilities = Capabilities(gradient=True)
+    x, y = random_samples(model, 10)
+    e = ae.evaluate(model, x, y, ae.Linf("0.02"), attacks=SMALL)
+    assert any(flag.startswith("quantised-outputs: ") for flag in e.flags)
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize(
+    ("name", "eps"),
+    [
+        ("mnist_cnn_a_adv", "0.3"),
+        ("kw_mnist", "0.1"),
+        ("mnist_conv_small_nat", "0.1"),
+        ("mnist_6_100_nat", "0.05"),
+        ("cifar_cnn_a_adv", "2/255"),
+        ("cifar_resnet2b", "2/255"),
+    ],
+)
+def test_reference_models_raise_nothing(reference: Path, name: str, eps: str) -> None:
+    model = ae.load_model(reference / "models" / f"{name}.onnx")
+    if name.startswith("cifar"):
+        images = np.load(reference / "images" / "cifar10_sdp200.npz")
+        x = np.ascontiguousarray(images["x"][:40].transpose(0, 3, 1, 2)).astype(np.float32) / 255
+    else:
+        images = np.load(reference / "images" / "mnist_test.npz")
+        x = images["x"][:40].astype(np.float32) / 255
+    x, y = x.reshape(-1, *model.input_shape), images["y"][:40].astype(np.int64)
+    for threat in (ae.Linf(eps), ae.Linf("0.001"), ae.L2("0.5")):
+        result = attack(model, x, y, threat, method=[APGD(steps=20), Square(queries=200)])
+        assert result.flags == ()
