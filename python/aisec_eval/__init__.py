@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         AisecError,
         CapabilityError,
         DatasetError,
+        EndpointError,
         IncompleteRunError,
         InputError,
         ModelImportError,
@@ -46,12 +47,13 @@ if TYPE_CHECKING:
     )
     from .runs import load_run
     from .suite import run
-    from .threats import L1, L2, Box, Linf, ThreatModel
+    from .threats import L0, L1, L2, Box, Linf, ThreatModel
 
 __all__ = [
     "BROKEN",
     "CERTIFIED",
     "ERROR",
+    "L0",
     "L1",
     "L2",
     "MISCLASSIFIED",
@@ -65,6 +67,7 @@ __all__ = [
     "CertifyResult",
     "Dataset",
     "DatasetError",
+    "EndpointError",
     "Evaluation",
     "IncompleteRunError",
     "InputError",
@@ -105,6 +108,7 @@ _HOME = {
         "AisecError",
         "CapabilityError",
         "DatasetError",
+        "EndpointError",
         "IncompleteRunError",
         "InputError",
         "ModelImportError",
@@ -131,7 +135,7 @@ _HOME = {
     ),
     "runs": ("load_run",),
     "suite": ("run",),
-    "threats": ("L1", "L2", "Box", "Linf", "ThreatModel"),
+    "threats": ("L0", "L1", "L2", "Box", "Linf", "ThreatModel"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 _ROOMS = frozenset({"attacks", "certifiers", "datasets", "detectors", "errors", "models"})

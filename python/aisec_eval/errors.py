@@ -31,6 +31,12 @@ class CapabilityError(AisecError):
     exit_code = 5
 
 
+class EndpointError(AisecError):
+    """A black-box endpoint refused, failed, answered garbage, or its query budget is spent."""
+
+    exit_code = 5
+
+
 class UnsafeArtifactError(AisecError):
     """A file would run code, leave its folder or exhaust memory; it was not loaded."""
 

@@ -1,6 +1,7 @@
 """What can be evaluated: one adapter a file, each gives a `Model`."""
 
 from .base import Capabilities, LoadReport, Model
+from .endpoint import Endpoint
 from .load import load_model
 
-__all__ = ["Capabilities", "LoadReport", "Model", "load_model"]
+__all__ = ["Capabilities", "Endpoint", "LoadReport", "Model", "load_model"]

@@ -21,6 +21,10 @@ Run = "Callable[[NDArray[np.float32]], NDArray[np.float32]]"
 
 TOLERANCE = 1e-4
 """Largest accepted difference between a lowered graph and its original, relative to the scale."""
+SOFTMAX = (
+    "outputs look like probabilities (every row sums to 1): attacks and margins expect logits; "
+    "remove the final softmax"
+)
 _REAL = 64
 """Given samples that are run; enough to tell a working classifier from chance."""
 
@@ -148,8 +152,16 @@ def warnings(
     x: NDArray[np.float32],
     outputs: NDArray[np.float32],
     options: Options,
+    softmax: str = SOFTMAX,
 ) -> list[str]:
     """Say in plain words what looks wrong, given the outputs on the probes `x`.
+
+    Args:
+        run: the model.
+        x: probes [n, *input_shape].
+        outputs: `run(x)`.
+        options: what the caller said about the model.
+        softmax: what to say where the outputs look like probabilities.
 
     Raises:
         InputError: samples or labels that fit neither the model nor each other.
@@ -162,14 +174,11 @@ def warnings(
     if not np.isfinite(outputs).all():
         found.append("some outputs are NaN or infinite on random inputs")
     if probabilities(outputs):
-        found.append(
-            "outputs look like probabilities (every row sums to 1): attacks and margins expect "
-            "logits; remove the final softmax"
-        )
+        found.append(softmax)
     if not np.array_equal(run(x), outputs, equal_nan=True):
         found.append("two runs on the same input differ: the model is not deterministic")
     if options.samples is not None:
-        found += _about_samples(run, x.shape[1:], options)
+        found += about_samples(run, x.shape[1:], options)
     elif options.labels is not None:
         raise InputError("labels were given without samples; pass both")
     return found
@@ -183,11 +192,16 @@ def probabilities(outputs: NDArray[np.float32]) -> bool:
     return inside and bool(np.allclose(outputs.sum(axis=1), 1, atol=1e-4))
 
 
-def _about_samples(
+def about_samples(
     run: Callable[[NDArray[np.float32]], NDArray[np.float32]],
     shape: tuple[int, ...],
     options: Options,
 ) -> list[str]:
+    """Say in plain words what looks wrong on the samples the caller gave.
+
+    Raises:
+        InputError: samples or labels that fit neither the model nor each other.
+    """
     samples, note = arranged(options.samples, shape)
     found = [note] if note else []
     samples = samples[:_REAL]

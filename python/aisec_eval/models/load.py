@@ -13,6 +13,7 @@ from aisec_eval.errors import InputError, ModelImportError, UnsafeArtifactError
 
 from .base import Model
 from .checks import Options
+from .endpoint import Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,19 +34,21 @@ def load_model(
     name: str | None = None,
     samples: Any = None,
     labels: Any = None,
+    endpoint: Endpoint | None = None,
 ) -> Model:
     """Load a classifier and run a few samples to see that it does what is expected.
 
     Args:
         source: path of an ONNX file; a JAX callable from inputs [n, *input_shape] to logits
-            [n, classes]; a flax.nnx module (batched); an equinox module (one sample a call).
-            A `Model` is returned as it is.
-        input_shape: one sample's shape without the batch axis; needed for callables and
-            modules, and for ONNX files with symbolic sizes.
+            [n, classes]; a flax.nnx module (batched); an equinox module (one sample a call); the
+            http(s) URL of a black box. A `Model` is returned as it is.
+        input_shape: one sample's shape without the batch axis; needed for callables, modules
+            and URLs, and for ONNX files with symbolic sizes.
         bounds: lowest and highest input value, (0, 1) where not given; used by the checks.
         name: what reports call the model.
         samples: a few real inputs [n, *input_shape] in the model's input range, for the checks.
         labels: their classes [n].
+        endpoint: for URLs, how it may be asked: batch, rate, budget, retries, API key, log.
 
     Returns:
         The model; `model.report.warnings` says in plain words what looked wrong.
@@ -54,7 +57,8 @@ def load_model(
         UnsafeArtifactError: a file that would run code, read other files or exhaust memory.
         UnsupportedOperationError: an ONNX operator the engine does not know.
         ModelImportError: unreadable, invalid, not a classifier, or lowered wrongly.
-        InputError: samples, labels, bounds or input_shape do not fit.
+        EndpointError: the endpoint refused, failed or answered garbage.
+        InputError: samples, labels, bounds, input_shape or endpoint do not fit.
     """
     if isinstance(source, Model):
         return source
@@ -65,6 +69,13 @@ def load_model(
         samples=None if samples is None else np.asarray(samples),
         labels=None if labels is None else np.asarray(labels),
     )
+    url = isinstance(source, str) and source.lower().startswith(("http://", "https://"))
+    if endpoint is not None and not (url and isinstance(endpoint, Endpoint)):
+        raise InputError("endpoint=Endpoint(...) goes with the http(s) URL of a model")
+    if url:
+        from .http_model import load_http
+
+        return load_http(source, options, endpoint or Endpoint())
     if isinstance(source, str | os.PathLike):
         return _load_file(Path(source), options)
     return _load_object(source, options)
