@@ -47,5 +47,5 @@ $(STAMP): pyproject.toml | doctor-tools
 	@touch $@
 
 $(CORE): $(STAMP) $(RUST_SOURCES)
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --quiet --extras ray,sklearn,flax,equinox,train
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) PIP_QUIET=1 $(BIN)/maturin develop --release --quiet --extras ray,sklearn,flax,equinox,train
 	@touch $@
