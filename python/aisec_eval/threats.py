@@ -16,7 +16,7 @@ from .errors import InputError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-Norm = Literal["linf", "l2", "l1", "box"]
+Norm = Literal["linf", "l2", "l1", "l0", "box"]
 
 
 _EXPONENT = re.compile(r"e[+-]?0*([0-9]+)\s*$", re.IGNORECASE)
@@ -146,6 +146,24 @@ class L1(ThreatModel):
     """The perturbation's absolute values sum to at most `eps`."""
 
     norm: ClassVar[Norm] = "l1"
+
+
+@dataclass(frozen=True, init=False)
+class L0(ThreatModel):
+    """At most `eps` coordinates change, each to anything in `bounds`.
+
+    Coordinates of the input are counted, not pixels: three for a pixel of a colour image.
+    Certifiers do not cover it.
+    """
+
+    norm: ClassVar[Norm] = "l0"
+
+    def _check(self) -> None:
+        super()._check()
+        if self.eps.denominator != 1:
+            raise InputError(
+                f"eps={self.label} is not a number of coordinates; L0 needs an integer"
+            )
 
 
 @dataclass(frozen=True, init=False, eq=False)

@@ -62,7 +62,7 @@ def test_refusals_are_one_line(compare: _core.Graph) -> None:
     x, y = np.zeros((1, 2), np.float32), np.zeros(1, np.int64)
     good = {"norm": "linf", "eps": 1.0, "lower": 0.0, "upper": 1.0}
     for arguments, options, message in [
-        ((x, x, y), good | {"norm": "l0"}, 'norm "l0" is not one of'),
+        ((x, x, y), good | {"norm": "l3"}, 'norm "l3" is not one of'),
         ((x, x[:, :1], y), good, "x_adv: expected"),
         ((x[:0], x, y), good, "x: expected"),
         ((x, x, y.astype(np.int32)), good, "labels: expected"),

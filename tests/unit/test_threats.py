@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aisec_eval import L1, L2, Box, InputError, Linf
+from aisec_eval import L0, L1, L2, Box, InputError, Linf
 from aisec_eval.threats import exact, round_down, round_up
 
 
@@ -94,6 +94,16 @@ def test_refused_radii_and_bounds(norm):
             norm(0.1, bounds=bounds)
 
 
+def test_l0_counts_coordinates():
+    assert str(L0(10)) == "L0 10"
+    assert L0("3").eps_lower == 3.0
+    for eps in (1.5, "1/2"):
+        with pytest.raises(InputError, match="L0 needs an integer"):
+            L0(eps)
+    with pytest.raises(InputError, match="negative"):
+        L0(-1)
+
+
 def test_linf_must_fit_the_range():
     assert Linf(8, bounds=(0, 255)).eps == 8
     assert Linf(1).eps == 1
@@ -115,7 +125,7 @@ def test_box():
             Box(*corners)
 
 
-@pytest.mark.parametrize("threat", [Linf("8/255"), L2(2, bounds=(-1, 1)), Box([0], [1])])
+@pytest.mark.parametrize("threat", [Linf("8/255"), L2(2, bounds=(-1, 1)), L0(5), Box([0], [1])])
 def test_threats_are_values(threat):
     assert pickle.loads(pickle.dumps(threat)) == threat
     assert copy.deepcopy(threat) == threat

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..threats import L1, L2, Linf, ThreatModel
+from ..threats import L0, L1, L2, Linf, ThreatModel
 
 if TYPE_CHECKING:
     from ..datasets import Dataset
     from ..models.base import Model
 
-_NORMS: dict[str, type[ThreatModel]] = {"linf": Linf, "l2": L2, "l1": L1}
+_NORMS: dict[str, type[ThreatModel]] = {"linf": Linf, "l2": L2, "l1": L1, "l0": L0}
 
 
 def parse_threat(text: str, bounds: tuple[float, float]) -> ThreatModel:
@@ -25,7 +25,8 @@ def parse_threat(text: str, bounds: tuple[float, float]) -> ThreatModel:
     ball = _NORMS.get(norm.lower())
     if ball is None or not radius.strip():
         raise InputError(
-            f'threat "{text}" is not a norm and a radius; write "linf 8/255", "l2 0.5" or "l1 2"'
+            f'threat "{text}" is not a norm and a radius; write "linf 8/255", "l2 0.5", "l1 2" '
+            'or "l0 10"'
         )
     return ball(radius.strip(), bounds=bounds)
 

@@ -70,10 +70,15 @@ def margins(logits: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.flo
 
 
 def distances(x: NDArray[np.float32], x_adv: NDArray[np.float32], norm: str) -> NDArray[np.float64]:
-    """Return the norm of each perturbation in float64 [n]; the largest coordinate for boxes."""
+    """Return the norm of each perturbation in float64 [n]; the largest coordinate for boxes.
+
+    L0 counts coordinates that differ.
+    """
     delta = np.abs(x_adv.astype(np.float64) - x.astype(np.float64)).reshape(len(x), -1)
     if norm == "l2":
         return np.asarray(np.sqrt((delta * delta).sum(axis=1)))
+    if norm == "l0":
+        return np.asarray((delta != 0).sum(axis=1), dtype=np.float64)
     return np.asarray(delta.sum(axis=1) if norm == "l1" else delta.max(axis=1))
 
 
@@ -88,6 +93,8 @@ def _outside(problem: Problem, row: int, point: NDArray[np.float32]) -> str:
         return ""
     delta = wide - clean
     size = np.abs(delta)
+    if region["norm"] == "l0":
+        return "outside the norm ball" if (size != 0).sum() > eps else ""
     if region["norm"] == "linf":
         # Rounding to nearest hides an excess only at the radius itself: there the remainder of
         # the subtraction (Knuth's two-sum) decides.

@@ -11,6 +11,7 @@ import numpy as np
 from .._validate import check_count, check_samples
 from ..errors import CapabilityError, InputError
 from ..results import CertifyResult
+from ..threats import L0
 from .crown import CROWN
 from .ibp import IBP
 from .region import Regions, describe
@@ -65,12 +66,15 @@ def certify(
 
     Raises:
         InputError: arrays, labels, memory limit or method do not fit; says what is expected.
-        CapabilityError: the model has no graph; names the operator in the way.
+        CapabilityError: the model has no graph; names the operator in the way. Or the threat
+            model is `L0`.
     """
     certifier = _certifier(method)
     samples = check_samples(model, x, y, threat, sample_ids)
     if memory_limit is not None:
         check_count("memory_limit", memory_limit)
+    if isinstance(threat, L0):
+        raise CapabilityError("certifiers do not cover L0; use certify=None, or another norm")
     graph = model.graph
     if graph is None:
         why = model.report.not_certifiable or "it was not lowered to the engine's graph"

@@ -12,6 +12,8 @@ pub enum Metric {
     Linf,
     L2,
     L1,
+    /// The number of elements that differ.
+    L0,
     /// Not measured: any point of the box will do.
     Box,
 }
@@ -163,13 +165,16 @@ fn distance(metric: Metric, x: &[f32], x_adv: &[f32]) -> f64 {
         let (a, b) = (f64::from(a), f64::from(b));
         // The larger of the rounded-up step and the negated rounded-down one.
         let (up, down) = (sub_up(b, a), -sub_down(b, a));
-        if up.is_nan() || up > down { up } else { down }
+        let step = if up.is_nan() || up > down { up } else { down };
+        // Of two float32 numbers the difference is zero only where they are equal.
+        if metric == Metric::L0 && step > 0.0 && step.is_finite() { 1.0 } else { step }
     });
     match metric {
         Metric::Linf | Metric::Box => {
             steps.fold(0.0, |most, step| if step.is_nan() || step > most { step } else { most })
         }
-        Metric::L1 => steps.fold(0.0, add_up),
+        // Counts are exact in float64.
+        Metric::L1 | Metric::L0 => steps.fold(0.0, add_up),
         Metric::L2 => sqrt_up(steps.fold(0.0, |sum, step| add_up(sum, mul_up(step, step)))),
     }
 }

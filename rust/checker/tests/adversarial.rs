@@ -36,7 +36,7 @@ fn a_true_claim_is_accepted() {
 #[test]
 fn distances_have_no_tolerance() {
     let far = |metric, eps| check(metric, eps, [0.5, 0.25], [0.25, 0.75], 0).fault;
-    for (metric, distance) in [(Metric::Linf, 0.5), (Metric::L1, 0.75)] {
+    for (metric, distance) in [(Metric::Linf, 0.5), (Metric::L1, 0.75), (Metric::L0, 2.0)] {
         assert_eq!(far(metric, distance), None);
         assert!(matches!(far(metric, distance.next_down()), Some(Fault::TooFar { .. })));
     }
@@ -47,6 +47,15 @@ fn distances_have_no_tolerance() {
     assert_eq!(far(Metric::L2, high), None);
     assert!(matches!(far(Metric::L2, low), Some(Fault::TooFar { .. })));
     assert!(matches!(far(Metric::L2, f64::NAN), Some(Fault::TooFar { .. })));
+}
+
+#[test]
+fn counts_are_of_elements_that_differ() {
+    let distance = |x: [f32; 2], x_adv| check(Metric::L0, 9.0, x, x_adv, 0).distance_upper;
+    assert_eq!(distance([0.5, 0.25], [0.5, 0.25]), 0.0);
+    assert_eq!(distance([0.5, 0.25], [0.5, 0.25f32.next_up()]), 1.0);
+    assert_eq!(distance([0.0, 0.25], [1e-45, 1.0]), 2.0);
+    assert_eq!(distance([0.0, 0.25], [-0.0, 1.0]), 1.0);
 }
 
 #[test]
@@ -70,13 +79,15 @@ fn ties_are_not_misclassified() {
 #[test]
 fn what_is_not_a_number_is_never_accepted() {
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        for metric in [Metric::Linf, Metric::L2, Metric::L1, Metric::Box] {
+        for metric in [Metric::Linf, Metric::L2, Metric::L1, Metric::L0, Metric::Box] {
             let finding = check(metric, f64::INFINITY, [0.5, 0.25], [0.5, bad], 0);
             assert_eq!(finding.fault, Some(Fault::NotFinite { element: 1 }));
             assert_eq!(finding.margin_upper, f64::INFINITY);
         }
-        let clean = check(Metric::Linf, 1.0, [0.5, bad], [0.5, 0.75], 0);
-        assert!(matches!(clean.fault, Some(Fault::TooFar { .. })));
+        for metric in [Metric::Linf, Metric::L2, Metric::L1, Metric::L0] {
+            let clean = check(metric, 1.0, [0.5, bad], [0.5, 0.75], 0);
+            assert!(matches!(clean.fault, Some(Fault::TooFar { .. })));
+        }
         assert_eq!(check(Metric::Box, 1.0, [0.5, bad], [0.5, 0.75], 0).fault, None);
     }
 }

@@ -24,7 +24,7 @@ type Checked<'py> =
 ///     x: clean inputs, float32 `[n, *input_shape]`; not read for norm "box".
 ///     x_adv: adversarial examples, of the same shape.
 ///     labels: int64 `[n]`.
-///     norm: "linf", "l2", "l1" or "box".
+///     norm: "linf", "l2", "l1", "l0" (how many elements differ) or "box".
 ///     eps: the largest distance allowed; without meaning for "box".
 ///     lower: smallest value of each input element, a float or float64 `[*input_shape]`.
 ///     upper: the largest.
@@ -53,10 +53,11 @@ fn check_adversarial<'py>(
         "linf" => Metric::Linf,
         "l2" => Metric::L2,
         "l1" => Metric::L1,
+        "l0" => Metric::L0,
         "box" => Metric::Box,
         other => {
             return Err(PyValueError::new_err(format!(
-                "norm {other:?} is not one of \"linf\", \"l2\", \"l1\", \"box\""
+                "norm {other:?} is not one of \"linf\", \"l2\", \"l1\", \"l0\", \"box\""
             )));
         }
     };

@@ -10,7 +10,7 @@ import pytest
 from aisec_eval.attacks.base import Problem
 from aisec_eval.attacks.replay import margins, replay
 from aisec_eval.attacks.target import Target
-from aisec_eval.threats import L1, L2, Box, Linf
+from aisec_eval.threats import L0, L1, L2, Box, Linf
 from helpers.networks import LayeredModel
 
 
@@ -36,6 +36,7 @@ UP = np.float32(1) + np.float32(2**-23)
         (Linf("0.1"), [0.0, 0.0], [np.float32(0.1) - 2.0**-27, 0], [np.float32(0.1) * UP, 0]),
         (L2(0.25), [0.5, 0.5], [0.65 - 2e-8, 0.7 - 2e-8], [0.75, 0.5 + 2.0**-20]),
         (L1(0.25), [0.5, 0.5], [0.625 - 2.0**-22, 0.375], [0.625 + 2.0**-22, 0.375]),
+        (L0(1), [0.5, 0.5], [0, 0.5], [0, np.float32(0.5) * UP]),
         (Box([0, 0], [1, 1]), [0.5, 0.5], [1, 0], [UP, 0]),
         (Linf(0.5), [0.9, 0.5], [1, 0], [UP, 0.5]),
         # 1 - 2^-30 is no float64 neighbour of the radius, but the real difference is above it.

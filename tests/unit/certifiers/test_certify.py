@@ -251,3 +251,10 @@ def test_empty_batches_and_specifications(small_graph: _core.Graph) -> None:
     for method in METHODS:
         empty = margin_call(small_graph, spec=np.zeros((1, 0, 4)), method=method)
         assert empty.shape == (1, 0)
+
+
+def test_l0_is_refused() -> None:
+    model, x = ae.load_model(lambda x: x, input_shape=(2,)), np.zeros((1, 2), np.float32)
+    with pytest.raises(ae.CapabilityError, match="do not cover L0") as caught:
+        ae.certify(model, x, [0], ae.L0(1))
+    assert "\n" not in str(caught.value)
