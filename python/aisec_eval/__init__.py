@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ._core import __version__
     from .attacks import attack
     from .certifiers.certify import certify
+    from .curve import robustness_curve
     from .datasets import Dataset, load_dataset
     from .detectors import scan
     from .errors import (
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         AttackResult,
         Bracket,
         CertifyResult,
+        CurveResult,
         Evaluation,
         Run,
         ScanResult,
@@ -65,6 +67,7 @@ __all__ = [
     "Bracket",
     "CapabilityError",
     "CertifyResult",
+    "CurveResult",
     "Dataset",
     "DatasetError",
     "EndpointError",
@@ -94,6 +97,7 @@ __all__ = [
     "load_model",
     "load_run",
     "models",
+    "robustness_curve",
     "run",
     "scan",
 ]
@@ -102,6 +106,7 @@ _HOME = {
     "_core": ("__version__",),
     "attacks": ("attack",),
     "certifiers.certify": ("certify",),
+    "curve": ("robustness_curve",),
     "datasets": ("Dataset", "load_dataset"),
     "detectors": ("scan",),
     "errors": (
@@ -129,6 +134,7 @@ _HOME = {
         "AttackResult",
         "Bracket",
         "CertifyResult",
+        "CurveResult",
         "Evaluation",
         "Run",
         "ScanResult",

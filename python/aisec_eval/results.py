@@ -11,6 +11,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from fractions import Fraction
     from pathlib import Path
 
     import polars as pl
@@ -204,6 +205,71 @@ class Evaluation:
         from .runs import save_evaluation
 
         return save_evaluation(self, folder)
+
+
+@dataclass(frozen=True)
+class CurveResult:
+    """Verdicts at several radii of one norm; monotone: what is broken at one is at larger ones."""
+
+    sample: NDArray[np.int64]
+    """Sample ids [n]."""
+    label: NDArray[np.int64]
+    norm: str
+    eps: tuple[Fraction, ...]
+    """Radii [k], ascending, exact."""
+    labels: tuple[str, ...]
+    """The radii as a person writes them."""
+    verdict: NDArray[np.int8]
+    """Indices into VERDICTS [k, n]."""
+    x_adv: NDArray[np.float32]
+    """[n, *input]: the nearest adversarial example found, the clean input where there is none."""
+    distance: NDArray[np.float64]
+    """Its distance [n], NaN where there is none."""
+    found_by: tuple[str, ...]
+    """Attack that first found the adversarial example, empty where none did."""
+    spent: Spent
+    """Over all radii."""
+    flags: tuple[str, ...] = ()
+
+    @property
+    def clean_accuracy(self) -> float:
+        """Fraction of samples classified correctly before any perturbation."""
+        wrong = (self.verdict == VERDICTS.index(MISCLASSIFIED)).all(axis=0)
+        failed = (self.verdict == VERDICTS.index(ERROR)).all(axis=0)
+        return float(np.mean(~wrong & ~failed))
+
+    @property
+    def brackets(self) -> tuple[Bracket, ...]:
+        """Certified <= robust <= attacked at each radius."""
+        n = self.verdict.shape[1]
+        certified = (self.verdict == VERDICTS.index(CERTIFIED)).sum(axis=1)
+        undecided = (self.verdict == VERDICTS.index(OPEN)).sum(axis=1)
+        return tuple(
+            Bracket(int(c) / n, int(c + o) / n, n)
+            for c, o in zip(certified, undecided, strict=True)
+        )
+
+    @cached_property
+    def frame(self) -> pl.DataFrame:
+        """One row a radius: norm, eps, label, certified, attacked, ci_low, ci_high, open."""
+        import polars as pl
+
+        rows = []
+        for eps, label, bracket in zip(self.eps, self.labels, self.brackets, strict=True):
+            low, high = bracket.interval
+            rows.append(
+                {
+                    "norm": self.norm,
+                    "eps": float(eps),
+                    "label": label,
+                    "certified": bracket.certified,
+                    "attacked": bracket.attacked,
+                    "ci_low": low,
+                    "ci_high": high,
+                    "open": bracket.open,
+                }
+            )
+        return pl.DataFrame(rows)
 
 
 def frame(result: AttackResult | Evaluation) -> pl.DataFrame:

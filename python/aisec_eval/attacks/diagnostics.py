@@ -34,6 +34,8 @@ REPEATS = 4
 """Samples that a model without graph is asked again about."""
 FRAGILE = 1e-4
 """Margins closer to zero than this part of the sample's largest logit are fragile."""
+COMPARISONS = ("outside-in", "queries-beat-gradients")
+"""Codes that compare attacks; they assume samples that no attack has chosen."""
 _SMALLEST = 104.0
 """Beyond this margin `exp(-margin)` is zero in float32."""
 _SHARE = 0.05
