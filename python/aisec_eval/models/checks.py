@@ -184,6 +184,29 @@ def warnings(
     return found
 
 
+def label_warnings(
+    labels: Callable[[NDArray[np.float32]], NDArray[np.int64]],
+    x: NDArray[np.float32],
+    first: NDArray[np.int64],
+    classes: int,
+    options: Options,
+) -> list[str]:
+    """As `warnings`, for a model that returns labels only; `first` is `labels(x)`."""
+    found = ["the model returns labels only: attacks that need scores cannot run"]
+    if not np.array_equal(labels(x), first):
+        found.append("two runs on the same input differ: the model is not deterministic")
+    if options.samples is None:
+        if options.labels is not None:
+            raise InputError("labels were given without samples; pass both")
+        return found
+
+    def indicator(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        # What is checked of samples depends on the largest output only.
+        return np.eye(classes, dtype=np.float32)[labels(inputs)]
+
+    return found + about_samples(indicator, x.shape[1:], options)
+
+
 def probabilities(outputs: NDArray[np.float32]) -> bool:
     """Return whether every row is a probability distribution over at least two classes."""
     if outputs.shape[1] < 2 or not np.isfinite(outputs).all():

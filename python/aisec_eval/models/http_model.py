@@ -129,7 +129,7 @@ def load_http(url: str, options: checks.Options, endpoint: Endpoint) -> HttpMode
     if answers == "scores":
         found = checks.warnings(model.logits, x, first, options, _SOFTMAX)
     else:
-        found = _about_labels(model, x, first, options)
+        found = checks.label_warnings(model.labels, x, first, classes, options)
     stable = not any("not deterministic" in line for line in found)
     model.capabilities = replace(model.capabilities, deterministic=stable)
     found.append(
@@ -210,22 +210,3 @@ def _usable(
     if problem:
         raise EndpointError(f"{client.address}: {problem}")
     return answer.astype(np.float32 if answers == "scores" else np.int64)
-
-
-def _about_labels(
-    model: HttpModel, x: NDArray[np.float32], first: NDArray[np.int64], options: checks.Options
-) -> list[str]:
-    """Say in plain words what looks wrong with a model that answers labels only."""
-    found = ["the endpoint answers labels only: attacks that need scores cannot run"]
-    if not np.array_equal(model.labels(x), first):
-        found.append("two runs on the same input differ: the model is not deterministic")
-    if options.samples is None:
-        if options.labels is not None:
-            raise InputError("labels were given without samples; pass both")
-        return found
-
-    def indicator(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        # The checks look only at which class is the largest.
-        return np.eye(model.num_classes, dtype=np.float32)[model.labels(inputs)]
-
-    return found + checks.about_samples(indicator, model.input_shape, options)

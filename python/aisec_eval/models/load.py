@@ -40,8 +40,9 @@ def load_model(
 
     Args:
         source: path of an ONNX file; a JAX callable from inputs [n, *input_shape] to logits
-            [n, classes]; a flax.nnx module (batched); an equinox module (one sample a call); the
-            http(s) URL of a black box. A `Model` is returned as it is.
+            [n, classes]; a flax.nnx module (batched); an equinox module (one sample a call); a
+            fitted scikit-learn classifier; the http(s) URL of a black box. A `Model` is returned
+            as it is.
         input_shape: one sample's shape without the batch axis; needed for callables, modules
             and URLs, and for ONNX files with symbolic sizes.
         bounds: lowest and highest input value, (0, 1) where not given; used by the checks.
@@ -95,7 +96,7 @@ def _load_file(path: Path, options: Options) -> Model:
 
 
 def _load_object(source: Any, options: Options) -> Model:
-    for module, adapter in (("flax", _flax), ("equinox", _equinox)):
+    for module, adapter in (("flax", _flax), ("equinox", _equinox), ("sklearn", _sklearn)):
         if module in sys.modules:
             model = adapter(source, options)
             if model is not None:
@@ -108,8 +109,8 @@ def _load_object(source: Any, options: Options) -> Model:
         )
     if not callable(source):
         raise ModelImportError(
-            f"cannot load a {kind}; pass the path of an ONNX file, a JAX callable, or a flax.nnx "
-            "or equinox module"
+            f"cannot load a {kind}; pass the path of an ONNX file, a JAX callable, a flax.nnx or "
+            "equinox module, a scikit-learn classifier, or a URL"
         )
     from .jax_model import load_callable
 
@@ -126,6 +127,12 @@ def _equinox(source: Any, options: Options) -> Model | None:
     from . import equinox_model
 
     return equinox_model.load_equinox(source, options)
+
+
+def _sklearn(source: Any, options: Options) -> Model | None:
+    from . import sklearn_model
+
+    return sklearn_model.load_sklearn(source, options)
 
 
 def _shape(shape: Any) -> tuple[int, ...] | None:
