@@ -8,18 +8,18 @@ __all__ = [
     "Graph",
     "Moments",
     "Spectral",
-    "Square",
+    "SearchPool",
     "__version__",
-    "apgd",
     "apgd_start",
     "check_adversarial",
     "get_threads",
     "margin_bounds",
+    "margin_planes",
     "project",
     "random_normal",
     "random_signed",
+    "search",
     "set_threads",
-    "square",
 ]
 __version__: str
 
@@ -74,6 +74,15 @@ def margin_bounds(
     norm: str = "linf",
     memory_limit: int | None = None,
 ) -> NDArray[np.float64]: ...
+def margin_planes(
+    graph: Graph,
+    lower: NDArray[np.float64],
+    upper: NDArray[np.float64],
+    *,
+    spec: NDArray[np.float64],
+    memory_limit: int | None = None,
+    timeout: float | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...
 def check_adversarial(
     graph: Graph,
     x: NDArray[np.float32],
@@ -127,21 +136,23 @@ _Outcomes = tuple[
     NDArray[np.int64],
 ]
 
-def apgd(
+def search(
     graph: Graph,
     x: NDArray[np.float32],
     labels: NDArray[np.int64],
     sample_ids: NDArray[np.int64],
     *,
+    attack: str,
+    options: str,
     norm: str,
     eps: float,
     lower: float | NDArray[np.float64],
     upper: float | NDArray[np.float64],
     seed: int,
     restart: int,
-    steps: int,
-    loss: str,
     batch: int,
+    targets: NDArray[np.int64] | None = None,
+    starts: NDArray[np.float32] | None = None,
 ) -> _Outcomes: ...
 def apgd_start(
     x: NDArray[np.float32],
@@ -153,7 +164,7 @@ def apgd_start(
     upper: float | NDArray[np.float64],
     seed: int,
     restart: int,
-    loss: str,
+    attack: str,
 ) -> list[NDArray[np.float32]]: ...
 def project(
     x: NDArray[np.float32],
@@ -164,26 +175,10 @@ def project(
     lower: float | NDArray[np.float64],
     upper: float | NDArray[np.float64],
 ) -> NDArray[np.float32]: ...
-def square(
-    graph: Graph,
-    x: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    sample_ids: NDArray[np.int64],
-    *,
-    norm: str,
-    eps: float,
-    lower: float | NDArray[np.float64],
-    upper: float | NDArray[np.float64],
-    seed: int,
-    restart: int,
-    queries: int,
-    p_init: float,
-    batch: int,
-) -> _Outcomes: ...
 
 @final
-class Square:
-    """Square Attack on a model the caller owns: ask for points, tell the logits."""
+class SearchPool:
+    """An attack on a model the caller owns: ask for points, tell the logits, give the gradients."""
 
     def __new__(
         cls,
@@ -192,19 +187,21 @@ class Square:
         sample_ids: NDArray[np.int64],
         *,
         num_classes: int,
+        attack: str,
+        options: str,
         norm: str,
         eps: float,
         lower: float | NDArray[np.float64],
         upper: float | NDArray[np.float64],
         seed: int,
         restart: int,
-        queries: int,
-        p_init: float,
-    ) -> Square: ...
+        targets: NDArray[np.int64] | None = None,
+        starts: NDArray[np.float32] | None = None,
+    ) -> SearchPool: ...
     @property
     def remaining(self) -> int: ...
-    def ask(self, buffer: NDArray[np.float32]) -> int: ...
-    def asked(self) -> NDArray[np.int64]: ...
+    def ask(self, buffer: NDArray[np.float32]) -> tuple[int, bool]: ...
     def tell(
         self, buffer: NDArray[np.float32], logits: NDArray[np.float32]
-    ) -> tuple[NDArray[np.int64], _Outcomes]: ...
+    ) -> tuple[NDArray[np.int64], _Outcomes, NDArray[np.float32]]: ...
+    def step(self, gradients: NDArray[np.float32]) -> None: ...

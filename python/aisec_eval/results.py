@@ -155,6 +155,37 @@ class CertifyResult:
         return float(np.mean(self.certified))
 
 
+@dataclass(frozen=True, eq=False)
+class Counterexample:
+    """An input of a property's box whose outputs meet one of its clauses, in real arithmetic."""
+
+    input: NDArray[np.float64]
+    """[*input_shape]; float32 numbers wherever the box holds any."""
+    output: NDArray[np.float64]
+    """[outputs]: what the network computes there in float64."""
+
+
+@dataclass(frozen=True, eq=False)
+class VerifyResult:
+    """Whether a network can violate a property."""
+
+    status: str
+    """ "unsat": no input can, "sat": the counterexample does, "unknown": see `reason`."""
+    counterexample: Counterexample | None = None
+    certificate: Mapping[str, Any] | None = None
+    """What re-checking an `unsat` needs; None where nothing was written down."""
+    reason: str = ""
+    """Why the answer is unknown, in one line; starts with `timeout` where time ran out."""
+    bound: float = math.nan
+    """Where unknown, how far from violating it the network provably stays in what is left: a
+    negative number, the nearer to 0 the better; NaN where nothing was bounded."""
+    domains: int = 0
+    """Boxes bounded."""
+    seconds: float = 0.0
+    """Wall time, loading included; the only part that differs between equal calls that end
+    before their deadline."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """The bracket with its evidence: attacks and certifiers on one set of samples."""

@@ -101,6 +101,37 @@ impl<'a> Route<'a> {
     /// Lower bounds of the rows (row-major, over the part the trace was asked for) over the
     /// region; a bound that is not finite is `-inf`.
     pub fn lower_bounds(&self, rows: Vec<f64>, count: usize, pool: &mut Pool) -> Vec<f64> {
+        let mut pass = self.begin(rows, count, pool);
+        for (step, local) in self.trace.steps.iter().zip(&self.locals) {
+            pass.step(step, local, pool);
+        }
+        let finite = |bound: f64| if bound.is_finite() { bound } else { f64::NEG_INFINITY };
+        pass.constants.into_iter().map(finite).collect()
+    }
+
+    /// Planes over the input that stay below the rows everywhere in the region: coefficients
+    /// (row-major) and constants; zero and `-inf` where nothing finite is known. The trace must
+    /// start from a whole node and stop at the input.
+    pub fn planes(&self, rows: Vec<f64>, count: usize, pool: &mut Pool) -> (Vec<f64>, Vec<f64>) {
+        let mut pass = self.begin(rows, count, pool);
+        // The input is visited last.
+        for (step, local) in self.trace.steps.iter().zip(&self.locals) {
+            if step.node > 0 {
+                pass.step(step, local, pool);
+            }
+        }
+        let len = self.region.lower().len();
+        let mut coefficients = pass.rows[0].take().unwrap_or_else(|| vec![0.0; count * len]);
+        for (row, constant) in coefficients.chunks_exact_mut(len).zip(&mut pass.constants) {
+            if !(constant.is_finite() && row.iter().all(|a| a.is_finite())) {
+                row.fill(0.0);
+                *constant = f64::NEG_INFINITY;
+            }
+        }
+        (coefficients, pass.constants)
+    }
+
+    fn begin(&self, rows: Vec<f64>, count: usize, pool: &mut Pool) -> Pass<'_> {
         let start = self.trace.steps[0].node;
         let mut pass = Pass {
             route: self,
@@ -109,11 +140,7 @@ impl<'a> Route<'a> {
             rows: (0..=start).map(|_| None).collect(),
         };
         pass.join(start, self.trace.asked, rows, pool);
-        for (step, local) in self.trace.steps.iter().zip(&self.locals) {
-            pass.step(step, local, pool);
-        }
-        let finite = |bound: f64| if bound.is_finite() { bound } else { f64::NEG_INFINITY };
-        pass.constants.into_iter().map(finite).collect()
+        pass
     }
 }
 

@@ -2,6 +2,7 @@
 
 use aisec_graph::{Interval, Operator, Patch, Site};
 use aisec_numeric::Cancelled;
+use aisec_numeric::rounding::add_down;
 use rayon::prelude::*;
 
 use crate::backward::{Pool, Route};
@@ -25,6 +26,19 @@ pub enum Method {
     /// Interval arithmetic first, then linear bounds for every element whose relaxation it
     /// leaves loose.
     Crown,
+}
+
+/// What is known of linear functions of the output over one region, or over several, one after
+/// the other.
+#[derive(Debug, Clone, Default)]
+pub struct Planes {
+    /// Lower bounds, one a row; `-inf` where nothing finite is known.
+    pub bounds: Vec<f64>,
+    /// `coefficients · x + constant` is at most the row's value at every `x` of the region:
+    /// row-major, one row of the input's length each.
+    pub coefficients: Vec<f64>,
+    /// One a row; `-inf`, with coefficients of zero, where nothing finite is known.
+    pub constants: Vec<f64>,
 }
 
 /// Bounds one sample at a time; rows are independent, so neither blocks nor threads show.
@@ -55,6 +69,29 @@ impl Analysis<'_> {
             bounds.iter_mut().zip(linear).for_each(|(bound, linear)| *bound = bound.max(linear));
         }
         Ok(bounds)
+    }
+
+    /// Planes over the input below `rows`, and the lower bounds of `margins`.
+    pub fn planes(&self, region: Region, rows: &[f64]) -> Result<Planes, Cancelled> {
+        let (state, output) = (self.state(region)?, self.prepared.graph.output());
+        let mut bounds = self.rows(&state, output, rows, Stop::Nonlinear)?;
+        let trace = Trace::new(self.prepared, &state, output, None, Stop::Input);
+        let route = Route::new(self.prepared, &state, &trace);
+        let len: usize = self.prepared.graph.output_len();
+        let (mut coefficients, mut constants) = (Vec::new(), Vec::new());
+        for block in rows.chunks(len * self.block(route.peak())) {
+            self.prepared.cancel.check()?;
+            let found = route.planes(block.to_vec(), block.len() / len, &mut Pool::default());
+            coefficients.extend(found.0);
+            constants.extend(found.1);
+        }
+        let width = self.prepared.graph.input_len();
+        for ((bound, row), &constant) in
+            bounds.iter_mut().zip(coefficients.chunks_exact(width)).zip(&constants)
+        {
+            *bound = bound.max(add_down(constant, state.region.minimum(row)));
+        }
+        Ok(Planes { bounds, coefficients, constants })
     }
 
     /// Bounds and relaxations of every node up to the output.

@@ -11,6 +11,6 @@ mod region;
 mod state;
 mod trace;
 
-pub use crown::Method;
-pub use margin::{Options, margin_bounds};
+pub use crown::{Method, Planes};
+pub use margin::{Options, margin_bounds, margin_planes};
 pub use region::{Norm, Region, RegionError};

@@ -4,7 +4,7 @@ use aisec_graph::Graph;
 use aisec_numeric::{Cancel, Cancelled};
 use rayon::prelude::*;
 
-use crate::crown::{Analysis, Method};
+use crate::crown::{Analysis, Method, Planes};
 use crate::prepared::Prepared;
 use crate::region::Region;
 
@@ -38,19 +38,62 @@ pub fn margin_bounds(
     if regions.is_empty() {
         return Ok(Vec::new());
     }
+    let rows = spec.len() / regions.len();
+    let bounds = each(graph, regions, options, cancel, |analysis, sample, region| {
+        analysis.margins(region, &spec[sample * rows..(sample + 1) * rows])
+    })?;
+    Ok(bounds.into_iter().flatten().collect())
+}
+
+/// Planes over the input below `spec · output`, one set a region, and the bounds that
+/// [`margin_bounds`] gives: each plane holds at every point of its region in real arithmetic.
+///
+/// `spec` is as for [`margin_bounds`], and so is what the result does not depend on.
+///
+/// # Errors
+/// When cancelled.
+pub fn margin_planes(
+    graph: &Graph,
+    regions: Vec<Region>,
+    spec: &[f64],
+    options: Options,
+    cancel: &Cancel,
+) -> Result<Planes, Cancelled> {
+    if regions.is_empty() {
+        return Ok(Planes::default());
+    }
+    let rows = spec.len() / regions.len();
+    let found = each(graph, regions, options, cancel, |analysis, sample, region| {
+        analysis.planes(region, &spec[sample * rows..(sample + 1) * rows])
+    })?;
+    let mut planes = Planes::default();
+    for part in found {
+        planes.bounds.extend(part.bounds);
+        planes.coefficients.extend(part.coefficients);
+        planes.constants.extend(part.constants);
+    }
+    Ok(planes)
+}
+
+/// Analyses all regions on all threads; answers keep the order of the regions.
+fn each<T: Send>(
+    graph: &Graph,
+    regions: Vec<Region>,
+    options: Options,
+    cancel: &Cancel,
+    analyse: impl Fn(&Analysis, usize, Region) -> Result<T, Cancelled> + Sync,
+) -> Result<Vec<T>, Cancelled> {
     let prepared = Prepared::new(graph, cancel);
     let threads = rayon::current_num_threads();
     let share =
         options.memory_limit.map_or(BLOCK_BYTES, |limit| (limit / threads).min(BLOCK_BYTES));
     let analysis = Analysis { prepared: &prepared, method: options.method, block_bytes: share };
-    let rows = spec.len() / regions.len();
-    let bounds: Vec<Vec<f64>> = regions
+    regions
         .into_par_iter()
         .enumerate()
         .map(|(sample, region)| {
             cancel.check()?;
-            analysis.margins(region, &spec[sample * rows..(sample + 1) * rows])
+            analyse(&analysis, sample, region)
         })
-        .collect::<Result<_, Cancelled>>()?;
-    Ok(bounds.into_iter().flatten().collect())
+        .collect()
 }

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, LazyLock, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aisec_numeric::Cancel;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -46,6 +46,16 @@ pub(crate) fn interruptible<T: Send>(
     py: Python<'_>,
     work: impl FnOnce(&Cancel) -> T + Send,
 ) -> PyResult<T> {
+    interruptible_within(py, None, work)
+}
+
+/// [`interruptible`], and cancelled once `limit` has passed.
+pub(crate) fn interruptible_within<T: Send>(
+    py: Python<'_>,
+    limit: Option<Duration>,
+    work: impl FnOnce(&Cancel) -> T + Send,
+) -> PyResult<T> {
+    let start = Instant::now();
     let cancel = Cancel::new();
     let pool = pool();
     let (sender, receiver) = channel();
@@ -71,6 +81,9 @@ pub(crate) fn interruptible<T: Send>(
                     {
                         cancel.cancel();
                         interrupt = Some(error);
+                    }
+                    if limit.is_some_and(|limit| start.elapsed() >= limit) {
+                        cancel.cancel();
                     }
                 }
             }

@@ -1,0 +1,160 @@
+"""Search for counterexamples of a property, and the replay that decides whether one counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..results import Counterexample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from aisec_eval._core import Graph
+
+    from .property import Case, Clause
+
+RANDOM_POINTS = 1024
+STARTS = 32
+STEPS = 60
+_STREAM = "verify"
+_BATCH_ELEMENTS = 1 << 20
+
+
+def replay(graph: Graph, case: Case, x: NDArray[np.float64]) -> Counterexample | None:
+    """Return the first of the points that is a counterexample beyond doubt.
+
+    The point lies exactly in the box, and interval arithmetic in float64, rounded outward, puts
+    the outputs of the graph in real arithmetic inside a clause.
+
+    Args:
+        graph: the network.
+        case: box and clauses.
+        x: candidates, float64 [n, inputs].
+    """
+    inside = ((x >= case.inner_lower) & (x <= case.inner_upper)).all(axis=1)
+    for point in x[inside]:
+        at = np.ascontiguousarray(point.reshape(1, *graph.input_shape))
+        low, high = (side.reshape(-1) for side in graph.interval(at, at))
+        if any(_meets(clause, low, high) for clause in case.clauses):
+            return Counterexample(at[0], graph.forward64(at).reshape(-1))
+    return None
+
+
+def _meets(clause: Clause, low: NDArray[np.float64], high: NDArray[np.float64]) -> bool:
+    """Say whether all outputs between `low` and `high` meet the clause."""
+    terms = clause.rows * np.where(clause.rows > 0, high, low)
+    exact = (clause.rows == 0) | (np.abs(clause.rows) == 1)
+    terms = np.where(exact, terms, np.nextafter(terms, np.inf))
+    sums = np.zeros(len(terms))
+    for column in terms.T:
+        total = sums + column
+        moved = (column != 0) & (sums != 0)
+        sums = np.where(moved, np.nextafter(total, np.inf), total)
+    # A comparison with NaN is false, and infinite outputs meet nothing.
+    return bool(np.isfinite(sums).all() and (sums <= clause.rhs_lower).all())
+
+
+class Search:
+    """Gradient and random search in one case; the same points for the same seed."""
+
+    def __init__(self, graph: Graph, case: Case, index: int, seed: int) -> None:
+        self.graph = graph
+        self.case = case
+        self._index = index
+        self._seed = seed
+        # Float32 numbers in the box; where there are none, the nearest ones guide the search.
+        self._low = np.asarray(case.inner_lower, dtype=np.float32)
+        self._low = np.where(
+            self._low < case.inner_lower, np.nextafter(self._low, np.float32(np.inf)), self._low
+        )
+        self._high = np.asarray(case.inner_upper, dtype=np.float32)
+        self._high = np.where(
+            self._high > case.inner_upper, np.nextafter(self._high, np.float32(-np.inf)), self._high
+        )
+        self._high = np.maximum(self._low, self._high)
+        self._half = (self._high - self._low) / 2
+
+    @property
+    def possible(self) -> bool:
+        """Whether the box holds any float64 point."""
+        return bool((self.case.inner_lower <= self.case.inner_upper).all())
+
+    def candidates(self, x: NDArray[np.floating]) -> Counterexample | None:
+        """Replay those of the points [n, inputs], moved into the box, that look right."""
+        points = self._exact(self._clip(np.asarray(x, dtype=np.float32)))
+        outputs = self._forward(points)
+        hits = np.zeros(len(points), dtype=np.bool_)
+        for clause in self.case.clauses:
+            hits |= (outputs @ clause.rows.T <= clause.rhs_upper).all(axis=1)
+        return replay(self.graph, self.case, points[hits])
+
+    def run(self, late: Callable[[], bool]) -> Counterexample | None:
+        """Try the centre, corners and random points, then descend towards every clause."""
+        for points in self._scattered():
+            found = self.candidates(points)
+            if found is not None or late():
+                return found
+        for number, clause in enumerate(self.case.clauses):
+            found = self._descend(clause, number, late)
+            if found is not None or late():
+                return found
+        return None
+
+    def _scattered(self) -> Iterator[NDArray[np.float32]]:
+        middle = self._low + self._half
+        yield middle[None]
+        block = max(1, min(RANDOM_POINTS, _BATCH_ELEMENTS // len(middle)))
+        signs = self._signed(0, min(block, 256))
+        yield np.where(signs < 0, self._low, self._high)
+        yield middle + self._half * self._signed(1, block)
+
+    def _signed(self, step: int, count: int) -> NDArray[np.float32]:
+        from .._core import random_signed
+
+        rows = np.arange(count, dtype=np.int64)
+        return random_signed(self._seed, _STREAM, self._index, step, rows, len(self._low))
+
+    def _descend(
+        self, clause: Clause, number: int, late: Callable[[], bool]
+    ) -> Counterexample | None:
+        """Projected sign descent on the most violated row, with steps that shrink to nothing."""
+        starts = max(2, min(STARTS, _BATCH_ELEMENTS // len(self._low)))
+        x = self._low + self._half + self._half * self._signed(2 + number, starts)
+        x[0] = self._low + self._half
+        scale = np.abs(clause.rows).max(axis=1, initial=0.0)
+        scale[scale == 0] = 1.0
+        rows = (clause.rows / scale[:, None]).astype(np.float32)
+        rhs = (clause.rhs_upper / scale).astype(np.float32)
+        if not len(rows):
+            return None
+        for step in range(STEPS):
+            shaped = self._clip(x).reshape(-1, *self.graph.input_shape)
+            # Which row is worst comes from the outputs, so the gradient is a second pass.
+            outputs = self.graph.forward(shaped).reshape(len(x), -1)
+            excess = outputs @ rows.T - rhs
+            if (excess <= 0).all(axis=1).any():
+                found = self.candidates(x[(excess <= 0).all(axis=1)])
+                if found is not None:
+                    return found
+            if late():
+                return None
+            worst = excess.argmax(axis=1)
+            _, gradient = self.graph.value_and_vjp(shaped, np.ascontiguousarray(rows[worst]))
+            size = np.float32(0.5 * (1 - step / STEPS) ** 2)
+            x = self._clip(x - size * self._half * np.sign(gradient.reshape(len(x), -1)))
+        return self.candidates(x)
+
+    def _clip(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.ascontiguousarray(np.clip(x, self._low, self._high), dtype=np.float32)
+
+    def _exact(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the points moved to the nearest float64 points of the box."""
+        return np.clip(x.astype(np.float64), self.case.inner_lower, self.case.inner_upper)
+
+    def _forward(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        shaped = np.ascontiguousarray(x.reshape(-1, *self.graph.input_shape))
+        return self.graph.forward64(shaped).reshape(len(x), -1)

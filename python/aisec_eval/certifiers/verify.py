@@ -1,0 +1,139 @@
+"""verify(): whether a network can violate a property, as VNN-COMP asks it."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from typing import TYPE_CHECKING
+
+from .._validate import check_count, check_seed
+from ..errors import InputError, UnsupportedOperationError
+from ..models import Model, load_model
+from ..results import VerifyResult
+from . import input_split
+from .falsify import Search
+from .property import Property
+from .vnnlib import read_vnnlib
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aisec_eval._core import Graph
+
+
+def verify(
+    net: str | os.PathLike[str] | Model,
+    property: str | os.PathLike[str] | Property,
+    *,
+    timeout: float = 60.0,
+    seed: int = 0,
+    memory_limit: int | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> VerifyResult:
+    """Decide whether some input makes the network violate the property.
+
+    A search for counterexamples comes first, then CROWN bounds; inputs of at most 20 numbers are
+    split until every part is decided. `unsat` holds for the network in real arithmetic: bounds
+    are float64, every rounding error taken off. A `sat` comes with an input that lies exactly in
+    the box and whose outputs, by interval arithmetic, meet a clause.
+
+    Args:
+        net: path of an ONNX file, or a model with a graph.
+        property: path of a `.vnnlib` or `.vnnlib.gz` file, or what `read_vnnlib` returned.
+        timeout: seconds of wall time, loading included.
+        seed: of the search's random numbers.
+        memory_limit: bytes that coefficients may take while bounds are computed.
+        progress: called with boxes bounded, boxes known so far, and what is running.
+
+    Returns:
+        Status, counterexample and reason. The same for equal calls, unless time ran out.
+
+    Raises:
+        InputError: the property is not well formed, does not fit the network, or an option is
+            wrong.
+        ModelImportError: the network cannot be read.
+        UnsafeArtifactError: the network's file is not safe to open.
+    """
+    start = time.monotonic()
+    if not (isinstance(timeout, int | float) and math.isfinite(timeout) and timeout > 0):
+        raise InputError(f"timeout={timeout!r} must be a number of seconds above 0")
+    seed = check_seed(seed)
+    if memory_limit is not None:
+        check_count("memory_limit", memory_limit)
+
+    def left() -> float:
+        return start + timeout - time.monotonic()
+
+    question = property if isinstance(property, Property) else read_vnnlib(property)
+    try:
+        model = net if isinstance(net, Model) else _load(net, question)
+    except UnsupportedOperationError as error:
+        result = VerifyResult("unknown", reason=f"unsupported operator: {error}")
+    else:
+        _check_sizes(model, question)
+        if question.unsupported:
+            result = VerifyResult("unknown", reason=f"unsupported property: {question.unsupported}")
+        elif model.graph is None:
+            why = model.report.not_certifiable or "the model was not lowered to the engine's graph"
+            result = VerifyResult("unknown", reason=f"unsupported operator: {why}")
+        else:
+            result = _decide(model.graph, question, seed, left, memory_limit, progress)
+    return VerifyResult(
+        result.status,
+        result.counterexample,
+        result.certificate,
+        result.reason,
+        result.bound,
+        result.domains,
+        time.monotonic() - start,
+    )
+
+
+def _load(net: str | os.PathLike[str], question: Property) -> Model:
+    low = min((float(case.lower.min()) for case in question.cases), default=0.0)
+    high = max((float(case.upper.max()) for case in question.cases), default=1.0)
+    return load_model(net, bounds=(low, high) if low < high else None)
+
+
+def _check_sizes(model: Model, question: Property) -> None:
+    inputs = math.prod(model.input_shape)
+    for what, has, declared in (
+        ("inputs", inputs, question.inputs),
+        ("outputs", model.num_classes, question.outputs),
+    ):
+        if has != declared:
+            raise InputError(
+                f"the property declares {declared} {what}, {model.name!r} has {has}: "
+                "they do not belong together"
+            )
+
+
+def _decide(
+    graph: Graph,
+    question: Property,
+    seed: int,
+    left: Callable[[], float],
+    memory_limit: int | None,
+    progress: Callable[[int, int, str], None] | None,
+) -> VerifyResult:
+    searches = [Search(graph, case, at, seed) for at, case in enumerate(question.cases)]
+    for search in searches:
+        found = search.run(lambda: left() <= 0) if search.possible else None
+        if found is not None:
+            return VerifyResult("sat", found)
+    domains = 0
+    open_: list[input_split.Outcome] = []
+    for search in searches:
+        outcome = input_split.decide(graph, search.case, search, left, memory_limit, progress)
+        domains += outcome.domains
+        if outcome.status == "sat":
+            return VerifyResult("sat", outcome.counterexample, domains=domains)
+        if outcome.status == "unknown":
+            open_.append(outcome)
+            if left() <= 0:
+                break
+    if open_:
+        worst = min(open_, key=lambda outcome: outcome.bound)
+        return VerifyResult("unknown", reason=worst.reason, bound=worst.bound, domains=domains)
+    return VerifyResult("unsat", domains=domains)
