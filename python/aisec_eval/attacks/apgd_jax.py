@@ -71,7 +71,7 @@ class _Kernel:
         self.found = Found.nothing(problem)
         self.ended = np.zeros(len(problem), np.bool_)
         self._restart = restart
-        self._loss = attack.loss
+        self._name = attack.name
         self._step = partial(
             _compiled(),
             apply,
@@ -90,7 +90,7 @@ class _Kernel:
             **problem.region,
             seed=problem.seed,
             restart=self._restart,
-            loss=self._loss,
+            attack=self._name,
         )
         n = len(items)
         minus = np.full(n, -np.inf, np.float32)

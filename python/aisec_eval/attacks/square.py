@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
-from .. import _core
 from .._validate import check_count
 from ..errors import InputError
-from .base import Found
+from .engine import NativeAttack
 
 if TYPE_CHECKING:
-    from ..threats import ThreatModel
-    from .base import Problem
-    from .target import Target
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True)
-class Square:
+class Square(NativeAttack):
     """Square Attack (Andriushchenko et al. 2020, arXiv:1912.00049), margin loss.
 
     Defaults and schedule as in AutoAttack; every sample draws its own windows, from all positions.
@@ -34,6 +29,8 @@ class Square:
     Raises:
         InputError: a count below 1, or p_init outside (0, 1].
     """
+
+    needs_gradient: ClassVar[bool] = False
 
     queries: int = 5000
     p_init: float = 0.8
@@ -51,57 +48,6 @@ class Square:
         return "square"
 
     @property
-    def needs_gradient(self) -> bool:
-        """False: scores suffice."""
-        return False
-
-    def unsupported(self, target: Target, threat: ThreatModel) -> str | None:
-        """Return why the attack cannot run, in a few words with the remedy, or None."""
-        del threat
-        if not target.model.capabilities.scores:
-            return "the model returns labels only; square needs scores"
-        return None
-
-    def run(self, target: Target, problem: Problem, restart: int) -> Found:
-        """Attack every sample of the problem once."""
-        if target.kind == "native":
-            graph = target.model.graph
-            assert graph is not None  # noqa: S101 - `kind` says so
-            x, margin, status, queries, _ = _core.square(
-                graph,
-                problem.x,
-                problem.y,
-                problem.ids,
-                **problem.region,
-                seed=problem.seed,
-                restart=restart,
-                queries=self.queries,
-                p_init=self.p_init,
-                batch=target.lane,
-            )
-            none = np.zeros_like(queries)
-            return Found(x, margin, status, none, none.copy(), queries)
-        return self._ask_and_tell(target, problem, restart)
-
-    def _ask_and_tell(self, target: Target, problem: Problem, restart: int) -> Found:
-        """Search natively, evaluate where the model is; the batch is refilled as searches end."""
-        search = _core.Square(
-            problem.x,
-            problem.y,
-            problem.ids,
-            num_classes=target.model.num_classes,
-            **problem.region,
-            seed=problem.seed,
-            restart=restart,
-            queries=self.queries,
-            p_init=self.p_init,
-        )
-        found = Found.nothing(problem)
-        rows = min(target.batch, len(problem))
-        buffer = np.empty((rows, *problem.x.shape[1:]), np.float32)
-        while asked := search.ask(buffer):
-            logits = np.ascontiguousarray(target.logits(buffer[:asked]))
-            ended, (x, margin, status, queries, _) = search.tell(buffer, logits)
-            found.x[ended], found.margin[ended] = x, margin
-            found.status[ended], found.queries[ended] = status, queries
-        return found
+    def options(self) -> Mapping[str, Any]:
+        """The parameters of the native search."""
+        return {"queries": self.queries, "p_init": self.p_init}

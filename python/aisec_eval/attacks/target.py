@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..models import Model
+    from ..models.jit import Jitted
 
 Backend = Literal["auto", "native", "jax"]
 
@@ -26,15 +27,19 @@ BATCH = 256
 
 @dataclass
 class Target:
-    """A model on one backend. `kind` is native (graph), jax (gradients) or callable (logits)."""
+    """A model on one backend.
+
+    `kind` says where gradients come from: native (the graph), jax, own (`Model.value_and_vjp`) or
+    callable (there are none).
+    """
 
     model: Model
-    kind: Literal["native", "jax", "callable"]
+    kind: Literal["native", "jax", "own", "callable"]
     batch: int
     """Most samples evaluated together."""
     messages: dict[str, int] = field(default_factory=dict)
     """How many samples failed, by what happened."""
-    _logits: Callable[[NDArray[np.float32]], Any] | None = None
+    _jitted: Jitted | None = None
 
     @staticmethod
     def of(
@@ -68,10 +73,10 @@ class Target:
         if native:
             return Target(model, "native", batch)
         if function is None:
-            return Target(model, "callable", batch)
+            return Target(model, "own" if model.capabilities.gradient else "callable", batch)
         from ..models.jit import Jitted
 
-        return Target(model, "jax", batch, _logits=Jitted(*function))
+        return Target(model, "jax", batch, _jitted=Jitted(*function))
 
     @property
     def lane(self) -> int:
@@ -105,19 +110,57 @@ class Target:
         return result
 
     def _call(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        call = self._logits or self.model.logits
-        logits = np.asarray(call(x))
-        expected = (len(x), self.model.num_classes)
-        if logits.shape != expected:
-            raise ValueError(
-                f"returned logits of shape {list(logits.shape)}, expected {list(expected)}"
-            )
-        return cast("NDArray[np.float32]", logits.astype(np.float32, copy=False))
+        call = self._jitted or self.model.logits
+        return _shaped("logits", call(x), (len(x), self.model.num_classes))
+
+    def gradient(
+        self,
+        x: NDArray[np.float32],
+        cotangent: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    ) -> NDArray[np.float32]:
+        """Return the input gradient [n, *input_shape] of `sum(logits * cotangent(logits))`.
+
+        `cotangent` is called once, with the logits of all samples: NaN for samples on which the
+        model fails, whose gradient is zero. As in `logits` one bad sample costs the others
+        nothing.
+        """
+        pulled: NDArray[np.float32] | None = None
+
+        def once(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+            nonlocal pulled
+            pulled = cotangent(_shaped("logits", logits, (len(x), self.model.num_classes)))
+            return pulled
+
+        call = self.model.value_and_vjp if self._jitted is None else self._jitted.value_and_vjp
+        try:
+            return np.require(_shaped("a gradient", call(x, once)[1], x.shape), None, "CW")
+        except Exception:
+            if pulled is None:
+                # No batch gave logits; a fault of `cotangent` itself is raised again here.
+                pulled = cotangent(self.logits(x))
+        gradient = np.zeros_like(x)
+        for i in np.flatnonzero(np.isfinite(pulled).all(axis=1)):
+            row = pulled[i : i + 1]
+            try:
+                _, value = call(x[i : i + 1], lambda _, row=row: row)
+                gradient[i : i + 1] = _shaped("a gradient", value, (1, *x.shape[1:]))
+            except Exception as single:
+                self.fail(single, 1)
+        return gradient
 
     def fail(self, error: Exception, samples: int) -> None:
         """Count a failure of the model on some samples."""
         message = _line(error)
         self.messages[message] = self.messages.get(message, 0) + samples
+
+
+def _shaped(what: str, value: Any, expected: tuple[int, ...]) -> NDArray[np.float32]:
+    array = np.asarray(value)
+    if array.shape != expected:
+        raise ValueError(
+            f"returned {what} of shape {list(array.shape)}, expected {list(expected)}"
+        )
+    return cast("NDArray[np.float32]", array.astype(np.float32, copy=False))
 
 
 def _line(error: Exception) -> str:

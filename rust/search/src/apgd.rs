@@ -8,9 +8,12 @@ use std::sync::Arc;
 use aisec_numeric::project::L1Workspace;
 use aisec_numeric::random::Stream;
 
+use serde::Deserialize;
+
+use crate::attack::{Sample, Setting, Start, parse};
 use crate::region::sum_of;
 use crate::search::Record;
-use crate::{GradientSearch, Loss, Norm, Outcome, Region, Search};
+use crate::{ApgdL1, Error, LargeRadius, Loss, Norm, Outcome, Region, Result, Search};
 
 /// Fraction of increasing steps below which the step size is halved.
 const RHO: f64 = 0.75;
@@ -20,7 +23,6 @@ const MOMENTUM: f32 = 0.75;
 /// What all samples of one APGD run share.
 #[derive(Debug, Clone)]
 pub struct ApgdConfig {
-    loss: Loss,
     steps: usize,
     checkpoints: Vec<usize>,
     noise: Stream,
@@ -28,13 +30,9 @@ pub struct ApgdConfig {
 
 impl ApgdConfig {
     /// `attack` names the random numbers of the start.
-    pub fn new(loss: Loss, steps: usize, seed: u64, attack: &str, restart: u32) -> Self {
+    pub fn new(steps: usize, seed: u64, attack: &str, restart: u32) -> Self {
         let noise = Stream::new(seed, attack, restart);
-        Self { loss, steps, checkpoints: checkpoints(steps), noise }
-    }
-
-    pub(crate) fn loss(&self) -> Loss {
-        self.loss
+        Self { steps, checkpoints: checkpoints(steps), noise }
     }
 
     pub(crate) fn steps(&self) -> usize {
@@ -85,10 +83,61 @@ pub fn checkpoints(steps: usize) -> Vec<usize> {
     }
 }
 
+/// The parameters by name.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Options {
+    steps: usize,
+    /// L1 only: three runs, at three, two and one times the radius.
+    large_radius: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { steps: 100, large_radius: false }
+    }
+}
+
+/// APGD with the loss that its name says.
+pub(crate) fn make(name: &'static str, options: &str, setting: &Setting) -> Result<Start> {
+    let Options { steps, large_radius } = parse(name, options)?;
+    if setting.norm == Norm::L0 {
+        return Err(Error::input(format!("{name} does not search the L0 norm; use sigma-zero")));
+    }
+    let config = Arc::new(ApgdConfig::new(steps, setting.seed, name, setting.restart));
+    let setting = setting.clone();
+    Ok(Box::new(move |sample: &Sample<'_>| {
+        let loss = match (name, sample.target) {
+            ("apgd-margin-t", Some(target)) => Loss::TargetedMargin(target),
+            (_, Some(target)) => Loss::TargetedDlr(target),
+            ("apgd-dlr", None) => Loss::Dlr,
+            ("apgd-margin", None) => Loss::Margin,
+            _ => Loss::CrossEntropy,
+        };
+        let region = setting.region(sample.clean)?;
+        let config = config.clone();
+        let (label, id, start) = (sample.label, sample.id, sample.start);
+        Ok(match setting.norm {
+            Norm::L1 if large_radius => Box::new(LargeRadius::new(
+                &config,
+                region,
+                &setting.bounds,
+                loss,
+                label,
+                id,
+                start,
+            )?),
+            Norm::L1 => Box::new(ApgdL1::new(config, region, loss, label, id, start)),
+            _ => Box::new(Apgd::new(config, region, loss, label, id, start)),
+        })
+    }))
+}
+
 /// The search on one sample.
 #[derive(Debug)]
 pub struct Apgd {
     config: Arc<ApgdConfig>,
+    loss: Loss,
     region: Region,
     label: usize,
     record: Record,
@@ -115,14 +164,27 @@ pub struct Apgd {
 }
 
 impl Apgd {
+    /// Begins at `start`, projected, or at random.
+    ///
     /// # Panics
     /// For the L1 norm, whose APGD is another algorithm, and L0, which has none.
-    pub fn new(config: Arc<ApgdConfig>, region: Region, label: usize, sample: u64) -> Self {
+    pub fn new(
+        config: Arc<ApgdConfig>,
+        region: Region,
+        loss: Loss,
+        label: usize,
+        sample: u64,
+        start: Option<&[f32]>,
+    ) -> Self {
         let known = [Norm::Linf, Norm::L2, Norm::Box].contains(&region.norm());
         assert!(known, "L1 needs L1-APGD, L0 another attack");
-        let x = config.start(&region, sample);
+        let x = match start {
+            Some(start) => region.nearest(start),
+            None => config.start(&region, sample),
+        };
         Self {
             config,
+            loss,
             label,
             record: Record::new(region.clean()),
             iteration: 0,
@@ -148,7 +210,7 @@ impl Apgd {
     fn compare(&mut self, loss: f64) {
         let increased = match self.iteration {
             0 => false,
-            1 => loss > f64::NEG_INFINITY && self.config.loss.is_positive(loss),
+            1 => loss > f64::NEG_INFINITY && self.loss.is_positive(loss),
             _ => loss > self.last_loss,
         };
         self.increases += usize::from(increased);
@@ -227,7 +289,7 @@ impl Search for Apgd {
     fn tell(&mut self, row: &[f32], logits: &[f32]) -> bool {
         let margin = self.record.learn(row, logits, self.label);
         let loss = match margin {
-            Some(_) => self.config.loss.value(logits, self.label),
+            Some(_) => self.loss.value(logits, self.label),
             None => f64::NEG_INFINITY,
         };
         self.compare(loss);
@@ -241,14 +303,16 @@ impl Search for Apgd {
             || self.record.confident(logits)
     }
 
-    fn finish(self) -> Outcome {
+    fn finish(self: Box<Self>) -> Outcome {
         self.record.finish()
     }
-}
 
-impl GradientSearch for Apgd {
+    fn needs_gradient(&self) -> bool {
+        true
+    }
+
     fn cotangent(&self, logits: &[f32], cotangent: &mut [f32]) {
-        self.config.loss.cotangent(logits, self.label, cotangent);
+        self.loss.cotangent(logits, self.label, cotangent);
     }
 
     fn step(&mut self, gradient: &mut [f32]) {

@@ -36,6 +36,11 @@ pub enum Loss {
     Dlr,
     /// `max_{i != y} z_i - z_y`.
     Margin,
+    /// Targeted difference of logits ratio `-(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2 + 1e-12)`.
+    /// With three classes `z_(3)` stands for both; with two the targeted margin takes its place.
+    TargetedDlr(usize),
+    /// `z_t - z_y`.
+    TargetedMargin(usize),
 }
 
 impl Loss {
@@ -48,11 +53,14 @@ impl Loss {
                 let sum: f64 = others(logits, label).map(|(_, z)| (z - other).exp()).sum();
                 other - zy + sum.ln()
             }
-            Self::Dlr if logits.len() > 2 => {
-                let [first, _, third] = largest3(logits);
-                -(zy - other) / (first.0 - third.0 + 1e-12)
+            Self::Dlr | Self::TargetedDlr(_) if logits.len() > 2 => {
+                let other = self.target().map_or(other, |target| f64::from(logits[target]));
+                -(zy - other) / self.spread(&largest(logits)[..logits.len().min(4)])
             }
             Self::Dlr | Self::Margin => other - zy,
+            Self::TargetedDlr(target) | Self::TargetedMargin(target) => {
+                f64::from(logits[target]) - zy
+            }
         }
     }
 
@@ -75,23 +83,55 @@ impl Loss {
                 }
                 cotangent[label] = -sum as f32;
             }
-            Self::Dlr if logits.len() > 2 => {
-                let [first, _, third] = largest3(logits);
-                let ratio = (f64::from(logits[label]) - other) / (first.0 - third.0 + 1e-12);
+            Self::Dlr | Self::TargetedDlr(_) if logits.len() > 2 => {
+                let class = self.target().unwrap_or(runner_up);
+                let top = &largest(logits)[..logits.len().min(4)];
+                let gap = f64::from(logits[label]) - f64::from(logits[class]);
+                let ratio = gap / self.spread(top);
+                // The gradient times the spread, of order one; a class that is ruled out has
+                // no finite ratio.
+                let ratio = if ratio.is_finite() { ratio } else { 0.0 };
                 let scale = 1.0 / ratio.abs().max(1.0);
                 let mut add = |class: usize, weight: f64| {
                     cotangent[class] = (f64::from(cotangent[class]) + weight * scale) as f32;
                 };
                 add(label, -1.0);
-                add(runner_up, 1.0);
-                add(first.1, ratio);
-                add(third.1, -ratio);
+                add(class, 1.0);
+                add(top[0].1, ratio);
+                let low = self.lower_end(top);
+                for &(_, class) in low {
+                    add(class, -ratio / low.len() as f64);
+                }
             }
             Self::Dlr | Self::Margin => {
                 cotangent[label] = -1.0;
                 cotangent[runner_up] = 1.0;
             }
+            Self::TargetedDlr(target) | Self::TargetedMargin(target) => {
+                cotangent[label] = -1.0;
+                cotangent[target] = 1.0;
+            }
         }
+    }
+
+    fn target(self) -> Option<usize> {
+        match self {
+            Self::TargetedDlr(target) | Self::TargetedMargin(target) => Some(target),
+            Self::CrossEntropy | Self::Dlr | Self::Margin => None,
+        }
+    }
+
+    /// The denominator of a difference of logits ratio.
+    fn spread(self, top: &[(f64, usize)]) -> f64 {
+        let low = self.lower_end(top);
+        let mean = low.iter().map(|(z, _)| z).sum::<f64>() / low.len() as f64;
+        top[0].0 - mean + 1e-12
+    }
+
+    /// The logits whose mean a ratio's denominator subtracts from the largest.
+    fn lower_end(self, top: &[(f64, usize)]) -> &[(f64, usize)] {
+        let last = if self.target().is_some() { top.len() } else { 3 };
+        &top[2..last]
     }
 }
 
@@ -99,17 +139,18 @@ fn others(logits: &[f32], label: usize) -> impl Iterator<Item = (usize, f64)> {
     logits.iter().map(|&z| f64::from(z)).enumerate().filter(move |&(class, _)| class != label)
 }
 
-/// The three largest logits with their classes, in descending order.
-fn largest3(logits: &[f32]) -> [(f64, usize); 3] {
-    let mut top = [(f64::NEG_INFINITY, 0); 3];
+/// Logits with their classes, in descending order.
+type Top = [(f64, usize); 4];
+
+/// The four largest logits, of equal ones the first; filled up with negative infinity.
+fn largest(logits: &[f32]) -> Top {
+    let mut top = [(f64::NEG_INFINITY, 0); 4];
     for (class, &z) in logits.iter().enumerate() {
-        let entry = (f64::from(z), class);
-        if entry.0 > top[0].0 {
-            top = [entry, top[0], top[1]];
-        } else if entry.0 > top[1].0 {
-            top = [top[0], entry, top[1]];
-        } else if entry.0 > top[2].0 {
-            top[2] = entry;
+        let z = f64::from(z);
+        let above = top.iter().take_while(|entry| entry.0 >= z).count();
+        if above < top.len() {
+            top[above..].rotate_right(1);
+            top[above] = (z, class);
         }
     }
     top
@@ -121,7 +162,13 @@ mod tests {
 
     use super::*;
 
-    const LOSSES: [Loss; 3] = [Loss::CrossEntropy, Loss::Dlr, Loss::Margin];
+    const LOSSES: [Loss; 5] = [
+        Loss::CrossEntropy,
+        Loss::Dlr,
+        Loss::Margin,
+        Loss::TargetedDlr(1),
+        Loss::TargetedMargin(1),
+    ];
 
     /// The textbook forms, in float64.
     fn textbook(loss: Loss, z: &[f64], y: usize) -> f64 {
@@ -133,6 +180,13 @@ mod tests {
             Loss::CrossEntropy => z.iter().map(|v| v.exp()).sum::<f64>().ln() - z[y],
             Loss::Dlr if z.len() > 2 => -(z[y] - other) / (sorted[0] - sorted[2] + 1e-12),
             Loss::Dlr | Loss::Margin => other - z[y],
+            Loss::TargetedDlr(t) if z.len() > 3 => {
+                -(z[y] - z[t]) / (sorted[0] - 0.5 * (sorted[2] + sorted[3]) + 1e-12)
+            }
+            Loss::TargetedDlr(t) if z.len() == 3 => {
+                -(z[y] - z[t]) / (sorted[0] - sorted[2] + 1e-12)
+            }
+            Loss::TargetedDlr(t) | Loss::TargetedMargin(t) => z[t] - z[y],
         }
     }
 
@@ -145,6 +199,11 @@ mod tests {
         assert!((Loss::Dlr.value(&logits, 1) + 0.5).abs() < 1e-12);
         assert!((Loss::Dlr.value(&logits, 3) - 2.0).abs() < 1e-11);
         assert_eq!(Loss::Dlr.value(&[0.0, 2.5], 1), -2.5);
+        // -(3 - 2) / (3 - (1 - 1) / 2) and, of three classes, -(3 - 2) / (3 - 1)
+        assert!((Loss::TargetedDlr(2).value(&logits, 1) + 1.0 / 3.0).abs() < 1e-12);
+        assert!((Loss::TargetedDlr(2).value(&logits[..3], 1) + 0.5).abs() < 1e-12);
+        assert_eq!(Loss::TargetedDlr(0).value(&[0.0, 2.5], 1), -2.5);
+        assert_eq!(Loss::TargetedMargin(3).value(&logits, 0), -2.0);
         assert!(Loss::CrossEntropy.is_positive(-100.0) && !Loss::Dlr.is_positive(0.0));
     }
 
@@ -175,7 +234,7 @@ mod tests {
             a in prop::collection::vec(-4.0f32..4.0, 2..7), shift in prop::collection::vec(-1.0f32..1.0, 7),
             y in 0usize..7,
         ) {
-            let y = y % a.len();
+            let y = if y % a.len() == 1 { 0 } else { y % a.len() };
             let b: Vec<f32> = a.iter().zip(&shift).map(|(a, s)| a + s).collect();
             let wide = |z: &[f32]| z.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
             for loss in LOSSES {
@@ -188,7 +247,7 @@ mod tests {
         /// The cotangent is a positive multiple of the numerical gradient.
         #[test]
         fn cotangents_are_gradients(z in prop::collection::vec(-4.0f32..4.0, 2..7), y in 0usize..7) {
-            let y = y % z.len();
+            let y = if y % z.len() == 1 { 0 } else { y % z.len() };
             let mut sorted: Vec<f64> = z.iter().map(|&v| f64::from(v)).collect();
             sorted.sort_by(f64::total_cmp);
             prop_assume!(sorted.windows(2).all(|w| w[1] - w[0] > 1e-3));

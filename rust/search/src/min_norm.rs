@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use aisec_numeric::project::{self, L1Workspace};
 
+use crate::attack::Start;
 use crate::region::{changed, keep_largest, sum_of};
 use crate::search::beyond_rounding;
-use crate::{Bounds, Error, GradientSearch, Norm, Outcome, Region, Result, Search, Status};
+use crate::{Bounds, Error, Norm, Outcome, Region, Result, Search, Setting, Status};
 
 /// Halvings of the line from the clean input to a start point.
 const START_HALVINGS: u32 = 10;
@@ -76,7 +77,7 @@ impl Domain {
     }
 
     /// An upper bound of the distance to the clean input.
-    fn distance(&self, point: &[f32]) -> f64 {
+    pub(crate) fn distance(&self, point: &[f32]) -> f64 {
         match self.norm {
             Norm::Linf | Norm::Box => project::linf_distance_up(self.clean(), point),
             Norm::L2 => project::l2_distance_up(self.clean(), point),
@@ -122,7 +123,7 @@ impl Domain {
     /// norm shrinks and the rest of the perturbation is kept as far as possible: the straight line
     /// (L2), clipped (Linf), shrunk by the same amount everywhere (L1), the smallest changes
     /// undone (L0).
-    fn between(&self, far: &[f32], t: f64, point: &mut [f32]) {
+    pub(crate) fn between(&self, far: &[f32], t: f64, point: &mut [f32]) {
         let largest = project::linf_distance_up(self.clean(), far);
         let part = |delta: f64| match self.norm {
             Norm::Linf | Norm::Box => delta.clamp(-t * largest, t * largest),
@@ -142,6 +143,18 @@ impl Domain {
     }
 }
 
+/// Searches with this descent, which end within the setting's radius.
+pub(crate) fn searches<D: Descent + 'static>(
+    setting: &Setting,
+    descent: impl Fn() -> D + Send + Sync + 'static,
+) -> Start {
+    let (norm, goal, bounds) = (setting.norm, setting.eps, setting.bounds.clone());
+    Box::new(move |sample| {
+        let domain = Domain::new(norm, sample.clean, &bounds)?;
+        Ok(Box::new(MinNorm::new(domain, sample.label, goal, sample.start, descent())))
+    })
+}
+
 /// What is known of the point just evaluated.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen {
@@ -156,7 +169,7 @@ pub struct Seen {
 }
 
 /// A minimum-norm attack between its start and the last binary search.
-pub trait Descent: Send {
+pub trait Descent: Send + Sync {
     /// Starts at a point of the domain: the clean input, or an adversarial point.
     fn begin(&mut self, domain: &Domain, x: &[f32]);
 
@@ -344,7 +357,7 @@ impl<D: Descent> Search for MinNorm<D> {
         }
     }
 
-    fn finish(self) -> Outcome {
+    fn finish(self: Box<Self>) -> Outcome {
         let status = match (self.distance.is_finite(), self.not_finite) {
             (true, _) => Status::Found,
             (false, true) => Status::NotFinite,
@@ -358,9 +371,11 @@ impl<D: Descent> Search for MinNorm<D> {
             gradients: self.gradients,
         }
     }
-}
 
-impl<D: Descent> GradientSearch for MinNorm<D> {
+    fn needs_gradient(&self) -> bool {
+        matches!(self.phase, Phase::Descent)
+    }
+
     fn cotangent(&self, logits: &[f32], cotangent: &mut [f32]) {
         cotangent.fill(0.0);
         if self.seen.is_some() {

@@ -159,6 +159,13 @@ impl Region {
         }
     }
 
+    /// The point that `project` moves `point` to.
+    pub(crate) fn nearest(&self, point: &[f32]) -> Vec<f32> {
+        let mut moved = point.to_vec();
+        self.project(&mut moved, &mut L1Workspace::default());
+        moved
+    }
+
     /// Clips into `[lower, upper]`; NaN returns to the clean input.
     fn clip(&self, point: &mut [f32]) {
         self.map(point, |value, _| value);

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use aisec_numeric::Cancel;
 use rayon::prelude::*;
 
-use crate::{GradientSearch, Network, Outcome, Result, Search};
+use crate::{Network, Outcome, Result, Search};
 
 /// Turns between two refills; a search that ends in between leaves its place empty until then.
 const TURNS: usize = 8;
@@ -16,36 +16,50 @@ struct Lane<'n, N: Network> {
     workspace: N::Workspace,
     points: Vec<f32>,
     logits: Vec<f32>,
+    /// Empty until a gradient is wanted.
     cotangents: Vec<f32>,
     gradients: Vec<f32>,
 }
 
 impl<'n, N: Network> Lane<'n, N> {
-    fn new(network: &'n N, width: usize, gradients: bool) -> Self {
-        let (inputs, classes) = (width * network.input_len(), width * network.num_classes());
-        let if_gradients = |len: usize| vec![0.0; if gradients { len } else { 0 }];
+    fn new(network: &'n N, width: usize) -> Self {
         Self {
             network,
             workspace: N::Workspace::default(),
-            points: vec![0.0; inputs],
-            logits: vec![0.0; classes],
-            cotangents: if_gradients(classes),
-            gradients: if_gradients(inputs),
+            points: vec![0.0; width * network.input_len()],
+            logits: vec![0.0; width * network.num_classes()],
+            cotangents: vec![],
+            gradients: vec![],
         }
     }
 
-    /// One point and its logits for every live search, densely packed; ends those that are done.
-    fn evaluate<S: Search>(&mut self, live: &mut [&mut Slot<S>]) {
+    /// One point for every live search: those that want its gradient as one batch, the others
+    /// as another.
+    fn turn(&mut self, live: &mut [&mut Slot]) {
+        live.sort_by_key(|slot| !slot.search.needs_gradient());
+        let gradients = live.iter().take_while(|slot| slot.search.needs_gradient()).count();
+        let (descending, querying) = live.split_at_mut(gradients);
+        if !descending.is_empty() {
+            self.evaluate(descending, true);
+            self.descend(descending);
+        }
+        if !querying.is_empty() {
+            self.evaluate(querying, false);
+        }
+    }
+
+    /// One point and its logits for every search, densely packed; marks those that are done.
+    fn evaluate(&mut self, live: &mut [&mut Slot], record: bool) {
         let (len, classes) = (self.network.input_len(), self.network.num_classes());
         let points = &mut self.points[..live.len() * len];
         let logits = &mut self.logits[..live.len() * classes];
         for (slot, row) in live.iter_mut().zip(points.chunks_exact_mut(len)) {
             slot.search.ask(row);
         }
-        if self.gradients.is_empty() {
-            self.network.forward(&mut self.workspace, points, live.len(), logits);
-        } else {
+        if record {
             self.network.record(&mut self.workspace, points, live.len(), logits);
+        } else {
+            self.network.forward(&mut self.workspace, points, live.len(), logits);
         }
         let rows = points.chunks_exact(len).zip(logits.chunks_exact(classes));
         for (slot, (row, logits)) in live.iter_mut().zip(rows) {
@@ -54,10 +68,12 @@ impl<'n, N: Network> Lane<'n, N> {
     }
 
     /// Gradients for the searches of the last `evaluate` that go on.
-    fn descend<S: GradientSearch>(&mut self, live: &mut [&mut Slot<S>]) {
+    fn descend(&mut self, live: &mut [&mut Slot]) {
         if live.iter().all(|slot| slot.done) {
             return;
         }
+        self.cotangents.resize(self.logits.len(), 0.0);
+        self.gradients.resize(self.points.len(), 0.0);
         let (len, classes) = (self.network.input_len(), self.network.num_classes());
         let logits = self.logits.chunks_exact(classes);
         let cotangents = &mut self.cotangents[..live.len() * classes];
@@ -81,61 +97,32 @@ impl<'n, N: Network> Lane<'n, N> {
     }
 }
 
-struct Slot<S> {
+struct Slot {
     index: usize,
-    search: S,
+    search: Box<dyn Search>,
     done: bool,
 }
 
-/// Runs `count` searches that need no gradients, `start(i)` giving the i-th, and returns their
-/// outcomes in that order. `width` is the largest batch of one thread.
+/// Runs `count` searches, `start(i)` giving the i-th, and returns their outcomes in that order.
+/// `width` is the largest batch of one thread.
+///
+/// The live searches are shared evenly among the threads, advance a few turns, those that ended
+/// are replaced, and so on.
 ///
 /// # Errors
 /// What `start` refuses, or cancellation.
-pub fn run_queries<N: Network, S: Search>(
+pub fn run<N: Network>(
     network: &N,
     count: usize,
     width: usize,
     cancel: &Cancel,
-    start: impl Fn(usize) -> Result<S> + Sync,
-) -> Result<Vec<Outcome>> {
-    run(network, count, width, false, cancel, start, |lane, live| lane.evaluate(live))
-}
-
-/// Like [`run_queries`] for searches that need gradients.
-///
-/// # Errors
-/// What `start` refuses, or cancellation.
-pub fn run_gradients<N: Network, S: GradientSearch>(
-    network: &N,
-    count: usize,
-    width: usize,
-    cancel: &Cancel,
-    start: impl Fn(usize) -> Result<S> + Sync,
-) -> Result<Vec<Outcome>> {
-    run(network, count, width, true, cancel, start, |lane, live| {
-        lane.evaluate(live);
-        lane.descend(live);
-    })
-}
-
-/// Shares the live searches evenly among the threads, advances each a few turns, replaces those
-/// that ended, and repeats.
-fn run<N: Network, S: Search>(
-    network: &N,
-    count: usize,
-    width: usize,
-    gradients: bool,
-    cancel: &Cancel,
-    start: impl Fn(usize) -> Result<S> + Sync,
-    turn: impl for<'n> Fn(&mut Lane<'n, N>, &mut [&mut Slot<S>]) + Sync,
+    start: impl Fn(usize) -> Result<Box<dyn Search>> + Sync,
 ) -> Result<Vec<Outcome>> {
     let threads = rayon::current_num_threads();
     let width = width.clamp(1, count.div_ceil(threads).max(1));
-    let lanes: Vec<_> =
-        (0..threads).map(|_| Mutex::new(Lane::new(network, width, gradients))).collect();
+    let lanes: Vec<_> = (0..threads).map(|_| Mutex::new(Lane::new(network, width))).collect();
     let mut outcomes: Vec<Option<Outcome>> = (0..count).map(|_| None).collect();
-    let mut live: Vec<Slot<S>> = Vec::new();
+    let mut live: Vec<Slot> = Vec::new();
     let mut next = 0;
     loop {
         cancel.check()?;
@@ -150,12 +137,12 @@ fn run<N: Network, S: Search>(
         live.par_chunks_mut(share).zip(&lanes).for_each(|(share, lane)| {
             // One share a lane: the lock is never contended.
             let mut lane = lane.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let mut share: Vec<&mut Slot<S>> = share.iter_mut().collect();
+            let mut share: Vec<&mut Slot> = share.iter_mut().collect();
             for _ in 0..TURNS {
                 if share.is_empty() || cancel.check().is_err() {
                     return;
                 }
-                turn(&mut lane, &mut share);
+                lane.turn(&mut share);
                 share.retain(|slot| !slot.done);
             }
         });

@@ -25,24 +25,31 @@ pub struct Outcome {
     pub gradients: u64,
 }
 
-/// An attack on one sample: proposes a point, learns its logits, proposes the next.
-pub trait Search: Send {
+/// An attack on one sample: proposes a point, learns its logits and, where it wants one, a
+/// gradient, proposes the next.
+pub trait Search: Send + Sync {
     /// Writes the next point to evaluate.
     fn ask(&mut self, row: &mut [f32]);
 
     /// Learns the logits of the point written by the last `ask`; true when the search is over.
     fn tell(&mut self, row: &[f32], logits: &[f32]) -> bool;
 
-    fn finish(self) -> Outcome;
-}
+    /// Gives up what was found.
+    fn finish(self: Box<Self>) -> Outcome;
 
-/// A search that needs the gradient after every `tell` that did not end it.
-pub trait GradientSearch: Search {
+    /// Whether the point of the next `ask` is to be differentiated: then a `tell` that does not
+    /// end the search is followed by `cotangent` and `step`.
+    fn needs_gradient(&self) -> bool {
+        false
+    }
+
     /// Writes the direction in logit space whose pull-back is wanted; its scale is free.
-    fn cotangent(&self, logits: &[f32], cotangent: &mut [f32]);
+    fn cotangent(&self, _logits: &[f32], cotangent: &mut [f32]) {
+        cotangent.fill(0.0);
+    }
 
     /// Learns the pull-back, which it may overwrite, and moves to the next point.
-    fn step(&mut self, gradient: &mut [f32]);
+    fn step(&mut self, _gradient: &mut [f32]) {}
 }
 
 /// The smallest margin of a search so far, and whether that is enough.

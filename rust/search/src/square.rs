@@ -11,6 +11,9 @@ use std::sync::Arc;
 use aisec_numeric::project::L1Workspace;
 use aisec_numeric::random::{Generator, Stream};
 
+use serde::Deserialize;
+
+use crate::attack::{Sample, Setting, Start, parse};
 use crate::bump::Bump;
 use crate::layout::Window;
 use crate::region::sum_of;
@@ -149,6 +152,32 @@ fn window_size(layout: Layout, part: f64, smooth: bool) -> (usize, usize) {
     (side(layout.height), side(layout.width))
 }
 
+/// The parameters by name.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Options {
+    queries: u32,
+    p_init: f64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { queries: 5000, p_init: 0.8 }
+    }
+}
+
+pub(crate) fn make(name: &'static str, options: &str, setting: &Setting) -> Result<Start> {
+    let Options { queries, p_init } = parse(name, options)?;
+    let Setting { shape, norm, seed, restart, .. } = setting;
+    let config = SquareConfig::new(shape, *norm, queries, p_init, *seed, *restart)?;
+    let (config, setting) = (Arc::new(config), setting.clone());
+    Ok(Box::new(move |sample: &Sample<'_>| {
+        let region = setting.region(sample.clean)?;
+        let (label, id) = (sample.label, sample.id);
+        Ok(Box::new(Square::new(config.clone(), region, label, id, sample.start)))
+    }))
+}
+
 /// The search on one sample.
 #[derive(Debug)]
 pub struct Square {
@@ -160,15 +189,32 @@ pub struct Square {
     record: Record,
     /// What its perturbation spends of the radius: the squared length (L2) or the length (L1).
     spent: f64,
+    /// The first point, where it is not drawn.
+    start: Option<Vec<f32>>,
     scratch: Vec<f32>,
     projection: L1Workspace,
 }
 
 impl Square {
-    pub fn new(config: Arc<SquareConfig>, region: Region, label: usize, sample: u64) -> Self {
-        let record = Record::new(region.clean());
-        let projection = L1Workspace::default();
-        Self { config, region, label, sample, record, spent: 0.0, scratch: Vec::new(), projection }
+    /// Begins at `start`, projected, or at random stripes (Linf, box) or tiles (L2, L1).
+    pub fn new(
+        config: Arc<SquareConfig>,
+        region: Region,
+        label: usize,
+        sample: u64,
+        start: Option<&[f32]>,
+    ) -> Self {
+        Self {
+            config,
+            label,
+            sample,
+            record: Record::new(region.clean()),
+            spent: 0.0,
+            start: start.map(|start| region.nearest(start)),
+            region,
+            scratch: Vec::new(),
+            projection: L1Workspace::default(),
+        }
     }
 
     /// Vertical stripes: each column of each channel at one end of its range.
@@ -318,6 +364,11 @@ impl Square {
 impl Search for Square {
     fn ask(&mut self, row: &mut [f32]) {
         let iteration = self.record.forwards as u32;
+        if iteration == 0
+            && let Some(start) = &self.start
+        {
+            return row.copy_from_slice(start);
+        }
         let mut generator = self.config.noise.at(self.sample, iteration);
         let corners = matches!(self.config.norm, Norm::Linf | Norm::Box);
         match (iteration, corners) {
@@ -339,7 +390,7 @@ impl Search for Square {
             || self.record.confident(logits)
     }
 
-    fn finish(self) -> Outcome {
+    fn finish(self: Box<Self>) -> Outcome {
         self.record.finish()
     }
 }

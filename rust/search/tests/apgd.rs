@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use aisec_numeric::Cancel;
 use aisec_search::{
-    Apgd, ApgdConfig, ApgdL1, Bounds, Loss, Norm, Outcome, Region, Status, checkpoints,
-    run_gradients,
+    Apgd, ApgdConfig, ApgdL1, Bounds, Loss, Norm, Outcome, Region, Result, Search, Status,
+    checkpoints, run,
 };
 use common::{Linear, values};
 
@@ -16,15 +16,17 @@ const LOSSES: [Loss; 3] = [Loss::CrossEntropy, Loss::Dlr, Loss::Margin];
 fn attack(net: &Linear, clean: &[f32], norm: Norm, eps: f64, loss: Loss, steps: usize) -> Outcome {
     let n = clean.len();
     let bounds = Bounds::new(&vec![0.0; n], &vec![1.0; n]).unwrap();
-    let config = Arc::new(ApgdConfig::new(loss, steps, 1, "apgd", 0));
+    let config = Arc::new(ApgdConfig::new(steps, 1, "apgd", 0));
     let region = || Region::new(norm, eps, clean, &bounds);
     let cancel = Cancel::new();
-    let mut outcomes = if norm == Norm::L1 {
-        run_gradients(net, 1, 4, &cancel, |_| Ok(ApgdL1::new(config.clone(), region()?, 0, 7)))
-    } else {
-        run_gradients(net, 1, 4, &cancel, |_| Ok(Apgd::new(config.clone(), region()?, 0, 7)))
-    }
-    .unwrap();
+    let start = |_| -> Result<Box<dyn Search>> {
+        let (config, region) = (config.clone(), region()?);
+        Ok(match norm {
+            Norm::L1 => Box::new(ApgdL1::new(config, region, loss, 0, 7, None)),
+            _ => Box::new(Apgd::new(config, region, loss, 0, 7, None)),
+        })
+    };
+    let mut outcomes = run(net, 1, 4, &cancel, start).unwrap();
     outcomes.remove(0)
 }
 
@@ -174,15 +176,16 @@ fn outcomes_do_not_depend_on_how_they_were_computed() {
     let net = Linear { weight, bias: vec![0.1, 0.0, 0.2] };
     let clean = values(n * count, 9);
     let bounds = Bounds::new(&[0.0; 12], &[1.0; 12]).unwrap();
-    let config = Arc::new(ApgdConfig::new(Loss::CrossEntropy, 30, 1, "apgd-ce", 0));
+    let config = Arc::new(ApgdConfig::new(30, 1, "apgd-ce", 0));
     let run = |threads: usize, width: usize, order: &[usize]| {
-        let start = |i: usize| {
+        let start = |i: usize| -> Result<Box<dyn Search>> {
             let i = order[i];
             let region = Region::new(Norm::Linf, 0.06, &clean[i * n..(i + 1) * n], &bounds)?;
-            Ok(Apgd::new(config.clone(), region, i % 3, i as u64))
+            let config = config.clone();
+            Ok(Box::new(Apgd::new(config, region, Loss::CrossEntropy, i % 3, i as u64, None)))
         };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| run_gradients(&net, order.len(), width, &Cancel::new(), start)).unwrap()
+        pool.install(|| aisec_search::run(&net, order.len(), width, &Cancel::new(), start)).unwrap()
     };
     let forward: Vec<usize> = (0..count).collect();
     let expected = run(1, 1, &forward);
@@ -202,10 +205,11 @@ fn outcomes_do_not_depend_on_how_they_were_computed() {
 fn cancellation_and_refusals_end_a_run() {
     let (net, _) = robust_pair(3);
     let bounds = Bounds::new(&[0.0; 3], &[1.0; 3]).unwrap();
-    let config = Arc::new(ApgdConfig::new(Loss::Margin, 10, 1, "apgd", 0));
+    let config = Arc::new(ApgdConfig::new(10, 1, "apgd", 0));
     let run = |cancel: &Cancel, x: f32| {
-        run_gradients(&net, 2, 4, cancel, |_| {
-            Ok(Apgd::new(config.clone(), Region::new(Norm::Linf, 0.1, &[x; 3], &bounds)?, 0, 0))
+        aisec_search::run(&net, 2, 4, cancel, |_| {
+            let region = Region::new(Norm::Linf, 0.1, &[x; 3], &bounds)?;
+            Ok(Box::new(Apgd::new(config.clone(), region, Loss::Margin, 0, 0, None)))
         })
     };
     let cancel = Cancel::new();

@@ -5,16 +5,15 @@ mod common;
 use aisec_numeric::Cancel;
 use aisec_search::{
     Bounds, CarliniWagner, CarliniWagnerConfig, Ddn, DdnConfig, DeepFool, DeepFoolConfig, Descent,
-    Domain, Fmn, FmnConfig, MinNorm, Norm, Outcome, SigmaZero, SigmaZeroConfig, Status,
-    run_gradients,
+    Domain, Fmn, FmnConfig, MinNorm, Norm, Outcome, Result, Search, SigmaZero, SigmaZeroConfig,
+    Status, run,
 };
 use common::{Linear, values};
 
 const N: usize = 30;
 
-fn fmn(norm: Norm) -> Fmn {
-    let step_size = if norm == Norm::Linf { 10.0 } else { 1.0 };
-    Fmn::new(FmnConfig { steps: 200, step_size, radius_change: (0.05, 0.001) }.check().unwrap())
+fn fmn() -> Fmn {
+    Fmn::new(FmnConfig { steps: 200, ..FmnConfig::default() }.check().unwrap())
 }
 
 fn ddn() -> Ddn {
@@ -43,20 +42,23 @@ fn sigma_zero() -> SigmaZero {
     SigmaZero::new(config.check(Norm::L0).unwrap())
 }
 
-fn attack<D: Descent>(
+fn attack<D: Descent + 'static>(
     net: &Linear,
     clean: &[f32],
     norm: Norm,
     goal: f64,
     start: Option<&[f32]>,
     descent: impl Fn() -> D + Sync,
-) -> Outcome {
+) -> Outcome
+where
+    D: 'static,
+{
     let bounds = Bounds::new(&vec![0.0; clean.len()], &vec![1.0; clean.len()]).unwrap();
-    let search = |_| {
+    let search = |_| -> Result<Box<dyn Search>> {
         let domain = Domain::new(norm, clean, &bounds)?;
-        Ok(MinNorm::new(domain, 0, goal, start, descent()))
+        Ok(Box::new(MinNorm::new(domain, 0, goal, start, descent())) as Box<dyn Search>)
     };
-    run_gradients(net, 1, 4, &Cancel::new(), search).unwrap().remove(0)
+    run(net, 1, 4, &Cancel::new(), search).unwrap().remove(0)
 }
 
 /// Three classes; the nearest boundary is `gap` away from `clean` in every norm's own terms.
@@ -109,7 +111,7 @@ fn the_distance_to_a_plane() {
         let gap = f64::from(gap);
         let expected = |norm| closed_form(&net, norm, gap);
         for norm in [Norm::Linf, Norm::L2, Norm::L1] {
-            let outcome = attack(&net, &clean, norm, 0.0, None, || fmn(norm));
+            let outcome = attack(&net, &clean, norm, 0.0, None, fmn);
             check(&outcome, &clean, norm, expected(norm), 0.01);
             assert_eq!(outcome.gradients, 200);
         }
@@ -155,7 +157,7 @@ fn the_fewest_changes() {
                 sum > gap
             })
             .unwrap();
-        let outcome = attack(&net, &clean, Norm::L0, 0.0, None, || fmn(Norm::L0));
+        let outcome = attack(&net, &clean, Norm::L0, 0.0, None, fmn);
         assert!(distance(&clean, &outcome.x, Norm::L0) <= fewest as f64 + 1.0, "{gap}");
         let outcome = attack(&net, &clean, Norm::L0, 0.0, None, sigma_zero);
         assert!(distance(&clean, &outcome.x, Norm::L0) <= fewest as f64 + 1.0, "{gap}");
@@ -169,14 +171,14 @@ fn a_start_is_drawn_to_the_boundary() {
     let (net, clean) = three_classes(0.1);
     let start: Vec<f32> = net.weight[1].iter().map(|w| if *w > 0.0 { 1.0 } else { 0.0 }).collect();
     for norm in [Norm::Linf, Norm::L2, Norm::L1] {
-        let outcome = attack(&net, &clean, norm, 0.0, Some(&start), || fmn(norm));
+        let outcome = attack(&net, &clean, norm, 0.0, Some(&start), fmn);
         check(&outcome, &clean, norm, closed_form(&net, norm, 0.1), 0.01);
     }
-    let outcome = attack(&net, &clean, Norm::L0, 0.0, Some(&start), || fmn(Norm::L0));
+    let outcome = attack(&net, &clean, Norm::L0, 0.0, Some(&start), fmn);
     assert!(distance(&clean, &outcome.x, Norm::L0) <= 3.0);
     // A start that is not adversarial costs one evaluation.
-    let direct = attack(&net, &clean, Norm::L2, 0.0, None, || fmn(Norm::L2));
-    let useless = attack(&net, &clean, Norm::L2, 0.0, Some(&clean), || fmn(Norm::L2));
+    let direct = attack(&net, &clean, Norm::L2, 0.0, None, fmn);
+    let useless = attack(&net, &clean, Norm::L2, 0.0, Some(&clean), fmn);
     assert_eq!(useless.x, direct.x);
     assert_eq!(useless.forwards, direct.forwards + 1);
 }
@@ -186,12 +188,12 @@ fn a_start_is_drawn_to_the_boundary() {
 fn goals_end_searches() {
     let (net, clean) = three_classes(0.1);
     let expected = closed_form(&net, Norm::L2, 0.1);
-    let outcome = attack(&net, &clean, Norm::L2, 1.2 * expected, None, || fmn(Norm::L2));
+    let outcome = attack(&net, &clean, Norm::L2, 1.2 * expected, None, fmn);
     check(&outcome, &clean, Norm::L2, expected, 0.2);
     assert!(outcome.gradients < 50, "{outcome:?}");
     // Misclassified as it is.
     let (net, clean) = three_classes(-0.1);
-    let outcome = attack(&net, &clean, Norm::L2, 0.0, None, || fmn(Norm::L2));
+    let outcome = attack(&net, &clean, Norm::L2, 0.0, None, fmn);
     assert_eq!((outcome.forwards, outcome.gradients), (1, 0));
     assert_eq!(outcome.x, clean);
     assert_eq!(outcome.status, Status::Found);
@@ -201,17 +203,17 @@ fn goals_end_searches() {
 #[test]
 fn nothing_to_find() {
     let (net, clean) = three_classes(100.0);
-    let outcome = attack(&net, &clean, Norm::L2, 0.0, None, || fmn(Norm::L2));
+    let outcome = attack(&net, &clean, Norm::L2, 0.0, None, fmn);
     assert_eq!(outcome.status, Status::Exhausted);
     assert_eq!((outcome.margin, &outcome.x), (f64::INFINITY, &clean));
     let flat = Linear { weight: vec![vec![0.0; N]; 3], bias: vec![1.0, 0.0, 0.0] };
-    let outcome = attack(&flat, &clean, Norm::Linf, 0.0, None, || fmn(Norm::Linf));
+    let outcome = attack(&flat, &clean, Norm::Linf, 0.0, None, fmn);
     assert_eq!((outcome.status, outcome.gradients), (Status::Exhausted, 1));
     let outcome = attack(&flat, &clean, Norm::Linf, 0.0, None, || deepfool(Norm::Linf));
     assert_eq!((outcome.status, outcome.gradients), (Status::Exhausted, 2));
     for broken in [f32::NAN, f32::INFINITY] {
         let net = Linear { weight: vec![vec![1.0; N]; 2], bias: vec![broken, 0.0] };
-        let outcome = attack(&net, &clean, Norm::L2, 0.0, None, || fmn(Norm::L2));
+        let outcome = attack(&net, &clean, Norm::L2, 0.0, None, fmn);
         assert_eq!(outcome.status, Status::NotFinite);
         assert_eq!((outcome.margin, outcome.gradients), (f64::INFINITY, 0));
     }
@@ -222,8 +224,9 @@ fn refusals() {
     let bounds = Bounds::new(&[0.0], &[1.0]).unwrap();
     assert!(Domain::new(Norm::Box, &[0.5], &bounds).is_err());
     assert!(Domain::new(Norm::L2, &[1.5], &bounds).is_err());
-    let config = FmnConfig { steps: 0, step_size: 1.0, radius_change: (0.05, 0.001) };
-    assert!(config.check().is_err());
-    assert!(FmnConfig { steps: 1, step_size: f64::NAN, ..config }.check().is_err());
+    let config = FmnConfig::default();
+    assert!(FmnConfig { steps: 0, ..config }.check().is_err());
+    assert!(FmnConfig { step_size: Some(f64::NAN), ..config }.check().is_err());
+    assert!(FmnConfig { radius_change: (1.0, 0.0), ..config }.check().is_err());
     assert!(DeepFoolConfig { steps: 1, candidates: 1, overshoot: 0.0 }.check(Norm::L1).is_err());
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use aisec_numeric::Cancel;
 use aisec_search::{
-    Bounds, Norm, Outcome, Pool, Region, Search, Square, SquareConfig, Status, fraction,
-    run_queries,
+    Bounds, Norm, Outcome, Pool, Region, Result, Search, Square, SquareConfig, Status, fraction,
+    run,
 };
 use common::{Linear, values};
 
@@ -16,9 +16,11 @@ fn attack(net: &Linear, shape: &[usize], norm: Norm, eps: f64, queries: u32) -> 
     let clean = values(n, 5);
     let bounds = Bounds::new(&vec![0.0; n], &vec![1.0; n]).unwrap();
     let config = Arc::new(SquareConfig::new(shape, norm, queries, 0.8, 3, 0).unwrap());
-    let start =
-        |_| Ok(Square::new(config.clone(), Region::new(norm, eps, &clean, &bounds)?, 0, 11));
-    let mut outcomes = run_queries(net, 1, 4, &Cancel::new(), start).unwrap();
+    let start = |_| -> Result<Box<dyn Search>> {
+        let region = Region::new(norm, eps, &clean, &bounds)?;
+        Ok(Box::new(Square::new(config.clone(), region, 0, 11, None)))
+    };
+    let mut outcomes = run(net, 1, 4, &Cancel::new(), start).unwrap();
     let outcome = outcomes.remove(0);
     let region = Region::new(norm, eps, &clean, &bounds).unwrap();
     assert!(norm == Norm::Box || region.distance(&outcome.x) <= eps);
@@ -160,27 +162,28 @@ fn the_pool_agrees_with_the_native_run() {
     let bounds = Bounds::new(&[0.0; 16], &[1.0; 16]).unwrap();
     for norm in [Norm::Linf, Norm::L2, Norm::L1] {
         let config = Arc::new(SquareConfig::new(&shape, norm, 60, 0.8, 3, 0).unwrap());
-        let start = |i: usize| {
+        let start = |i: usize| -> Result<Box<dyn Search>> {
             let region = Region::new(norm, 0.2, &clean[i * n..(i + 1) * n], &bounds)?;
-            Ok(Square::new(config.clone(), region, i % 3, i as u64))
+            Ok(Box::new(Square::new(config.clone(), region, i % 3, i as u64, None)))
         };
-        let expected = run_queries(&net, count, 3, &Cancel::new(), start).unwrap();
+        let expected = run(&net, count, 3, &Cancel::new(), start).unwrap();
         assert!(expected.iter().any(|o| o.status == Status::Found));
         assert!(expected.iter().any(|o| o.status == Status::Exhausted));
         for batch in [1, 5, 64] {
-            let mut pool = Pool::new(count, n);
+            let mut pool = Pool::new(count, n, 3);
             let (mut rows, mut logits) = (vec![0.0; batch * n], vec![0.0; batch * 3]);
             let mut found: Vec<Option<Outcome>> = vec![None; count];
             loop {
-                let asked = pool.ask(&mut rows, start).unwrap();
+                let (asked, differentiate) = pool.ask(&mut rows, start).unwrap();
                 if asked == 0 {
                     break;
                 }
-                assert_eq!(pool.asked().count(), asked);
+                assert!(!differentiate);
+                assert_eq!(pool.asked(), asked);
                 assert_eq!(asked, pool.remaining().min(batch), "the batch stays full");
                 let (rows, logits) = (&rows[..asked * n], &mut logits[..asked * 3]);
                 net.forward(&mut (), rows, asked, logits);
-                for (index, outcome) in pool.tell(rows, logits, 3) {
+                for (index, outcome) in pool.tell(rows, logits).ended {
                     assert!(found[index].replace(outcome).is_none());
                 }
             }
@@ -198,7 +201,7 @@ fn asking_is_idempotent() {
     for norm in [Norm::Linf, Norm::L2, Norm::L1] {
         let config = Arc::new(SquareConfig::new(&[1, 3, 3], norm, 10, 0.8, 0, 0).unwrap());
         let region = Region::new(norm, 0.1, &clean, &bounds).unwrap();
-        let mut search = Square::new(config.clone(), region, 0, 0);
+        let mut search = Square::new(config.clone(), region, 0, 0, None);
         for _ in 0..3 {
             let (mut a, mut b) = (vec![0.0; 9], vec![7.0; 9]);
             search.ask(&mut a);

@@ -270,7 +270,6 @@ def test_fast_on_a_black_box_says_what_it_skips() -> None:
         ("callable", {"method": "apgd-ce"}, CapabilityError, "offers no gradient; use square"),
         ("callable", {"backend": "native"}, CapabilityError, "no native graph"),
         ("callable", {"backend": "jax"}, CapabilityError, "no JAX function"),
-        ("jax", {"method": "apgd-ce", "threat": L1(1)}, CapabilityError, "native graphs only"),
         ("native", {"backend": "cuda"}, InputError, "choose auto, native or jax"),
         ("native", {"method": "standard"}, InputError, "reserved for exact AutoAttack"),
         ("native", {"method": "fgsm"}, InputError, "fast, apgd-ce, .*square"),
