@@ -40,9 +40,9 @@ def load_model(
 
     Args:
         source: path of an ONNX file; a JAX callable from inputs [n, *input_shape] to logits
-            [n, classes]; a flax.nnx module (batched); an equinox module (one sample a call); a
-            fitted scikit-learn classifier; the http(s) URL of a black box. A `Model` is returned
-            as it is.
+            [n, classes]; a flax.nnx or torch module (batched); an equinox module (one sample a
+            call); a fitted scikit-learn classifier; the http(s) URL of a black box. A `Model` is
+            returned as it is.
         input_shape: one sample's shape without the batch axis; needed for callables, modules
             and URLs, and for ONNX files with symbolic sizes.
         bounds: lowest and highest input value, (0, 1) where not given; used by the checks.
@@ -96,21 +96,22 @@ def _load_file(path: Path, options: Options) -> Model:
 
 
 def _load_object(source: Any, options: Options) -> Model:
-    for module, adapter in (("flax", _flax), ("equinox", _equinox), ("sklearn", _sklearn)):
+    adapters = (("flax", _flax), ("equinox", _equinox), ("sklearn", _sklearn), ("torch", _torch))
+    for module, adapter in adapters:
         if module in sys.modules:
             model = adapter(source, options)
             if model is not None:
                 return model
     kind = f"{type(source).__module__}.{type(source).__qualname__}"
-    if any(c.__module__.startswith("torch.") for c in type(source).__mro__):
+    if any(c.__module__.split(".")[0] == "torch" for c in type(source).__mro__):
         raise ModelImportError(
-            f"a {kind} is a torch module: export it with "
+            f"cannot load a {kind}; pass a torch.nn.Module, or export it with "
             'torch.onnx.export(model, x, "model.onnx", opset_version=17) and load that file'
         )
     if not callable(source):
         raise ModelImportError(
-            f"cannot load a {kind}; pass the path of an ONNX file, a JAX callable, a flax.nnx or "
-            "equinox module, a scikit-learn classifier, or a URL"
+            f"cannot load a {kind}; pass the path of an ONNX file, a JAX callable, a flax.nnx, "
+            "equinox or torch module, a scikit-learn classifier, or a URL"
         )
     from .jax_model import load_callable
 
@@ -133,6 +134,12 @@ def _sklearn(source: Any, options: Options) -> Model | None:
     from . import sklearn_model
 
     return sklearn_model.load_sklearn(source, options)
+
+
+def _torch(source: Any, options: Options) -> Model | None:
+    from . import torch_model
+
+    return torch_model.load_torch(source, options)
 
 
 def _shape(shape: Any) -> tuple[int, ...] | None:
