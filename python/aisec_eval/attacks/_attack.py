@@ -14,6 +14,7 @@ from . import diagnostics
 from .base import FAILED, FOUND, Problem
 from .registry import METHODS, resolve
 from .replay import distances, margins, replay
+from .starts import Pool
 from .target import Target
 
 if TYPE_CHECKING:
@@ -145,6 +146,8 @@ class _Search:
         self.verdict[wrong] = VERDICTS.index(MISCLASSIFIED)
         self.verdict[self.failed] = VERDICTS.index(ERROR)
         self.clean, self.clean_margin = logits, self.margin.copy()
+        pool = Pool.of(problem.x, problem.y, ~wrong & ~self.failed)
+        self.problem = replace(problem, pool=pool)
         self.attacked = ~wrong & ~self.failed
         rows = np.flatnonzero(self.attacked)
         self.unstable, asked = diagnostics.randomised(self.target, problem.x, logits, rows)

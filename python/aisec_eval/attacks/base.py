@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..threats import ThreatModel
+    from .starts import Pool
     from .target import Target
 
 EXHAUSTED, FOUND, FAILED = 0, 1, 2
@@ -30,6 +31,8 @@ class Problem:
     """Sample ids [m]: the keys of the random numbers."""
     threat: ThreatModel
     seed: int
+    pool: Pool | None = None
+    """What data starts are taken from."""
 
     def __len__(self) -> int:
         return len(self.y)

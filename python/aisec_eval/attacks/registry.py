@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .apgd import APGD
+from .carlini_wagner import CarliniWagner
+from .ddn import DDN
+from .deepfool import DeepFool
+from .fmn import FMN
+from .sigma_zero import SigmaZero
 from .square import Square
 
 if TYPE_CHECKING:
@@ -17,6 +22,11 @@ ATTACKS: dict[str, Attack] = {
     "apgd-dlr": APGD(loss="dlr"),
     "apgd-margin": APGD(loss="margin"),
     "square": Square(),
+    "fmn": FMN(),
+    "ddn": DDN(),
+    "sigma-zero": SigmaZero(),
+    "carlini-wagner": CarliniWagner(),
+    "deepfool": DeepFool(),
 }
 """Single attacks with their defaults."""
 

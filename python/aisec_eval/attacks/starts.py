@@ -7,7 +7,8 @@ altogether. A sample of another class is adversarial already, and the search com
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,8 @@ class Pool:
     """Inputs [m, *input_shape]."""
     y: NDArray[np.int64]
     """Their labels [m], which are also the model's verdicts."""
+    _known: dict[bytes, NDArray[np.int64]] = field(default_factory=dict, repr=False, compare=False)
+    """Rows found before, by what was asked: every restart asks again."""
 
     @staticmethod
     def of(x: NDArray[np.float32], y: NDArray[np.int64], correct: NDArray[np.bool_]) -> Pool:
@@ -54,9 +57,12 @@ class Pool:
         result = np.full((len(y), count), -1, np.int64)
         flat = self.x.reshape(len(self.x), math.prod(x.shape[1:]))
         for i, label in enumerate(y):
-            other = np.flatnonzero(self.y != label)
-            away = _distance(flat[other], x[i].reshape(1, -1), norm)
-            order = other[np.argsort(away, kind="stable")[:count]]
+            key = blake2b(f"{norm} {count} {label} ".encode() + x[i].tobytes()).digest()
+            if key not in self._known:
+                other = np.flatnonzero(self.y != label)
+                away = _distance(flat[other], x[i].reshape(1, -1), norm)
+                self._known[key] = other[np.argsort(away, kind="stable")[:count]]
+            order = self._known[key]
             result[i, : len(order)] = order
         return result
 

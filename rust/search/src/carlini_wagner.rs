@@ -5,8 +5,11 @@
 //! the input range plus half its width times `tanh(w)`; the constant `c` is found by a search that
 //! raises it by ten until an attack succeeds and then halves the interval.
 
-use crate::min_norm::{Descent, Domain, Seen, margin_cotangent};
-use crate::{Error, Norm, Result};
+use serde::Deserialize;
+
+use crate::attack::{Start, parse};
+use crate::min_norm::{Descent, Domain, Seen, margin_cotangent, searches};
+use crate::{Error, Norm, Result, Setting};
 
 /// Keeps `atanh` finite at the walls of the input range.
 const INSIDE: f64 = 0.999_999;
@@ -19,7 +22,8 @@ const BETA: (f64, f64) = (0.9, 0.999);
 const TINY: f64 = 1e-8;
 
 /// How fast a search moves.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct CarliniWagnerConfig {
     /// Gradients of one run.
     pub steps: usize,
@@ -29,6 +33,12 @@ pub struct CarliniWagnerConfig {
     pub step_size: f64,
     /// The first constant.
     pub constant: f64,
+}
+
+impl Default for CarliniWagnerConfig {
+    fn default() -> Self {
+        Self { steps: 1000, runs: 9, step_size: 0.01, constant: 1e-3 }
+    }
 }
 
 impl CarliniWagnerConfig {
@@ -47,6 +57,11 @@ impl CarliniWagnerConfig {
         }
         Ok(self)
     }
+}
+
+pub(crate) fn make(name: &str, options: &str, setting: &Setting) -> Result<Start> {
+    let config = parse::<CarliniWagnerConfig>(name, options)?.check(setting.norm)?;
+    Ok(searches(setting, move || CarliniWagner::new(config)))
 }
 
 /// The descent on one sample.

@@ -5,15 +5,19 @@
 //! Cross-entropy steps, each followed by a move to the sphere whose radius shrinks while the point
 //! is adversarial and grows while it is not.
 
+use serde::Deserialize;
+
+use crate::attack::{Start, parse};
 use crate::fmn::length;
-use crate::min_norm::{Descent, Domain, Seen, cosine};
-use crate::{Error, Loss, Norm, Result};
+use crate::min_norm::{Descent, Domain, Seen, cosine, searches};
+use crate::{Error, Loss, Norm, Result, Setting};
 
 /// Part of the first step size that is left at the end.
 const LAST_STEP: f64 = 0.01;
 
 /// How fast a search moves.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct DdnConfig {
     /// Gradients.
     pub steps: usize,
@@ -21,6 +25,12 @@ pub struct DdnConfig {
     pub step_size: f64,
     /// By which part the radius changes.
     pub radius_change: f64,
+}
+
+impl Default for DdnConfig {
+    fn default() -> Self {
+        Self { steps: 55, step_size: 1.0, radius_change: 0.05 }
+    }
 }
 
 impl DdnConfig {
@@ -38,6 +48,11 @@ impl DdnConfig {
         }
         Ok(self)
     }
+}
+
+pub(crate) fn make(name: &str, options: &str, setting: &Setting) -> Result<Start> {
+    let config = parse::<DdnConfig>(name, options)?.check(setting.norm)?;
+    Ok(searches(setting, move || Ddn::new(config)))
 }
 
 /// The descent on one sample.

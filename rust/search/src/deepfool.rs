@@ -5,13 +5,17 @@
 //! gradients of the classes are pulled back one after another at the same point, so an iteration
 //! costs as many evaluations as there are candidate classes.
 
+use serde::Deserialize;
+
+use crate::attack::{Start, parse};
 use crate::fmn::length;
-use crate::min_norm::{Descent, Domain, Seen};
+use crate::min_norm::{Descent, Domain, Seen, searches};
 use crate::region::sum_of;
-use crate::{Error, Norm, Result};
+use crate::{Error, Norm, Result, Setting};
 
 /// How far a search goes.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct DeepFoolConfig {
     /// Moves.
     pub steps: usize,
@@ -19,6 +23,12 @@ pub struct DeepFoolConfig {
     pub candidates: usize,
     /// How far past the boundary the sum of the moves goes, as a part of it.
     pub overshoot: f64,
+}
+
+impl Default for DeepFoolConfig {
+    fn default() -> Self {
+        Self { steps: 50, candidates: 10, overshoot: 0.02 }
+    }
 }
 
 impl DeepFoolConfig {
@@ -43,6 +53,11 @@ impl DeepFoolConfig {
 struct Plane {
     distance: f64,
     gradient: Vec<f32>,
+}
+
+pub(crate) fn make(name: &str, options: &str, setting: &Setting) -> Result<Start> {
+    let config = parse::<DeepFoolConfig>(name, options)?.check(setting.norm)?;
+    Ok(searches(setting, move || DeepFool::new(config)))
 }
 
 /// The descent on one sample.

@@ -5,23 +5,33 @@
 //! while it is not.
 
 use aisec_numeric::project::L1Workspace;
+use serde::Deserialize;
 
-use crate::min_norm::{Descent, Domain, Seen, cosine, margin_cotangent};
+use crate::attack::{Start, parse};
+use crate::min_norm::{Descent, Domain, Seen, cosine, margin_cotangent, searches};
 use crate::region::sum_of;
-use crate::{Error, Norm, Result};
+use crate::{Error, Norm, Result, Setting};
 
 /// Part of the first step size that is left at the end.
 const LAST_STEP: f64 = 0.01;
 
 /// How fast a search moves.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct FmnConfig {
     /// Gradients.
     pub steps: usize,
-    /// Length of the first step, in units of the input range.
-    pub step_size: f64,
+    /// Euclidean length of the first step, in units of the input range; without one 30 (Linf),
+    /// 3 (L0) or 1: in Linf long steps end in the corners of the ball.
+    pub step_size: Option<f64>,
     /// By which part the radius changes at the start and at the end.
     pub radius_change: (f64, f64),
+}
+
+impl Default for FmnConfig {
+    fn default() -> Self {
+        Self { steps: 55, step_size: None, radius_change: (0.05, 0.001) }
+    }
 }
 
 impl FmnConfig {
@@ -29,8 +39,7 @@ impl FmnConfig {
     /// When a parameter is out of its range.
     pub fn check(self) -> Result<Self> {
         let (first, last) = self.radius_change;
-        let in_range = self.step_size > 0.0
-            && self.step_size.is_finite()
+        let in_range = self.step_size.is_none_or(|step| step > 0.0 && step.is_finite())
             && (0.0..1.0).contains(&first)
             && (0.0..1.0).contains(&last);
         if self.steps == 0 || !in_range {
@@ -40,6 +49,11 @@ impl FmnConfig {
         }
         Ok(self)
     }
+}
+
+pub(crate) fn make(name: &str, options: &str, setting: &Setting) -> Result<Start> {
+    let config = parse::<FmnConfig>(name, options)?.check()?;
+    Ok(searches(setting, move || Fmn::new(config)))
 }
 
 /// The descent on one sample.
@@ -126,7 +140,12 @@ impl Descent for Fmn {
             return;
         }
         self.radius = self.adapt(domain.norm(), seen, gradient);
-        let first = self.config.step_size * domain.width();
+        let default = match domain.norm() {
+            Norm::Linf => 30.0,
+            Norm::L0 => 3.0,
+            _ => 1.0,
+        };
+        let first = self.config.step_size.unwrap_or(default) * domain.width();
         let step = cosine(first, LAST_STEP * first, self.done, self.config.steps);
         let scale = (step / size) as f32;
         for (x, &g) in self.x.iter_mut().zip(&*gradient) {

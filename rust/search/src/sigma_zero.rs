@@ -4,14 +4,18 @@
 //! Descent on the margin plus a smooth count of the changed values, `sum δ²/(δ² + σ)`; changes
 //! smaller than a threshold that follows success and failure are undone after every step.
 
-use crate::min_norm::{Descent, Domain, Seen, cosine, margin_cotangent};
-use crate::{Error, Norm, Result};
+use serde::Deserialize;
+
+use crate::attack::{Start, parse};
+use crate::min_norm::{Descent, Domain, Seen, cosine, margin_cotangent, searches};
+use crate::{Error, Norm, Result, Setting};
 
 /// Part of the first step size that is left at the end.
 const LAST_STEP: f64 = 0.1;
 
 /// How fast a search moves.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct SigmaZeroConfig {
     /// Gradients.
     pub steps: usize,
@@ -23,6 +27,12 @@ pub struct SigmaZeroConfig {
     pub threshold: f64,
     /// By how much the threshold moves, in units of the step size.
     pub threshold_step: f64,
+}
+
+impl Default for SigmaZeroConfig {
+    fn default() -> Self {
+        Self { steps: 1000, step_size: 1.0, sigma: 1e-3, threshold: 0.3, threshold_step: 0.01 }
+    }
 }
 
 impl SigmaZeroConfig {
@@ -41,6 +51,11 @@ impl SigmaZeroConfig {
         }
         Ok(self)
     }
+}
+
+pub(crate) fn make(name: &str, options: &str, setting: &Setting) -> Result<Start> {
+    let config = parse::<SigmaZeroConfig>(name, options)?.check(setting.norm)?;
+    Ok(searches(setting, move || SigmaZero::new(config)))
 }
 
 /// The descent on one sample.
