@@ -96,11 +96,16 @@ def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Path:
 
 def write_parquet(path: Path, frame: pl.DataFrame) -> Path:
     """Write a frame as Parquet with every setting fixed, so equal frames give equal bytes."""
+    return write_bytes(path, parquet_bytes(frame))
+
+
+def parquet_bytes(frame: pl.DataFrame) -> bytes:
+    """Return a frame as the bytes of a Parquet file; see `write_parquet`."""
     buffer = io.BytesIO()
     frame.rechunk().write_parquet(
         buffer, compression="zstd", compression_level=3, statistics=False, row_group_size=1 << 16
     )
-    return write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def read_json(path: Path) -> Any:
@@ -159,7 +164,9 @@ def _entry(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
     return np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C").copy()
 
 
-def read_parquet(path: Path, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+def read_parquet(
+    path: Path, schema: Mapping[str, pl.DataType], *, max_rows: int = MAX_ROWS
+) -> pl.DataFrame:
     """Read a Parquet table that has exactly the columns and types of `schema`, without nulls.
 
     Raises:
@@ -178,8 +185,8 @@ def read_parquet(path: Path, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
                     f"types, found {', '.join(found) or 'none'}"
                 )
             rows = lazy.select(pl.len()).collect().item()
-            if rows > MAX_ROWS:
-                raise RunError(f"{path}: claims {rows} rows; more than {MAX_ROWS} are not read")
+            if rows > max_rows:
+                raise RunError(f"{path}: claims {rows} rows; more than {max_rows} are not read")
             frame = lazy.collect()
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise RunError(f"{path}: damaged table ({_line(error)}); restore the file") from None

@@ -46,6 +46,10 @@ Threat = Annotated[
     str,
     typer.Option(help='Norm and radius: "linf 8/255", "l2 0.5", "l1 2".', show_default=False),
 ]
+DataFiles = Annotated[
+    list[str] | None,
+    typer.Option("--data", help="A dataset of a bundle that is a file, as ID=PATH."),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Of every random number.")]
 
 
@@ -205,6 +209,44 @@ def certify(
 
 @app.command()
 @verb
+def verify(
+    model: ModelFile,
+    prop: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PROPERTY", help="A .vnnlib or .vnnlib.gz file.", show_default=False
+        ),
+    ],
+    timeout: Annotated[float, typer.Option(help="Seconds, loading included.")] = 60.0,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Decide whether a network can violate a VNNLIB property.
+
+    Prints what VNN-COMP asks for: unsat (it cannot), sat and a counterexample, unknown, or
+    timeout. Why an answer is unknown goes to standard error. Every answer is exit code 0.
+
+    **Examples**
+
+    ```
+    aisec-eval verify net.onnx property.vnnlib --timeout 116
+    aisec-eval verify net.onnx property.vnnlib.gz --json > result.json
+    ```
+    """
+    from .certifiers.verify import verify as run_verify
+
+    with progress(quiet=as_json) as update:
+        result = run_verify(model, prop, timeout=timeout, seed=seed, progress=update)
+    if as_json:
+        emit(show.verify_json(result))
+    else:
+        show.verify_lines(result)
+        if result.reason:
+            complain(f"unknown: {result.reason}")
+
+
+@app.command()
+@verb
 def scan(
     data: Annotated[
         str,
@@ -273,60 +315,99 @@ def report(
 
 @app.command()
 @verb
+def bundle(
+    folder: Annotated[Path, typer.Argument(help="A finished run folder.", show_default=False)],
+    suite: Annotated[Path, typer.Option(help="The suite that was run.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write.", show_default="RUN.aisec.zip")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Pack a run with its models and evidence into one file that anybody can check.
+
+    Every piece of evidence is replayed first. Nothing that names this machine or its user goes in.
+
+    **Example**
+
+    ```
+    aisec-eval bundle runs/quickstart --suite suites/quickstart.toml --out quickstart.zip
+    ```
+    """
+    from .leaderboard import bundle as pack
+
+    written = pack(folder, suite, out or folder.with_name(f"{folder.name}.aisec.zip"))
+    if as_json:
+        emit({"bundle": str(written), "bytes": written.stat().st_size})
+    else:
+        line(f"bundle: {written}")
+
+
+@app.command()
+@verb
 def check(
-    folder: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)],
+    target: Annotated[Path, typer.Argument(help="A run folder or a bundle.", show_default=False)],
     suite: Annotated[
         Path | None, typer.Option(help="The suite that was run: gives models and data.")
     ] = None,
     model: Annotated[
         list[str] | None, typer.Option(help="A model as ID=PATH, where there is no suite.")
     ] = None,
+    data: DataFiles = None,
     as_json: Json = False,
 ) -> None:
-    """Check a run again: replay every adversarial example, recompute the brackets.
+    """Check a run or a bundle again: replay every adversarial example, recompute the brackets.
 
-    The replay shares no code with the search. With the suite, clean verdicts and labels are
-    checked against the data and the gates are judged anew.
+    The replay shares no code with the search. Of a run, with the suite, clean verdicts and labels
+    are checked against the data and the gates are judged anew. A bundle brings its models; nothing
+    else in it is believed, and the level that was reached is named: L0 intact, L1 numbers
+    recomputed, L2 adversarial examples replayed, L2+ clean verdicts and certified samples too,
+    which needs the data.
 
     **Examples**
 
     ```
     aisec-eval check runs/quickstart --suite suites/quickstart.toml
     aisec-eval check runs/first --model net=net.onnx
+    aisec-eval check quickstart.zip
+    aisec-eval check others.zip --data images=images.npz
     ```
     """
-    from .models import load_model
-    from .runs import load_run
-    from .suite.recheck import gate_problems, recheck, suite_inputs
+    from ._cli import checks
 
-    found = load_run(folder)
-    models: dict[str, Any] = {}
-    data = None
-    problems: list[str] = []
-    if suite is not None:
-        models, data = suite_inputs(suite)
-        problems = gate_problems(found, suite)
-    for name, path in options.named_models(model or []).items():
-        models[name] = load_model(path, name=name)
-    results = recheck(found, models, data)
-    holds = not problems and all(not result.problems for result in results)
-    if as_json:
-        emit(
-            {
-                "run": str(folder),
-                "holds": holds,
-                "problems": problems,
-                "evaluations": show.recheck_json(results),
-                "summary": found.summary.to_dicts() if results else [],
-            }
-        )
-    else:
-        show.run_table(found)
-        show.recheck_table(results)
-        for problem in problems:
-            line(f"does not hold: {problem}", style="bold red")
-        line("everything checked holds" if holds else "NOT everything holds")
-    raise typer.Exit(0 if holds else 1)
+    if target.is_file():
+        options.only_for_runs({"--suite": suite, "--model": model})
+        files = options.named_files("--data", data or [])
+        raise typer.Exit(checks.check_bundle(target, files, as_json=as_json))
+    options.only_for_bundles({"--data": data})
+    models = options.named_files("--model", model or [])
+    raise typer.Exit(checks.check_run(target, suite, models, as_json=as_json))
+
+
+@app.command()
+@verb
+def leaderboard(
+    bundles: Annotated[list[Path], typer.Argument(help="Bundles.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the site.")] = Path("leaderboard"),
+    data: DataFiles = None,
+    as_json: Json = False,
+) -> None:
+    """Check bundles and draw those that hold as a site of static pages.
+
+    Models are ranked where everything about them could be checked, in classes: only a model that
+    is surely ahead is put ahead. A bundle that does not hold is named and left out (exit code 1,
+    or 4 where it was not safe to read).
+
+    **Examples**
+
+    ```
+    aisec-eval leaderboard quickstart.zip others.zip --out site
+    aisec-eval leaderboard bundles/*.zip --data images=images.npz --json
+    ```
+    """
+    from ._cli import checks
+
+    files = options.named_files("--data", data or [])
+    raise typer.Exit(checks.leaderboard(bundles, out, files, as_json=as_json))
 
 
 @app.command()

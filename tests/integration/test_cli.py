@@ -16,7 +16,10 @@ from aisec_eval import cli
 from aisec_eval.suite import load_suite, local, plan
 from helpers.tiny_suite import write_suite
 
-VERBS = ["run", "attack", "certify", "scan", "report", "check", "doctor"]
+VERBS = [
+    *("run", "attack", "certify", "scan", "report"),
+    *("bundle", "check", "leaderboard", "doctor"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,8 @@ from ..errors import InputError
 from ..threats import L0, L1, L2, Linf, ThreatModel
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..datasets import Dataset
     from ..models.base import Model
 
@@ -87,8 +89,8 @@ def parse_attacks(method: str, steps: int | None, queries: int | None, restarts:
     return found
 
 
-def named_models(pairs: list[str]) -> dict[str, Path]:
-    """Read `--model ID=PATH` options.
+def named_files(option: str, pairs: list[str]) -> dict[str, Path]:
+    """Read options of the form `ID=PATH`.
 
     Raises:
         InputError: one is not of that form.
@@ -97,9 +99,31 @@ def named_models(pairs: list[str]) -> dict[str, Path]:
     for pair in pairs:
         name, equals, path = pair.partition("=")
         if not equals or not name or not path:
-            raise InputError(f'--model "{pair}" must be ID=PATH, as in normal=models/normal.onnx')
+            raise InputError(f'{option} "{pair}" must be ID=PATH, as in normal=models/normal.onnx')
         found[name] = Path(path)
     return found
+
+
+def only_for_runs(given: Mapping[str, object]) -> None:
+    """Refuse options that a bundle has no use for.
+
+    Raises:
+        InputError: one was given.
+    """
+    for option, value in given.items():
+        if value:
+            raise InputError(f"{option} is for run folders; a bundle brings its suite and models")
+
+
+def only_for_bundles(given: Mapping[str, object]) -> None:
+    """Refuse options that a run folder has no use for.
+
+    Raises:
+        InputError: one was given.
+    """
+    for option, value in given.items():
+        if value:
+            raise InputError(f"{option} is for bundles; give the run's suite with --suite")
 
 
 def scan_source(data: str, split: str, labels: str | None) -> tuple[Any, Any, list[int] | None]:

@@ -12,7 +12,8 @@ from .console import line, table
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..results import AttackResult, CertifyResult, Run, Scan, ScanResult
+    from ..leaderboard import BundleCheck
+    from ..results import AttackResult, CertifyResult, Run, Scan, ScanResult, VerifyResult
     from ..suite.recheck import Rechecked
 
 
@@ -211,6 +212,33 @@ def certify_table(name: str, threat: object, result: CertifyResult) -> None:
         line(f"not certified, {reason}: {result.reason.count(reason)}")
 
 
+def verify_json(result: VerifyResult) -> dict[str, Any]:
+    """Return an answer and its counterexample as plain values; no times."""
+    found = result.counterexample
+    return {
+        "status": result.status,
+        "reason": result.reason,
+        "bound": result.bound,
+        "domains": result.domains,
+        "counterexample": found
+        and {"input": found.input.ravel().tolist(), "output": found.output.ravel().tolist()},
+        "certificate": result.certificate,
+    }
+
+
+def verify_lines(result: VerifyResult) -> None:
+    """Print an answer as VNN-COMP does: the word, then the counterexample in brackets."""
+    print("timeout" if result.reason.startswith("timeout") else result.status)
+    if result.counterexample is not None:
+        sides = (("X", result.counterexample.input), ("Y", result.counterexample.output))
+        values = [
+            f"({name}_{index} {float(value)!r})"
+            for name, side in sides
+            for index, value in enumerate(side.ravel())
+        ]
+        print("(" + "\n".join(values) + ")")
+
+
 def scan_json(result: ScanResult) -> dict[str, Any]:
     """Return poison scores as plain values."""
     return {
@@ -270,3 +298,35 @@ def recheck_table(results: Sequence[Rechecked]) -> None:
 def recheck_json(results: Sequence[Rechecked]) -> list[dict[str, Any]]:
     """Return what a check found as plain values."""
     return [asdict(result) for result in results]
+
+
+def bundle_lines(found: BundleCheck) -> None:
+    """Print how far a bundle could be checked, and what does not hold."""
+    from ..leaderboard.check import MEANING
+
+    if found.run is not None and found.level:
+        run_table(found.run)
+    line(f"{found.path}: level {found.level or 'none'} ({MEANING[found.level]})")
+    for note in found.notes:
+        line(f"not checked: {note}")
+    for failure in found.failures:
+        line(f"does not hold: {failure}", style="bold red")
+    verdict_line(found.holds)
+
+
+def verdict_line(holds: bool) -> None:
+    """Print the last line of a check."""
+    line("everything checked holds" if holds else "NOT everything holds")
+
+
+def bundle_json(found: BundleCheck) -> dict[str, Any]:
+    """Return what a bundle's check found as plain values."""
+    about = {
+        "bundle": str(found.path),
+        "digest": found.digest,
+        "level": found.level or None,
+        "holds": found.holds,
+        "failures": list(found.failures),
+        "not_checked": list(found.notes),
+    }
+    return about if found.run is None or not found.level else about | run_json(found.run)

@@ -2,9 +2,9 @@
 
 A page is a tree of elements made by `el`. A string is text and is escaped when it is rendered;
 there is no way to pass markup as a string. Tags, attributes, links and styles come from short
-lists, so no handler, no `javascript:` and no address outside the file can appear. Characters that
-control the terminal or the direction of text, with which one name can pose as another, are spelled
-out as `[U+202E]`.
+lists, so no handler, no `javascript:` and no address but those of plain files beside the page can
+appear. Characters that control the terminal or the direction of text, with which one name can pose
+as another, are spelled out as `[U+202E]`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ _ATTRIBUTES = frozenset(
 )
 _PREFIXES = ("aria-", "data-")
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
-_LINK = re.compile(r"#[a-z0-9-]+|data:image/png;base64,[A-Za-z0-9+/=]+")
+_LINK = re.compile(
+    r"#[a-z0-9-]+|data:image/png;base64,[A-Za-z0-9+/=]+"
+    r"|(\.\./)?([a-z0-9-]+/)?[a-z0-9-]+\.(html|json)"  # a file beside the page
+)
 _STYLE = re.compile(r"(--[a-z]+:-?[0-9]+(\.[0-9]+)?;)+")
 
 _LINE_BREAKS = frozenset("\n\t")

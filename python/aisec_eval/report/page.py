@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from . import figures, headline, html, provenance, scans, tables
+from .document import asset, document, promise
 from .gallery import gallery
 from .html import Element, el, name
 from .select import Entry, curves, entries
@@ -39,37 +39,16 @@ def page(run: Run) -> str:
     ]
     sections = [section for section in main if section is not None]
     scripts = [html.script(figures.library())] if plots else []
-    scripts.append(html.script(_asset("page.js")))
-    document = el(
-        "html",
-        _head(_title(run), scripts),
-        el(
-            "body",
+    scripts.append(html.script(asset("tables.js") + asset("page.js")))
+    return document(
+        f"{_title(run)[:80]}: robustness report",
+        [
             _header(run, sections),
             el("main", sections),
-            el("footer", el("p", "Written by aisec_eval. ", _promise())),
+            el("footer", el("p", "Written by aisec_eval. ", promise())),
             html.data("plots", plots),
-            scripts,
-        ),
-        lang="en",
-    )
-    return f"<!doctype html>\n{document.render()}\n"
-
-
-def _head(title: str, scripts: Sequence[Element]) -> Element:
-    policy = (
-        f"default-src 'none'; script-src {' '.join(map(html.sha256, scripts))}; "
-        "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
-    )
-    return el(
-        "head",
-        el("meta", charset="utf-8"),
-        el("meta", http_equiv="Content-Security-Policy", content=policy),
-        el("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        el("meta", name="color-scheme", content="light dark"),
-        el("meta", name="referrer", content="no-referrer"),
-        el("title", f"{title[:80]}: robustness report"),
-        html.style(_asset("page.css")),
+        ],
+        scripts,
     )
 
 
@@ -113,14 +92,6 @@ def _title(run: Run) -> str:
     suite = run.manifest.get("suite")
     named = suite.get("name") if isinstance(suite, dict) else run.manifest.get("name")
     return named if isinstance(named, str) and named.strip() else run.path.name or "Run"
-
-
-def _promise() -> str:
-    return (
-        "A broken sample comes with an adversarial example that was checked again in 64-bit "
-        "arithmetic by code that did not find it; a certified one with a bound that holds in "
-        "real arithmetic; what neither decides is called open."
-    )
 
 
 def _section(identifier: str, title: str, *children: Any) -> Element:
@@ -300,7 +271,3 @@ def _no_script() -> Element:
         "noscript",
         el("p", "The drawings need JavaScript; the tables hold the same numbers.", class_="quiet"),
     )
-
-
-def _asset(file: str) -> str:
-    return (files(__package__) / file).read_text(encoding="utf-8")

@@ -23,7 +23,7 @@ from .shard import Shard
 from .spec import ApgdTable, DataTable, EvaluateTable, ModelTable, ScanTable, SquareTable, Suite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Sequence, Set
 
     from ..models.base import Model
     from ..threats import ThreatModel
@@ -59,18 +59,19 @@ class Cell:
     def matches(self, scopes: Iterable[str]) -> bool:
         """Whether every scope of a gate names something this cell has."""
         names = {self.model, self.data, self.task, self.threat_id}
-        eps = None
-        if self.threat is not None:
-            names.add(self.threat.norm)
-            eps = self.threat.eps
-        for scope in scopes:
-            name, radius = split_scope(scope)
-            whole = scope in names
-            if not whole and not (
-                (not name or name in names) and radius is not None and radius == eps
-            ):
-                return False
-        return True
+        if self.threat is None:
+            return matches(names, None, scopes)
+        return matches(names | {self.threat.norm}, self.threat.eps, scopes)
+
+
+def matches(names: Set[str], eps: Fraction | None, scopes: Iterable[str]) -> bool:
+    """Whether every scope of a gate is one of `names`, the radius `eps`, or one with the other."""
+    for scope in scopes:
+        name, radius = split_scope(scope)
+        whole = scope in names
+        if not whole and not ((not name or name in names) and radius is not None and radius == eps):
+            return False
+    return True
 
 
 @dataclass(frozen=True)
