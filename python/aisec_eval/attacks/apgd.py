@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .._validate import check_count
 from ..errors import InputError
 from .engine import NativeAttack, search
+from .targets import TARGETS, Targeted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,3 +67,39 @@ class APGD(NativeAttack):
 
             return run(self, target, problem, restart)
         return search(self, target, problem, restart)
+
+
+@dataclass(frozen=True)
+class APGDT(Targeted):
+    """APGD-T: Auto-PGD towards one class after another, by their rank at the clean input.
+
+    The loss is the targeted difference of logits ratio; with three classes the third logit stands
+    for the mean of the third and the fourth, with two the targeted margin takes its place. With
+    fewer classes than `targets` + 1 the runs left over do nothing.
+
+    Args:
+        steps: gradient steps towards each class, at least 1.
+        targets: classes tried on the samples not yet broken.
+        large_radius: L1 only: begin at three, then two times the radius, as AutoAttack does.
+
+    Raises:
+        InputError: a count below 1.
+    """
+
+    steps: int = 100
+    targets: int = TARGETS
+    large_radius: bool = False
+
+    def __post_init__(self) -> None:
+        check_count("steps", self.steps)
+        check_count("targets", self.targets)
+
+    @property
+    def name(self) -> str:
+        """The name in results: `apgd-t`."""
+        return "apgd-t"
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The parameters of the native search."""
+        return {"steps": self.steps, "large_radius": self.large_radius}

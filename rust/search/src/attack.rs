@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Bounds, Error, Norm, Region, Result, Search, apgd, carlini_wagner, ddn, deepfool, fmn,
+    Bounds, Error, Norm, Region, Result, Search, apgd, carlini_wagner, ddn, deepfool, fab, fmn,
     hop_skip_jump, rays, sigma_zero, sparse_rs, square,
 };
 
@@ -70,6 +70,8 @@ const ATTACKS: &[Entry] = &[
     Entry { starts: true, ..entry("apgd-margin", apgd::make) },
     Entry { starts: true, targeted: true, ..entry("apgd-t", apgd::make) },
     Entry { starts: true, targeted: true, ..entry("apgd-margin-t", apgd::make) },
+    Entry { starts: true, ..entry("fab", fab::make) },
+    Entry { starts: true, targeted: true, ..entry("fab-t", fab::make) },
     Entry { starts: true, ..entry("square", square::make) },
     Entry { starts: true, ..entry("hop-skip-jump", hop_skip_jump::make) },
     Entry { starts: true, ..entry("fmn", fmn::make) },
