@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 RHO = 0.75
 MOMENTUM = 0.75
-CONFIDENT = 2.0**-16
+CLEAR = 2.0**-12
 SLACK = 2.0**-20
 """L2 points are placed this far, relatively, inside the ball: float32 rounding stays inside."""
 
@@ -188,7 +188,7 @@ def _step(
     point = jnp.all((state["lower"] == state["upper"]).reshape(len(label), -1), axis=1)
     if norm != "box":
         point = point | (eps == 0)
-    done = (iteration == steps) | point | (new["margin"] < -CONFIDENT * scale)
+    done = (iteration == steps) | point | (new["margin"] < -CLEAR * scale)
 
     marks = jnp.asarray(checkpoints(steps) or (-1,))
     at = jnp.any(iteration[:, None] == marks[None, :], axis=1)

@@ -62,18 +62,21 @@ pub(crate) struct Record {
     pub gradients: u64,
 }
 
-/// A margin this much below zero, relative to the largest logit, ends the search: float32
-/// rounding of the forward pass cannot have caused it. Smaller negative margins are kept and
-/// searched further.
+/// A margin this much below zero, relative to the largest logit, is negative beyond float32
+/// rounding of the forward pass.
 const CONFIDENT: f64 = 1.0 / 65536.0;
+/// A margin this much below zero ends a search: other hardware decides the point the same. Smaller
+/// negative margins are kept and searched further.
+const CLEAR: f64 = 1.0 / 4096.0;
 
 /// Whether a margin is negative beyond float32 rounding of these logits.
 pub(crate) fn beyond_rounding(margin: f64, logits: &[f32]) -> bool {
-    let scale = logits
-        .iter()
-        .filter(|z| z.is_finite())
-        .fold(0.0f64, |scale, &z| scale.max(f64::from(z).abs()));
-    margin < -CONFIDENT * scale
+    margin < -CONFIDENT * largest(logits)
+}
+
+fn largest(logits: &[f32]) -> f64 {
+    let finite = logits.iter().filter(|z| z.is_finite());
+    finite.fold(0.0f64, |scale, &z| scale.max(f64::from(z).abs()))
 }
 
 impl Record {
@@ -105,7 +108,7 @@ impl Record {
 
     /// Whether the best margin is negative beyond float32 rounding of these logits.
     pub fn confident(&self, logits: &[f32]) -> bool {
-        beyond_rounding(self.margin, logits)
+        self.margin < -CLEAR * largest(logits)
     }
 
     pub fn finish(self) -> Outcome {
