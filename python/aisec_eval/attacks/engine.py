@@ -30,6 +30,8 @@ class NativeAttack:
 
     needs_gradient: ClassVar[bool] = True
     """Whether it cannot run on a model without gradients."""
+    needs_scores: ClassVar[bool] = True
+    """Whether it cannot run on a model that returns labels only."""
     minimum_norm: ClassVar[bool] = False
     """Whether it looks for the nearest adversarial point, wherever it lies."""
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1", "box")
@@ -49,10 +51,10 @@ class NativeAttack:
         """Return why the attack cannot run, in a few words with the remedy, or None."""
         if threat.norm not in self.norms:
             return f"it is for {', '.join(self.norms)}, not {threat.norm}; use another attack"
+        if self.needs_scores and not target.model.capabilities.scores:
+            return "the model returns labels only; use hop-skip-jump or rays"
         if self.needs_gradient and target.kind == "callable":
             return "the model offers no gradient; use square"
-        if not target.model.capabilities.scores:
-            return "the model returns labels only; use hop-skip-jump"
         return None
 
     def run(self, target: Target, problem: Problem, restart: int) -> Found:

@@ -162,7 +162,7 @@ def nearest(
         if len(rows) == 0:
             break
         found = attack.run_anywhere(target, problem.take(rows), restart)
-        for counter in ("forwards", "gradients"):
+        for counter in ("forwards", "gradients", "queries"):
             getattr(spent, counter)[rows] += getattr(found, counter)
         away = distances(samples.x[rows], found.x, threat.norm)
         better = np.flatnonzero((found.status == FOUND) & (away < distance[rows]))

@@ -86,6 +86,8 @@ class Target:
     def logits(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return logits [n, num_classes]; NaN for samples on which the model fails.
 
+        Of a model that returns labels only: 1 for the label, 0 for the other classes.
+
         When a batch raises, its samples are tried one by one, so that one bad sample costs the
         others nothing. What went wrong is kept in `messages`.
         """
@@ -110,8 +112,12 @@ class Target:
         return result
 
     def _call(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        expected = (len(x), self.model.num_classes)
+        if not self.model.capabilities.scores:
+            labels = self.model.labels(x)
+            return np.equal.outer(labels, np.arange(expected[1])).astype(np.float32)
         call = self._jitted or self.model.logits
-        return _shaped("logits", call(x), (len(x), self.model.num_classes))
+        return _shaped("logits", call(x), expected)
 
     def gradient(
         self,
@@ -157,9 +163,7 @@ class Target:
 def _shaped(what: str, value: Any, expected: tuple[int, ...]) -> NDArray[np.float32]:
     array = np.asarray(value)
     if array.shape != expected:
-        raise ValueError(
-            f"returned {what} of shape {list(array.shape)}, expected {list(expected)}"
-        )
+        raise ValueError(f"returned {what} of shape {list(array.shape)}, expected {list(expected)}")
     return cast("NDArray[np.float32]", array.astype(np.float32, copy=False))
 
 
