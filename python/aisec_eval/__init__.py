@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ._core import __version__
     from .attacks import attack
     from .certifiers.certify import certify
+    from .certifiers.verify import verify
     from .curve import robustness_curve
     from .datasets import Dataset, load_dataset
     from .detectors import scan
@@ -84,6 +85,7 @@ __all__ = [
     "ThreatModel",
     "UnsafeArtifactError",
     "UnsupportedOperationError",
+    "VerifyResult",
     "__version__",
     "attack",
     "attacks",
@@ -100,12 +102,14 @@ __all__ = [
     "robustness_curve",
     "run",
     "scan",
+    "verify",
 ]
 
 _HOME = {
     "_core": ("__version__",),
     "attacks": ("attack",),
     "certifiers.certify": ("certify",),
+    "certifiers.verify": ("verify",),
     "curve": ("robustness_curve",),
     "datasets": ("Dataset", "load_dataset"),
     "detectors": ("scan",),

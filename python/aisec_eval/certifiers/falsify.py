@@ -9,7 +9,7 @@ import numpy as np
 from ..results import Counterexample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -21,7 +21,8 @@ RANDOM_POINTS = 1024
 STARTS = 32
 STEPS = 60
 _STREAM = "verify"
-_BATCH_ELEMENTS = 1 << 20
+_BATCH_ELEMENTS = 1 << 15
+"""Numbers in the inputs of a batch: small networks see many points, large ones few."""
 
 
 def replay(graph: Graph, case: Case, x: NDArray[np.float64]) -> Counterexample | None:
@@ -67,16 +68,16 @@ class Search:
         self._index = index
         self._seed = seed
         # Float32 numbers in the box; where there are none, the nearest ones guide the search.
-        self._low = np.asarray(case.inner_lower, dtype=np.float32)
+        self._low: NDArray[np.float32] = case.inner_lower.astype(np.float32)
         self._low = np.where(
             self._low < case.inner_lower, np.nextafter(self._low, np.float32(np.inf)), self._low
         )
-        self._high = np.asarray(case.inner_upper, dtype=np.float32)
+        self._high: NDArray[np.float32] = case.inner_upper.astype(np.float32)
         self._high = np.where(
             self._high > case.inner_upper, np.nextafter(self._high, np.float32(-np.inf)), self._high
         )
         self._high = np.maximum(self._low, self._high)
-        self._half = (self._high - self._low) / 2
+        self._half: NDArray[np.float32] = (self._high - self._low) * np.float32(0.5)
 
     @property
     def possible(self) -> bool:
@@ -92,14 +93,18 @@ class Search:
             hits |= (outputs @ clause.rows.T <= clause.rhs_upper).all(axis=1)
         return replay(self.graph, self.case, points[hits])
 
-    def run(self, late: Callable[[], bool]) -> Counterexample | None:
-        """Try the centre, corners and random points, then descend towards every clause."""
+    def scattered(self) -> Counterexample | None:
+        """Try the centre, corners and random points."""
         for points in self._scattered():
             found = self.candidates(points)
-            if found is not None or late():
+            if found is not None:
                 return found
-        for number, clause in enumerate(self.case.clauses):
-            found = self._descend(clause, number, late)
+        return None
+
+    def descend(self, clauses: Iterable[int], late: Callable[[], bool]) -> Counterexample | None:
+        """Descend towards each of the clauses, until `late()`."""
+        for number in clauses:
+            found = self._descend(self.case.clauses[number], number, late)
             if found is not None or late():
                 return found
         return None
@@ -107,7 +112,7 @@ class Search:
     def _scattered(self) -> Iterator[NDArray[np.float32]]:
         middle = self._low + self._half
         yield middle[None]
-        block = max(1, min(RANDOM_POINTS, _BATCH_ELEMENTS // len(middle)))
+        block = max(4, min(RANDOM_POINTS, _BATCH_ELEMENTS // len(middle)))
         signs = self._signed(0, min(block, 256))
         yield np.where(signs < 0, self._low, self._high)
         yield middle + self._half * self._signed(1, block)
@@ -122,7 +127,7 @@ class Search:
         self, clause: Clause, number: int, late: Callable[[], bool]
     ) -> Counterexample | None:
         """Projected sign descent on the most violated row, with steps that shrink to nothing."""
-        starts = max(2, min(STARTS, _BATCH_ELEMENTS // len(self._low)))
+        starts = max(4, min(STARTS, _BATCH_ELEMENTS // len(self._low)))
         x = self._low + self._half + self._half * self._signed(2 + number, starts)
         x[0] = self._low + self._half
         scale = np.abs(clause.rows).max(axis=1, initial=0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, TypeAlias, Union
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -23,7 +23,7 @@ Variable: TypeAlias = tuple[str, int]
 """("X", i) or ("Y", i)."""
 
 
-class Unsupported(Exception):
+class UnsupportedError(Exception):
     """A formula is well formed but cannot be represented."""
 
 
@@ -63,17 +63,17 @@ class Atom:
         """Return `linear <= 0`.
 
         Raises:
-            Unsupported: it relates inputs to outputs, or several inputs to each other.
+            UnsupportedError: it relates inputs to outputs, or several inputs to each other.
         """
         kinds = {kind for kind, _ in linear.coefficients}
         if len(kinds) == 2:
-            raise Unsupported("a condition relates inputs to outputs")
+            raise UnsupportedError("a condition relates inputs to outputs")
         if kinds == {"X"} and len(linear.coefficients) > 1:
-            raise Unsupported("a condition relates inputs to each other")
+            raise UnsupportedError("a condition relates inputs to each other")
         return Atom(linear.coefficients, -linear.constant)
 
 
-Formula: TypeAlias = Union[Atom, tuple[str, list["Formula"]]]
+Formula: TypeAlias = "Atom | tuple[str, list[Formula]]"
 """An atom, or ("and" | "or", formulas)."""
 
 Conjunction: TypeAlias = list[Atom]
@@ -122,10 +122,10 @@ def build(declared: Declared, formulas: list[Formula], unsupported: str) -> Prop
             key = tuple(sorted(own.items(), key=lambda item: item[0]))
             groups.setdefault(key, []).append(_clause(outputs, declared.outputs))
         if len(groups) * declared.inputs > MAX_CORNERS:
-            raise Unsupported(f"{len(groups)} boxes of {declared.inputs} inputs are too many")
+            raise UnsupportedError(f"{len(groups)} boxes of {declared.inputs} inputs are too many")
         corners = _corners(bounds, declared.inputs)
         cases = [_case(corners, dict(own), clauses) for own, clauses in groups.items()]
-    except Unsupported as reason:
+    except UnsupportedError as reason:
         return undecidable(reason)
     return Property(declared.inputs, declared.outputs, tuple(cases))
 
@@ -154,7 +154,7 @@ def _normal_form(formula: Formula) -> list[Conjunction]:
     """Return the disjunctive normal form, in the order the text gives.
 
     Raises:
-        Unsupported: it has too many conjunctions.
+        UnsupportedError: it has too many conjunctions.
     """
     if isinstance(formula, Atom):
         return [[formula]]
@@ -175,7 +175,7 @@ def _normal_form(formula: Formula) -> list[Conjunction]:
 
 def _check(conjunctions: int) -> None:
     if conjunctions > MAX_CONJUNCTIONS:
-        raise Unsupported(f"more than {MAX_CONJUNCTIONS} combinations of its alternatives")
+        raise UnsupportedError(f"more than {MAX_CONJUNCTIONS} combinations of its alternatives")
 
 
 _Range: TypeAlias = tuple[Fraction | None, Fraction | None]
@@ -220,16 +220,14 @@ def _corners(ranges: dict[int, _Range], inputs: int) -> NDArray[np.float64]:
     return corners
 
 
-def _case(
-    corners: NDArray[np.float64], own: dict[int, _Range], clauses: list[Clause]
-) -> Case:
+def _case(corners: NDArray[np.float64], own: dict[int, _Range], clauses: list[Clause]) -> Case:
     corners = corners.copy()
     indices = list(own)
     corners[:, indices] = _corners(dict(enumerate(own.values())), len(indices))
     for corner, what in ((corners[0], "lower"), (corners[2], "upper")):
         if not np.isfinite(corner).all():
             missing = int(np.flatnonzero(~np.isfinite(corner))[0])
-            raise Unsupported(f"X_{missing} has no {what} bound within float64's range")
+            raise UnsupportedError(f"X_{missing} has no {what} bound within float64's range")
     lower, inner_lower, upper, inner_upper = corners
     return Case(lower, upper, inner_lower, inner_upper, tuple(clauses))
 
@@ -261,4 +259,4 @@ def _scale(coefficients: list[Fraction]) -> Fraction:
     for factor in (Fraction(1), whole, whole / divisor):
         if exact(factor):
             return factor
-    raise Unsupported("coefficients of a condition have too many digits for float64")
+    raise UnsupportedError("coefficients of a condition have too many digits for float64")

@@ -1,7 +1,7 @@
 """Branch and bound over the inputs: complete for boxes of few dimensions.
 
 Each box is bounded by CROWN planes. Whatever a plane excludes is clipped off the box, and what is
-left is cut in two across the input that the bounds depend on most (Bunel et al. 2018,
+left is cut in two across a long edge that the bounds depend on (Bunel et al. 2018,
 arXiv:1711.00455; clipping: Zhou et al. 2025, arXiv:2512.11087).
 """
 
@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from aisec_eval._core import Graph
@@ -43,8 +41,6 @@ class Outcome:
     counterexample: Counterexample | None = None
     bound: float = np.inf
     """Smallest slack proven of the boxes that are left, see `Specification.slack`."""
-    domains: int = 0
-    """Boxes bounded."""
 
 
 @dataclass(frozen=True)
@@ -78,108 +74,138 @@ class Specification:
         return np.stack(columns, axis=1)
 
 
-def decide(
-    graph: Graph,
-    case: Case,
-    search: Search,
-    left: Callable[[], float],
-    memory_limit: int | None,
-    progress: Callable[[int, int, str], None] | None,
-) -> Outcome:
-    """Bound the case's box, split it until every part is decided, or until time is up.
+class Tree:
+    """The boxes of one case that are not decided yet."""
 
-    Args:
-        graph: the network.
-        case: box and clauses; at least one clause.
-        search: replays what the planes suggest.
-        left: seconds until the deadline.
-        memory_limit: bytes that coefficients may take.
-        progress: called with boxes decided, boxes known, and a note.
-    """
-    spec = Specification.of(case)
-    splits = len(case.lower) <= MAX_INPUTS
-    lower, upper = case.lower[None], case.upper[None]
-    slack = np.array([-np.inf])
-    domains = 0
+    def __init__(self, graph: Graph, case: Case, search: Search, memory_limit: int | None) -> None:
+        self.open_clauses: tuple[int, ...] = tuple(range(len(case.clauses)))
+        """Clauses that the bounds over the whole box leave open."""
+        self.domains = 0
+        """Boxes bounded so far."""
+        self._graph = graph
+        self._case = case
+        self._search = search
+        self._memory_limit = memory_limit
+        self._spec = Specification.of(case)
+        self._lower, self._upper = case.lower[None], case.upper[None]
+        self._slack = np.array([-np.inf])
 
-    def ended(reason: str) -> Outcome:
-        return Outcome("unknown", reason, bound=float(slack.min()), domains=domains)
+    @property
+    def waiting(self) -> int:
+        """Boxes that wait."""
+        return len(self._lower)
 
-    while len(lower):
-        if left() <= 0:
-            return ended("timeout")
-        if len(lower) > MAX_DOMAINS:
-            return ended(f"memory: more than {MAX_DOMAINS} boxes wait")
-        # The worst boxes first: a counterexample is most likely there.
-        if len(lower) > DEEP_DOMAINS:
-            taken = np.arange(len(lower) - BATCH, len(lower))
-        else:
-            taken = np.sort(np.argsort(slack, kind="stable")[:BATCH])
-        low, high = lower[taken], upper[taken]
-        shape = (len(taken), *graph.input_shape)
+    def advance(self, left: float) -> Outcome | None:
+        """Bound a batch of boxes and split what is left of them; the first batch is the whole box.
+
+        Args:
+            left: seconds until the deadline.
+
+        Returns:
+            How the case ended, None while it goes on.
+        """
+        splits = len(self._case.lower) <= MAX_INPUTS
+        if not self.waiting:
+            return Outcome("unsat")
+        if left <= 0:
+            return self._ended("timeout")
+        if self.domains and not splits:
+            return self._ended(f"bound: {len(self._case.lower)} inputs are too many to split")
+        if self.waiting > MAX_DOMAINS:
+            return self._ended(f"memory: more than {MAX_DOMAINS} boxes wait")
+        taken = self._next()
+        low, high = self._lower[taken], self._upper[taken]
         try:
-            bounds, coefficients, constants = _planes(
-                graph, low.reshape(shape), high.reshape(shape), spec.rows, memory_limit, left()
-            )
+            bounds, planes, constants = self._planes(low, high, left)
         except TimeoutError:
-            return ended("timeout")
-        keep = np.ones(len(lower), dtype=np.bool_)
-        keep[taken] = False
-        lower, upper, slack = lower[keep], upper[keep], slack[keep]
-        domains += len(taken)
-        planes = coefficients.reshape(len(taken), len(spec.rhs), low.shape[1])
-        refuted = spec.slack(bounds)
+            return self._ended("timeout")
+        refuted = self._spec.slack(bounds)
+        if not self.domains:
+            self.open_clauses = tuple(np.flatnonzero(~(refuted[0] > 0)).tolist())
+        self.domains += len(taken)
         worst = refuted.min(axis=1)
         # A comparison with NaN is false: nothing is proven by it.
         open_ = ~(worst > 0)
-        if progress is not None:
-            progress(domains, domains + len(lower) + int(open_.sum()), "input split")
+        if not splits and open_.any():
+            self._slack = worst
+            return self._suggested(low, high, planes)
+        keep = np.ones(self.waiting, dtype=np.bool_)
+        keep[taken] = False
+        self._keep(keep)
         if not open_.any():
-            continue
-        low, high, planes = low[open_], high[open_], planes[open_]
-        constants, refuted, worst = constants[open_], refuted[open_], worst[open_]
-        if search.possible:
-            found = search.candidates(_suggested(low, high, planes))
-            if found is not None:
-                return Outcome("sat", counterexample=found, domains=domains)
-        if not splits:
-            slack = np.concatenate([slack, worst])
-            return ended(f"bound: {len(case.lower)} inputs are too many to split")
-        low, high, empty = clip(spec, refuted, planes, constants, low, high)
+            return None
+        low, high, planes, refuted = low[open_], high[open_], planes[open_], refuted[open_]
+        found = self._suggested(low, high, planes)
+        if found is not None:
+            return found
+        return self._split(low, high, planes, constants[open_], refuted)
+
+    def _next(self) -> NDArray[np.intp]:
+        """Return which boxes go next: the worst, where a counterexample is most likely."""
+        if self.waiting > DEEP_DOMAINS:
+            return np.arange(self.waiting - BATCH, self.waiting)
+        return np.sort(np.argsort(self._slack, kind="stable")[:BATCH])
+
+    def _keep(self, rows: NDArray[np.bool_]) -> None:
+        self._lower, self._upper = self._lower[rows], self._upper[rows]
+        self._slack = self._slack[rows]
+
+    def _planes(
+        self, low: NDArray[np.float64], high: NDArray[np.float64], left: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Return bounds [n, m], coefficients [n, m, d] and constants [n, m]."""
+        from .._core import margin_planes
+
+        shape = (len(low), *self._graph.input_shape)
+        bounds, coefficients, constants = margin_planes(
+            self._graph,
+            np.ascontiguousarray(low.reshape(shape)),
+            np.ascontiguousarray(high.reshape(shape)),
+            spec=self._spec.rows,
+            memory_limit=self._memory_limit,
+            timeout=left,
+        )
+        return bounds, coefficients.reshape(*bounds.shape, low.shape[1]), constants
+
+    def _suggested(
+        self, low: NDArray[np.float64], high: NDArray[np.float64], planes: NDArray[np.float64]
+    ) -> Outcome | None:
+        """Try the centre of each box and the lowest corner of each plane."""
+        if not self._search.possible:
+            return None
+        corners = np.where(planes > 0, low[:, None], high[:, None])
+        centres = (low + 0.5 * (high - low))[:, None]
+        points = np.concatenate([centres, corners], axis=1).reshape(-1, low.shape[1])
+        found = self._search.candidates(points)
+        return None if found is None else Outcome("sat", counterexample=found)
+
+    def _split(
+        self,
+        low: NDArray[np.float64],
+        high: NDArray[np.float64],
+        planes: NDArray[np.float64],
+        constants: NDArray[np.float64],
+        refuted: NDArray[np.float64],
+    ) -> Outcome | None:
+        """Clip the boxes and put both halves of each in the queue."""
+        low, high, empty = clip(self._spec, refuted, planes, constants, low, high)
         rest = ~empty
-        low, high, planes = low[rest], high[rest], planes[rest]
-        at = _axis(spec, refuted[rest], planes, high - low)
+        low, high, worst = low[rest], high[rest], refuted[rest].min(axis=1)
+        at = _axis(self._spec, refuted[rest], planes[rest], high - low)
         here = np.arange(len(low))
-        middle = low[here, at] + 0.5 * (high[here, at] - low[here, at])
-        if ((middle <= low[here, at]) | (middle >= high[here, at])).any():
-            slack = np.concatenate([slack, worst])
-            return ended("precision: a box cannot be split further in float64")
+        start, end = low[here, at], high[here, at]
+        middle = start + 0.5 * (end - start)
         left_high, right_low = high.copy(), low.copy()
         left_high[here, at] = right_low[here, at] = middle
-        lower = np.concatenate([lower, low, right_low])
-        upper = np.concatenate([upper, left_high, high])
-        slack = np.concatenate([slack, worst[rest], worst[rest]])
-    return Outcome("unsat", domains=domains)
+        self._lower = np.concatenate([self._lower, low, right_low])
+        self._upper = np.concatenate([self._upper, left_high, high])
+        self._slack = np.concatenate([self._slack, worst, worst])
+        if ((middle <= start) | (middle >= end)).any():
+            return self._ended("precision: a box cannot be split further in float64")
+        return None
 
-
-def _planes(
-    graph: Graph,
-    lower: NDArray[np.float64],
-    upper: NDArray[np.float64],
-    rows: NDArray[np.float64],
-    memory_limit: int | None,
-    timeout: float,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    from .._core import margin_planes
-
-    return margin_planes(
-        graph,
-        np.ascontiguousarray(lower),
-        np.ascontiguousarray(upper),
-        spec=rows,
-        memory_limit=memory_limit,
-        timeout=max(timeout, 0.0),
-    )
+    def _ended(self, reason: str) -> Outcome:
+        return Outcome("unknown", reason, bound=float(self._slack.min()))
 
 
 def clip(
@@ -249,16 +275,8 @@ def _cut(
         raise_ = usable & (plane < 0) & (limit - outward > low)
         np.copyto(low, limit - outward, where=raise_)
         nowhere = (low > high).any(axis=1)
-        return nowhere | (total - error > room)
-
-
-def _suggested(
-    low: NDArray[np.float64], high: NDArray[np.float64], planes: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the centres and each plane's lowest corner, [n * (m + 1), d]."""
-    corners = np.where(planes > 0, low[:, None], high[:, None])
-    centres = (low + 0.5 * (high - low))[:, None]
-    return np.concatenate([centres, corners], axis=1).reshape(-1, low.shape[1])
+        result: NDArray[np.bool_] = nowhere | (total - error > room)
+        return result
 
 
 def _axis(
@@ -267,9 +285,18 @@ def _axis(
     planes: NDArray[np.float64],
     width: NDArray[np.float64],
 ) -> NDArray[np.intp]:
-    """Return the input to split [n]: the one over which the planes of open clauses vary most."""
+    """Return the input to split [n].
+
+    The edge is weighed with the square root of the planes' relative slopes across it, summed over
+    open clauses. Slopes alone, as in smart branching, follow what loose relaxations exaggerate;
+    edges alone ignore inputs that hardly matter; the mean makes smaller trees than either.
+    """
     score = np.zeros_like(width)
     for number, part in enumerate(spec.clauses):
-        reach = np.maximum(np.abs(planes[:, part]), 1e-3).max(axis=1, initial=1e-3) * width
-        score += np.where(refuted[:, number, None] > 0, 0.0, reach)
-    return np.argmax(score, axis=1)
+        slopes = np.abs(planes[:, part])
+        steepest = slopes.max(axis=2, keepdims=True, initial=0.0)
+        relative = slopes / np.where(steepest > 0, steepest, 1.0)
+        weight = np.sqrt(np.maximum(relative.max(axis=1, initial=0.0), 1e-6))
+        score += np.where(refuted[:, number, None] > 0, 0.0, weight * width)
+    axis: NDArray[np.intp] = np.argmax(score, axis=1)
+    return axis

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from typing import TYPE_CHECKING
 
@@ -11,12 +10,13 @@ from .._validate import check_count, check_seed
 from ..errors import InputError, UnsupportedOperationError
 from ..models import Model, load_model
 from ..results import VerifyResult
-from . import input_split
 from .falsify import Search
+from .input_split import Outcome, Tree
 from .property import Property
 from .vnnlib import read_vnnlib
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
 
     from aisec_eval._core import Graph
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def verify(
     net: str | os.PathLike[str] | Model,
-    property: str | os.PathLike[str] | Property,
+    property: str | os.PathLike[str] | Property,  # noqa: A002
     *,
     timeout: float = 60.0,
     seed: int = 0,
@@ -117,23 +117,35 @@ def _decide(
     memory_limit: int | None,
     progress: Callable[[int, int, str], None] | None,
 ) -> VerifyResult:
-    searches = [Search(graph, case, at, seed) for at, case in enumerate(question.cases)]
-    for search in searches:
-        found = search.run(lambda: left() <= 0) if search.possible else None
-        if found is not None:
-            return VerifyResult("sat", found)
-    domains = 0
-    open_: list[input_split.Outcome] = []
-    for search in searches:
-        outcome = input_split.decide(graph, search.case, search, left, memory_limit, progress)
-        domains += outcome.domains
+    trees = []
+    for at, case in enumerate(question.cases):
+        search = Search(graph, case, at, seed)
+        tree = Tree(graph, case, search, memory_limit)
+        trees.append(tree)
+        if search.possible:
+            found = search.scattered()
+            if found is not None:
+                return VerifyResult("sat", found)
+        outcome = tree.advance(left())
+        if outcome is None and search.possible:
+            found = search.descend(tree.open_clauses, lambda: left() <= 0)
+            if found is not None:
+                return VerifyResult("sat", found, domains=tree.domains)
+        if outcome is not None and outcome.status == "sat":
+            return VerifyResult("sat", outcome.counterexample, domains=tree.domains)
+    unknown: list[Outcome] = []
+    for tree in trees:
+        while (outcome := tree.advance(left())) is None:
+            if progress is not None:
+                progress(tree.domains, tree.domains + tree.waiting, "input split")
+        domains = sum(tree.domains for tree in trees)
         if outcome.status == "sat":
             return VerifyResult("sat", outcome.counterexample, domains=domains)
         if outcome.status == "unknown":
-            open_.append(outcome)
-            if left() <= 0:
-                break
-    if open_:
-        worst = min(open_, key=lambda outcome: outcome.bound)
-        return VerifyResult("unknown", reason=worst.reason, bound=worst.bound, domains=domains)
+            unknown.append(outcome)
+    domains = sum(tree.domains for tree in trees)
+    if unknown:
+        worst = min(unknown, key=lambda outcome: outcome.bound)
+        bound = worst.bound if math.isfinite(worst.bound) else math.nan
+        return VerifyResult("unknown", reason=worst.reason, bound=bound, domains=domains)
     return VerifyResult("unsat", domains=domains)

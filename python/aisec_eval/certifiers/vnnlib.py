@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import InputError
-from .formula import Atom, Declared, Formula, Linear, Unsupported, build
+from .formula import Atom, Declared, Formula, Linear, UnsupportedError, build
 
 if TYPE_CHECKING:
     import os
@@ -56,7 +56,7 @@ def read_vnnlib(path: str | os.PathLike[str]) -> Property:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[IO[bytes]]:
+def _open(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
     try:
         with path.open("rb") as raw:
             packed = raw.read(2) == b"\x1f\x8b"
@@ -67,12 +67,14 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
             else:
                 yield raw
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path.name}: the gzip data is damaged ({error}); fetch it again") from None
+        raise InputError(
+            f"{path.name}: the gzip data is damaged ({error}); fetch it again"
+        ) from None
     except OSError as error:
         raise InputError(f"{path.name}: cannot be read: {error.strerror or error}") from None
 
 
-def _tokens(stream: IO[bytes], reader: _Reader) -> Iterator[tuple[str, int]]:
+def _tokens(stream: IO[bytes] | gzip.GzipFile, reader: _Reader) -> Iterator[tuple[str, int]]:
     """Yield tokens with their lines."""
     left = MAX_BYTES
     number = 0
@@ -101,12 +103,12 @@ def _expressions(
     A list holds its line as its first element.
     """
     open_lists: list[list[Any]] = []
-    for token, number in tokens:
-        if token == "(":
+    for text, number in tokens:
+        if text == "(":
             if len(open_lists) == MAX_DEPTH:
                 raise reader.error(number, f"nested more than {MAX_DEPTH} deep")
             open_lists.append([number])
-        elif token == ")":
+        elif text == ")":
             if not open_lists:
                 raise reader.error(number, '")" without "("')
             closed = open_lists.pop()
@@ -115,9 +117,9 @@ def _expressions(
             else:
                 yield closed, closed[0]
         elif open_lists:
-            open_lists[-1].append(token)
+            open_lists[-1].append(text)
         else:
-            raise reader.error(number, f'"{token[:40]}" stands outside of any command')
+            raise reader.error(number, f'"{text[:40]}" stands outside of any command')
     if open_lists:
         raise reader.error(open_lists[-1][0], '"(" is never closed: the file is cut off')
 
@@ -144,7 +146,7 @@ class _Reader:
                 raise self.error(number, f"assert takes one formula, got {len(expression) - 2}")
             try:
                 self.formulas.append(self._formula(expression[2], number))
-            except Unsupported as reason:
+            except UnsupportedError as reason:
                 self.unsupported = self.unsupported or f"line {number}: {reason}"
         elif head not in _IGNORED or not isinstance(head, str):
             named = f'"{head[:40]}"' if isinstance(head, str) else "nothing"
@@ -184,7 +186,7 @@ class _Reader:
             difference = left.minus(right) if head == "<=" else right.minus(left)
             return Atom.at_most_zero(difference)
         if isinstance(head, str):
-            raise Unsupported(f'operator "{head[:40]}" is not one of <=, >=, and, or')
+            raise UnsupportedError(f'operator "{head[:40]}" is not one of <=, >=, and, or')
         raise self.error(number, "expected an operator after the bracket")
 
     def _term(self, expression: Any, number: int) -> Linear:
@@ -195,7 +197,7 @@ class _Reader:
         number, head, *rest = expression
         if head not in ("+", "-", "*"):
             if isinstance(head, str):
-                raise Unsupported(f'function "{head[:40]}" is not one of +, -, *')
+                raise UnsupportedError(f'function "{head[:40]}" is not one of +, -, *')
             raise self.error(number, "expected +, - or * after the bracket")
         if not rest:
             raise self.error(number, f"({head}) without a term in it")
@@ -205,7 +207,7 @@ class _Reader:
         for other in others:
             if head == "*":
                 if first.coefficients and other.coefficients:
-                    raise Unsupported("variables are multiplied with each other")
+                    raise UnsupportedError("variables are multiplied with each other")
                 scalar, linear = (other, first) if first.coefficients else (first, other)
                 first = linear.times(scalar.constant)
             else:
