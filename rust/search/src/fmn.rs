@@ -104,8 +104,10 @@ impl Fmn {
         } else if seen.nearest.is_finite() {
             self.radius * (1.0 + change)
         } else {
-            // A little further: on the boundary itself nothing is adversarial yet.
-            seen.distance + (1.0 + change) * seen.margin / dual
+            // A little further, and some growth in any case: on the boundary itself nothing is
+            // adversarial yet.
+            let growth = (1.0 + change) * seen.margin / dual;
+            seen.distance + growth.max(change * seen.distance)
         }
     }
 }

@@ -6,9 +6,10 @@
 use std::sync::Arc;
 
 use aisec_numeric::project::{self, L1Workspace};
+use aisec_numeric::rounding::gamma;
 
 use crate::attack::Start;
-use crate::region::{changed, keep_largest, sum_of};
+use crate::region::{changed, keep_largest, sum_of, vectorized};
 use crate::search::beyond_rounding;
 use crate::{Bounds, Error, Norm, Outcome, Region, Result, Search, Setting, Status};
 
@@ -69,7 +70,7 @@ impl Domain {
     pub(crate) fn length(&self, point: &[f32]) -> f64 {
         let delta = |a: f32, b: f32| f64::from(a) - f64::from(b);
         match self.norm {
-            Norm::Linf | Norm::Box => project::linf_distance_up(self.clean(), point),
+            Norm::Linf | Norm::Box => largest(self.clean(), point),
             Norm::L2 => sum_of(point, self.clean(), |a, b| delta(a, b) * delta(a, b)).sqrt(),
             Norm::L1 => sum_of(point, self.clean(), |a, b| delta(a, b).abs()),
             Norm::L0 => changed(self.clean(), point) as f64,
@@ -78,12 +79,10 @@ impl Domain {
 
     /// An upper bound of the distance to the clean input.
     pub(crate) fn distance(&self, point: &[f32]) -> f64 {
-        match self.norm {
-            Norm::Linf | Norm::Box => project::linf_distance_up(self.clean(), point),
-            Norm::L2 => project::l2_distance_up(self.clean(), point),
-            Norm::L1 => project::l1_distance_up(self.clean(), point),
-            Norm::L0 => changed(self.clean(), point) as f64,
-        }
+        let length = self.length(point);
+        // Twice the bound on the rounding of `length`, once for the checker's own.
+        let rounding = 1.0 + 8.0 * gamma(point.len() + 4);
+        if self.norm == Norm::L0 { length } else { length * rounding }
     }
 
     /// Moves a point into the ball of this radius and the input range: clips (Linf), scales then
@@ -124,7 +123,7 @@ impl Domain {
     /// (L2), clipped (Linf), shrunk by the same amount everywhere (L1), the smallest changes
     /// undone (L0).
     pub(crate) fn between(&self, far: &[f32], t: f64, point: &mut [f32]) {
-        let largest = project::linf_distance_up(self.clean(), far);
+        let largest = largest(self.clean(), far);
         let part = |delta: f64| match self.norm {
             Norm::Linf | Norm::Box => delta.clamp(-t * largest, t * largest),
             Norm::L2 => t * delta,
@@ -141,6 +140,27 @@ impl Domain {
         }
         self.clip(point);
     }
+}
+
+/// The largest difference, computed like [`sum_of`] to be fast.
+fn largest(a: &[f32], b: &[f32]) -> f64 {
+    vectorized(
+        #[inline(always)]
+        || {
+            let difference = |a: f32, b: f32| (f64::from(a) - f64::from(b)).abs();
+            let mut lanes = [0.0f64; 16];
+            let ((a_chunks, a_rest), (b_chunks, b_rest)) =
+                (a.as_chunks::<16>(), b.as_chunks::<16>());
+            for (a, b) in a_chunks.iter().zip(b_chunks) {
+                for lane in 0..16 {
+                    let step = difference(a[lane], b[lane]);
+                    lanes[lane] = if step > lanes[lane] { step } else { lanes[lane] };
+                }
+            }
+            let rest = a_rest.iter().zip(b_rest).map(|(&a, &b)| difference(a, b));
+            rest.chain(lanes).fold(0.0, f64::max)
+        },
+    )
 }
 
 /// Searches with this descent, which end within the setting's radius.

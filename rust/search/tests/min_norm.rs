@@ -5,8 +5,8 @@ mod common;
 use aisec_numeric::Cancel;
 use aisec_search::{
     Bounds, CarliniWagner, CarliniWagnerConfig, Ddn, DdnConfig, DeepFool, DeepFoolConfig, Descent,
-    Domain, Fmn, FmnConfig, MinNorm, Norm, Outcome, Result, Search, SigmaZero, SigmaZeroConfig,
-    Status, run,
+    Domain, Fmn, FmnConfig, MinNorm, Network, Norm, Outcome, Result, Search, SigmaZero,
+    SigmaZeroConfig, Status, run,
 };
 use common::{Linear, values};
 
@@ -42,8 +42,8 @@ fn sigma_zero() -> SigmaZero {
     SigmaZero::new(config.check(Norm::L0).unwrap())
 }
 
-fn attack<D: Descent + 'static>(
-    net: &Linear,
+fn attack<D>(
+    net: &impl Network,
     clean: &[f32],
     norm: Norm,
     goal: f64,
@@ -51,7 +51,7 @@ fn attack<D: Descent + 'static>(
     descent: impl Fn() -> D + Sync,
 ) -> Outcome
 where
-    D: 'static,
+    D: Descent + 'static,
 {
     let bounds = Bounds::new(&vec![0.0; clean.len()], &vec![1.0; clean.len()]).unwrap();
     let search = |_| -> Result<Box<dyn Search>> {
@@ -181,6 +181,46 @@ fn a_start_is_drawn_to_the_boundary() {
     let useless = attack(&net, &clean, Norm::L2, 0.0, Some(&clean), fmn);
     assert_eq!(useless.x, direct.x);
     assert_eq!(useless.forwards, direct.forwards + 1);
+}
+
+/// A margin `(0.5 - x)³`: the linearised boundary is always nearer than the real one.
+struct Cubic;
+
+impl Network for Cubic {
+    type Workspace = ();
+
+    fn input_len(&self) -> usize {
+        1
+    }
+
+    fn num_classes(&self) -> usize {
+        2
+    }
+
+    fn forward(&self, (): &mut (), x: &[f32], _: usize, logits: &mut [f32]) {
+        for (x, logits) in x.iter().zip(logits.chunks_exact_mut(2)) {
+            logits.copy_from_slice(&[(0.5 - x).powi(3), 0.0]);
+        }
+    }
+
+    fn record(&self, workspace: &mut (), x: &[f32], batch: usize, logits: &mut [f32]) {
+        self.forward(workspace, x, batch, logits);
+    }
+
+    fn gradient(&self, (): &mut (), x: &[f32], _: usize, cotangent: &[f32], gradient: &mut [f32]) {
+        for ((g, x), c) in gradient.iter_mut().zip(x).zip(cotangent.chunks_exact(2)) {
+            *g = -3.0 * c[0] * (0.5 - x).powi(2);
+        }
+    }
+}
+
+/// Newton's steps alone would come ever closer and never cross.
+#[test]
+fn a_boundary_that_recedes_is_crossed() {
+    for norm in [Norm::Linf, Norm::L2, Norm::L1] {
+        let outcome = attack(&Cubic, &[0.1], norm, 0.0, None, fmn);
+        check(&outcome, &[0.1], norm, 0.4, 0.01);
+    }
 }
 
 /// A search that only has to come within a radius ends there.
