@@ -33,13 +33,21 @@ class Problem:
     seed: int
     pool: Pool | None = None
     """What data starts are taken from."""
+    clean: NDArray[np.float32] | None = None
+    """Logits of the clean inputs [m, num_classes]."""
+    best: NDArray[np.float32] | None = None
+    """The evaluated point with the smallest margin so far [m, *input_shape]."""
+    margin: NDArray[np.float64] | None = None
+    """The margin there [m]."""
 
     def __len__(self) -> int:
         return len(self.y)
 
     def take(self, rows: Any) -> Problem:
         """Return the problem of some of the samples."""
-        return replace(self, x=self.x[rows], y=self.y[rows], ids=self.ids[rows])
+        known = {name: getattr(self, name) for name in ("clean", "best", "margin")}
+        taken = {name: value[rows] for name, value in known.items() if value is not None}
+        return replace(self, x=self.x[rows], y=self.y[rows], ids=self.ids[rows], **taken)
 
     @property
     def region(self) -> dict[str, Any]:

@@ -46,21 +46,22 @@ _FEW = 3
 
 @dataclass(frozen=True)
 class Stage:
-    """One attack of a run: what it was, what it was given and what it broke."""
+    """One run of an attack: what it was and what it broke."""
 
     name: str
     needs_gradient: bool
-    given: int
     broken: int
     loss: str = ""
     from_data: bool = False
     """Whether it starts at inputs of other classes."""
 
     @staticmethod
-    def of(attack: Attack, given: int, broken: int) -> Stage:
-        """Describe one attack."""
-        loss, from_data = getattr(attack, "loss", ""), getattr(attack, "starts", 0)
-        return Stage(attack.name, attack.needs_gradient, given, broken, loss, bool(from_data))
+    def of(attack: Attack, restart: int, broken: int) -> Stage:
+        """Describe one run of an attack."""
+        # Minimum-norm attacks with several restarts begin the first at the clean input.
+        from_data = getattr(attack, "starts", 0) > 0 and (restart > 0 or attack.restarts == 1)
+        loss = str(getattr(attack, "loss", ""))
+        return Stage(attack.name, attack.needs_gradient, broken, loss, from_data)
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,8 @@ def examine(trail: Trail, target: Target, spent: Spent) -> list[str]:
             f"randomised: the same input gives different outputs{refused}: attack the expectation "
             "over the randomness, or fix the model's random state"
         ]
+    if not target.model.capabilities.scores:
+        return []
     flags = _few_classes(trail)
     if flag := _quantised(trail, attacked):
         flags.append(flag)
@@ -269,29 +272,31 @@ def _unconstrained(target: Target, problem: Problem, rows: NDArray[np.int64], sp
 
 
 def _disagreement(trail: Trail, attacked: int) -> list[str]:
-    """One kind of attack breaks what a stronger kind, run before it, could not."""
+    """One kind of attack breaks what gradients from the clean input, run before it, could not."""
     flags = []
-    first = True
-    for stage in trail.stages:
-        weaker = stage.needs_gradient and not stage.from_data
-        if weaker:
-            first = False
-            continue
-        if first or stage.broken < max(_FEW, _SHARE * attacked):
-            continue
-        if stage.from_data:
-            flags.append(
-                f"outside-in: {stage.name}, which starts at inputs of other classes, broke "
-                f"{stage.broken} of {attacked} samples that gradients from the clean input had "
-                "left: those are masked near the data; keep starts from data in every evaluation"
-            )
-        else:
-            flags.append(
-                f"queries-beat-gradients: {stage.name} broke {stage.broken} of {attacked} samples "
-                "that attacks with gradients had left: the gradients mislead; trust query attacks "
-                "and raise their budget"
-            )
+    inside = [i for i, s in enumerate(trail.stages) if s.needs_gradient and not s.from_data]
+    later = trail.stages[min(inside, default=len(trail.stages)) :]
+    data = [stage for stage in later if stage.from_data]
+    queries = [stage for stage in later if not stage.needs_gradient]
+    broken = sum(stage.broken for stage in data)
+    if broken >= max(_FEW, _SHARE * attacked):
+        flags.append(
+            f"outside-in: {_names(data)} from inputs of other classes broke {broken} of {attacked} "
+            "samples that gradients from the clean input had left: they mislead near the data; "
+            "keep starts from data in every evaluation"
+        )
+    broken = sum(stage.broken for stage in queries)
+    if broken >= max(_FEW, _SHARE * attacked):
+        flags.append(
+            f"queries-beat-gradients: {_names(queries)} broke {broken} of {attacked} samples that "
+            "attacks with gradients had left: the gradients mislead; trust query attacks and raise "
+            "their budget"
+        )
     return flags
+
+
+def _names(stages: list[Stage]) -> str:
+    return ", ".join(dict.fromkeys(stage.name for stage in stages))
 
 
 def _fragile(trail: Trail) -> str | None:

@@ -1,0 +1,329 @@
+"""The portfolio behind method "fast": attacks that miss different things, cheap ones first.
+
+Every stage gets the samples that the ones before have not broken, and spends by what those have
+seen of each sample: long searches go to samples near the boundary, further starts to samples whose
+nearest adversarial example is not far outside the threat model, queries to samples whose margin
+they move. Each decision reads one sample only, so that results depend neither on the others nor on
+their order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from .. import _core
+from .apgd import APGD
+from .base import FOUND, Found
+from .engine import NativeAttack, run_native, search
+from .fmn import FMN
+from .replay import distances, margins
+from .sigma_zero import SigmaZero
+from .sparse_rs import SparseRS
+from .square import Square
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from ..threats import ThreatModel
+    from .base import Attack, Problem
+    from .target import Target
+
+_RANKED = 9
+"""Most classes whose linearised distance is computed, those with the largest logits."""
+_STUCK = 0.01
+"""Gradients that lower the margin by less than this part have not moved a sample."""
+_MOVED = 0.01
+"""A search that lowers the margin by this part of it is worth going on with."""
+
+
+@dataclass(frozen=True)
+class Targeted(NativeAttack):
+    """APGD on one other class after another, those first whose boundary is nearest.
+
+    Distances are those of the linearised network at the clean input, `margin / ||gradient||` in
+    the dual norm (MALT: Melamed, Yehudai & Vardi 2024, arXiv:2407.02240).
+    """
+
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1", "box")
+
+    objective: Literal["margin", "dlr"]
+    steps: int
+    targets: int
+    restarts: int = 1
+
+    @property
+    def name(self) -> str:
+        """`apgd-margin-t`, or `apgd-t` for the difference of logits ratio."""
+        return "apgd-margin-t" if self.objective == "margin" else "apgd-t"
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The parameters of the native search."""
+        return {"steps": self.steps}
+
+    def run(self, target: Target, problem: Problem, restart: int) -> Found:
+        """Attack every sample of the problem once."""
+        found = Found.nothing(problem)
+        order, cost = nearest_classes(target, problem)
+        found.forwards[:] += cost
+        found.gradients[:] += cost
+        for classes in order.T[: self.targets]:
+            rows = np.flatnonzero(found.status != FOUND)
+            if len(rows) == 0:
+                break
+            part = problem.take(rows)
+            _merge(found, rows, search(self, target, part, restart, targets=classes[rows]))
+        return found
+
+
+def nearest_classes(target: Target, problem: Problem) -> tuple[NDArray[np.int64], int]:
+    """Return the other classes [m, most], nearest boundary first, and what a sample cost."""
+    x, y, rows = problem.x, problem.y, np.arange(len(problem))
+    assert problem.clean is not None  # noqa: S101 - the driver gives it
+    logits = problem.clean.astype(np.float64)
+    own = logits[rows, y].copy()
+    logits[rows, y] = -np.inf
+    ranked = np.argsort(-logits, axis=1, kind="stable")[:, : min(_RANKED, logits.shape[1] - 1)]
+    if ranked.shape[1] == 1:
+        return ranked, 0
+    away = np.empty(ranked.shape)
+    for rank, classes in enumerate(ranked.T):
+        cotangent = np.zeros(logits.shape, np.float32)
+        cotangent[rows, y] = 1
+        cotangent[rows, classes] = -1
+        gradient = np.concatenate(
+            [
+                _gradient(target, x[i : i + target.batch], cotangent[i : i + target.batch])
+                for i in range(0, len(x), target.batch)
+            ]
+        )
+        size = _dual(gradient.reshape(len(x), -1).astype(np.float64), problem.threat.norm)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            away[:, rank] = (own - logits[rows, classes]) / size
+    # Without a gradient a class is infinitely far, or nothing is known of it.
+    order = np.argsort(np.where(np.isnan(away), np.inf, away), axis=1, kind="stable")
+    return np.take_along_axis(ranked, order, axis=1), ranked.shape[1]
+
+
+def _gradient(
+    target: Target, x: NDArray[np.float32], cotangent: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    if target.kind == "native":
+        graph = target.model.graph
+        assert graph is not None  # noqa: S101 - `kind` says so
+        return graph.value_and_vjp(x, cotangent)[1]
+    return target.gradient(x, lambda _: cotangent)
+
+
+def _dual(gradient: NDArray[np.float64], norm: str) -> NDArray[np.float64]:
+    if norm == "l2":
+        return np.asarray(np.sqrt((gradient * gradient).sum(axis=1)))
+    size = np.abs(gradient)
+    return np.asarray(size.max(axis=1) if norm == "l1" else size.sum(axis=1))
+
+
+@dataclass(frozen=True)
+class DataStarts(FMN):
+    """FMN from the nearest samples of other classes, for as long as it ends near the radius.
+
+    The first start is for every sample, the second for samples with an adversarial example within
+    twice `reach` radii, the next ones for those with one within `reach`.
+    """
+
+    reach: float = 1.5
+
+    @property
+    def restarts(self) -> int:
+        """One: the starts are taken in turn within a run."""
+        return 1
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The parameters of the native search."""
+        return {name: value for name, value in super().options.items() if name != "reach"}
+
+    def run(self, target: Target, problem: Problem, restart: int) -> Found:
+        """Attack every sample of the problem from as many starts as it is worth."""
+        found = Found.nothing(problem)
+        if problem.pool is None:
+            return found
+        norm, eps = problem.threat.norm, problem.region["eps"]
+        starts = problem.pool.nearest(problem.x, problem.y, norm, self.starts)
+        nearest = np.full(len(problem), np.inf)
+        for turn, start in enumerate(starts.T, 1):
+            reach = {1: np.inf, 2: 2 * self.reach}.get(turn, self.reach)
+            worth = (turn == 1) | (nearest <= reach * eps)
+            rows = np.flatnonzero(worth & (found.status != FOUND) & (start >= 0))
+            if len(rows) == 0:
+                break
+            part = problem.take(rows)
+            points = problem.pool.x[start[rows]]
+            one = run_native(self, target, part, restart * self.starts + turn, starts=points)
+            away = np.where(one.status == FOUND, distances(part.x, one.x, norm), np.inf)
+            nearest[rows] = np.minimum(nearest[rows], away)
+            outside = away > eps
+            one.x[outside] = part.x[outside]
+            one.margin[outside] = np.inf
+            one.status[outside & (one.status == FOUND)] = 0
+            _deepen(target, part, one)
+            _merge(found, rows, one)
+        return found
+
+
+def _deepen(target: Target, problem: Problem, found: Found) -> None:
+    """Stretch perturbations to the whole radius: nearest points lie right behind the boundary."""
+    if problem.threat.norm == "l0" or len(rows := np.flatnonzero(found.status == FOUND)) == 0:
+        return
+    clean, region = problem.x[rows], problem.region
+    away = distances(clean, found.x[rows], problem.threat.norm)
+    scale = (region["eps"] / np.maximum(away, 1e-30)).reshape(-1, *[1] * (clean.ndim - 1))
+    far = (clean + scale * (found.x[rows].astype(np.float64) - clean)).astype(np.float32)
+    far = _core.project(clean, far, **region)
+    margin = margins(target.logits(far), problem.y[rows])
+    found.forwards[rows] += 1
+    better = margin < found.margin[rows]
+    found.x[rows[better]], found.margin[rows[better]] = far[better], margin[better]
+
+
+@dataclass(frozen=True)
+class Near:
+    """An attack on the samples near the boundary only.
+
+    Those are the samples whose smallest margin so far is at most `within` times what the attacks
+    have taken off the clean margin.
+    """
+
+    attack: Targeted | APGD | Square
+    within: float
+    from_best: bool = False
+    """Whether it begins at the point with the smallest margin."""
+    first: int = 1000
+    """Its first restart: other random numbers than those of another stage of the same name."""
+
+    @property
+    def name(self) -> str:
+        """The attack's own."""
+        return self.attack.name
+
+    @property
+    def needs_gradient(self) -> bool:
+        """The attack's own."""
+        return self.attack.needs_gradient
+
+    @property
+    def norms(self) -> tuple[str, ...]:
+        """The attack's own."""
+        return self.attack.norms
+
+    @property
+    def restarts(self) -> int:
+        """The attack's own."""
+        return self.attack.restarts
+
+    def unsupported(self, target: Target, threat: ThreatModel) -> str | None:
+        """Return why the attack cannot run, in a few words with the remedy, or None."""
+        return self.attack.unsupported(target, threat)
+
+    def run(self, target: Target, problem: Problem, restart: int) -> Found:
+        """Attack the samples near the boundary once."""
+        found = Found.nothing(problem)
+        taken = _clean_margin(problem) - _margin(problem)
+        rows = np.flatnonzero(_margin(problem) <= self.within * taken)
+        if len(rows) == 0:
+            return found
+        part = problem.take(rows)
+        restart += self.first
+        if self.from_best:
+            one = search(self.attack, target, part, restart, starts=part.best)
+        else:
+            one = self.attack.run(target, part, restart)
+        _merge(found, rows, one)
+        return found
+
+
+@dataclass(frozen=True)
+class Persistent(Square):
+    """Square from the best point so far, on samples whose margin it moves.
+
+    Samples that no gradient has moved, and those of models without gradients, get the whole
+    attack from its own start.
+
+    Args:
+        queries, p_init: of the whole attack.
+        probe: queries after which a sample whose margin did not move is left.
+        more: queries of the samples whose margin did.
+        part: as `p_init`, for searches that begin at the best point.
+    """
+
+    probe: int = 250
+    more: int = 3500
+    part: float = 0.1
+
+    def run(self, target: Target, problem: Problem, restart: int) -> Found:
+        """Attack every sample of the problem once."""
+        found = Found.nothing(problem)
+        before = _margin(problem)
+        stuck = before >= (1 - _STUCK) * _clean_margin(problem)
+        whole, rows = np.flatnonzero(stuck), np.flatnonzero(~stuck)
+        if len(whole):
+            plain = Square(self.queries, self.p_init)
+            _merge(found, whole, search(plain, target, problem.take(whole), restart))
+        if len(rows):
+            part = problem.take(rows)
+            short = Square(self.probe, self.part)
+            one = search(short, target, part, 2 * restart + 1, starts=part.best)
+            _merge(found, rows, one)
+            moved = (one.status != FOUND) & (one.margin <= (1 - _MOVED) * before[rows])
+            rows = rows[moved]
+        if len(rows):
+            long = Square(self.more, self.part)
+            starts = np.ascontiguousarray(found.x[rows])
+            one = search(long, target, problem.take(rows), 2 * restart + 2, starts=starts)
+            _merge(found, rows, one)
+        return found
+
+
+_STAGES: tuple[Attack, ...] = (
+    APGD("margin", steps=20),
+    Targeted("margin", steps=25, targets=2),
+    SigmaZero(),
+    DataStarts(steps=40, starts=9),
+    Near(Targeted("dlr", steps=100, targets=3, restarts=2), within=0.3),
+    Near(APGD("ce", steps=100), within=0.3),
+    Near(APGD("margin", steps=50), within=0.3, from_best=True),
+    Persistent(),
+    Near(APGD("margin", steps=100), within=0.15, from_best=True),
+    Near(Targeted("dlr", steps=100, targets=3, restarts=3), within=0.1, first=2000),
+    Near(Square(), within=0.15),
+    SparseRS(),
+)
+
+
+def fast(threat: ThreatModel) -> tuple[Attack, ...]:
+    """Return the stages of method "fast": those that are defined for the norm."""
+    return tuple(a for a in _STAGES if threat.norm in getattr(a, "norms", ()))
+
+
+def _margin(problem: Problem) -> NDArray[np.float64]:
+    assert problem.margin is not None  # noqa: S101 - the driver gives it
+    return problem.margin
+
+
+def _clean_margin(problem: Problem) -> NDArray[np.float64]:
+    assert problem.clean is not None  # noqa: S101 - the driver gives it
+    return margins(problem.clean, problem.y)
+
+
+def _merge(found: Found, rows: NDArray[np.int64], one: Found) -> None:
+    """Add what was found on some rows: costs add up, better points replace."""
+    for counter in ("forwards", "gradients", "queries"):
+        getattr(found, counter)[rows] += getattr(one, counter)
+    better = (one.status == FOUND) | (one.margin < found.margin[rows])
+    better |= one.status > found.status[rows]
+    for name in ("x", "margin", "status"):
+        getattr(found, name)[rows[better]] = getattr(one, name)[better]
