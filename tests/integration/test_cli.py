@@ -17,7 +17,7 @@ from aisec_eval.suite import load_suite, local, plan
 from helpers.tiny_suite import write_suite
 
 VERBS = [
-    *("run", "attack", "certify", "scan", "report"),
+    *("run", "attack", "certify", "verify", "scan", "report"),
     *("bundle", "check", "leaderboard", "doctor"),
 ]
 

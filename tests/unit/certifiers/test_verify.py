@@ -1,0 +1,233 @@
+"""verify(): right on networks small enough to decide exactly, and never sure without a proof."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+import aisec_eval as ae
+from aisec_eval.certifiers import input_split
+from aisec_eval.certifiers.falsify import replay
+from aisec_eval.certifiers.property import Case, Clause, Property, below
+from helpers.networks import LayeredModel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def half_spaces(*conditions: tuple[Sequence[float], float]) -> Clause:
+    rows = np.array([row for row, _ in conditions], dtype=np.float64)
+    rhs = np.array([value for _, value in conditions], dtype=np.float64)
+    return Clause(rows, rhs, rhs)
+
+
+def box(lower: Sequence[float], upper: Sequence[float], *clauses: Clause) -> Case:
+    low, high = np.array(lower, dtype=np.float64), np.array(upper, dtype=np.float64)
+    return Case(low, high, low, high, clauses)
+
+
+def question(*cases: Case) -> Property:
+    outputs = cases[0].clauses[0].rows.shape[1]
+    return Property(len(cases[0].lower), outputs, cases)
+
+
+def small_network(seed: int) -> LayeredModel:
+    """Two inputs, five hidden units, two outputs; weights are small multiples of 1/4."""
+    rng = np.random.default_rng(seed)
+    return LayeredModel(
+        [
+            (rng.integers(-8, 9, (5, 2)) / 4, rng.integers(-4, 5, 5) / 4),
+            (rng.integers(-8, 9, (2, 5)) / 4, rng.integers(-4, 5, 2) / 4),
+        ],
+        (2,),
+    )
+
+
+def exact_maximum(model: LayeredModel) -> Fraction:
+    """Return the largest `y_0 - y_1` over the square [-1, 1]^2.
+
+    It is linear between the lines where a unit turns on or the square ends, so it is largest
+    where two of them meet.
+    """
+    (w1, b1), (w2, b2) = (
+        ([[Fraction(float(v)) for v in row] for row in w], [Fraction(float(v)) for v in b])
+        for w, b in model.layers
+    )
+    lines = [(*row, -bias) for row, bias in zip(w1, b1, strict=True)]
+    one, zero = Fraction(1), Fraction(0)
+    lines += [(one, zero, one), (one, zero, -one), (zero, one, one), (zero, one, -one)]
+    best = None
+    for (a, b, c), (d, e, f) in itertools.combinations(lines, 2):
+        det = a * e - b * d
+        if det == 0:
+            continue
+        x = ((c * e - b * f) / det, (a * f - c * d) / det)
+        if max(map(abs, x)) > 1:
+            continue
+        hidden = [
+            max(zero, row[0] * x[0] + row[1] * x[1] + bias)
+            for row, bias in zip(w1, b1, strict=True)
+        ]
+        outputs = [
+            sum(w * h for w, h in zip(row, hidden, strict=True)) + bias
+            for row, bias in zip(w2, b2, strict=True)
+        ]
+        value = outputs[0] - outputs[1]
+        best = value if best is None else max(best, value)
+    assert best is not None
+    return best
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_decides_as_exact_enumeration_does(seed):
+    model = small_network(seed)
+    most = exact_maximum(model)
+
+    def at_least(value: float):
+        case = box([-1, -1], [1, 1], half_spaces(([-1, 1], -value)))
+        return ae.verify(model, question(case), timeout=20)
+
+    above = at_least(float(most) + 1 / 64)
+    assert (above.status, above.counterexample) == ("unsat", None)
+    under = at_least(float(most) - 1 / 64)
+    assert under.status == "sat"
+    (y,) = model.graph.forward64(under.counterexample.input[None])
+    assert y[0] - y[1] >= float(most) - 1 / 64
+    assert (np.abs(under.counterexample.input) <= 1).all()
+
+
+def test_what_is_met_in_a_single_point_is_never_unsat(monkeypatch):
+    monkeypatch.setattr(input_split, "MAX_DOMAINS", 400)
+    for seed in range(8):
+        model = small_network(seed)
+        # The largest float that some input reaches.
+        case = box([-1, -1], [1, 1], half_spaces(([-1, 1], -below(exact_maximum(model)))))
+        assert ae.verify(model, question(case), timeout=20).status != "unsat"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_clauses_and_boxes_agree_with_a_fine_grid(seed):
+    model = small_network(seed)
+    rng = np.random.default_rng(seed)
+    near = model.graph.forward64(rng.uniform(-1, 1, (1, 2)))[0]
+
+    def clause() -> Clause:
+        signs = rng.choice([-1.0, 1.0], 2)
+        return half_spaces(
+            ([signs[0], 0.0], float(signs[0] * near[0]) + rng.normal() / 2),
+            ([0.0, signs[1]], float(signs[1] * near[1]) + rng.normal() / 2),
+        )
+
+    cases = [box([-1, -1], [-0.25, 1], clause(), clause()), box([0.25, -1], [1, 1], clause())]
+    result = ae.verify(model, question(*cases), timeout=20)
+    axis = np.linspace(-1, 1, 201)
+    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    outputs = model.graph.forward64(np.ascontiguousarray(grid))
+    hit = False
+    for case in cases:
+        inside = ((grid >= case.lower) & (grid <= case.upper)).all(axis=1)
+        for c in case.clauses:
+            hit |= bool((inside & (outputs @ c.rows.T < c.rhs_lower - 1e-9).all(axis=1)).any())
+    assert result.status in ("sat", "unsat")
+    if hit:
+        assert result.status == "sat"
+    if result.status == "sat":
+        assert any(replay(model.graph, case, result.counterexample.input[None]) for case in cases)
+
+
+def test_the_same_call_gives_the_same_answer():
+    model = small_network(3)
+    value = float(exact_maximum(model)) - 1 / 512
+    case = box([-1, -1], [1, 1], half_spaces(([-1, 1], -value)))
+    first, second = (ae.verify(model, question(case), seed=5) for _ in range(2))
+    assert first.status == second.status == "sat"
+    assert first.counterexample.input.tobytes() == second.counterexample.input.tobytes()
+    assert first.domains == second.domains
+
+
+def test_no_case_is_unsat_and_no_condition_is_sat():
+    model = small_network(0)
+    assert ae.verify(model, Property(2, 2, ())).status == "unsat"
+    anything = Clause(np.zeros((0, 2)), np.zeros(0), np.zeros(0))
+    assert ae.verify(model, question(box([0, 0], [1, 1], anything))).status == "sat"
+
+
+def test_a_box_without_a_float_in_it_gives_no_counterexample():
+    model = small_network(0)
+    low, high = np.nextafter(0.1, 0), 0.1
+    # The input is one real number strictly between two neighbouring floats.
+    anything = half_spaces(([1, 0], 1e6))
+    case = Case(*np.array([[low] * 2, [high] * 2, [high] * 2, [low] * 2]), (anything,))
+    result = ae.verify(model, question(case), timeout=5)
+    assert result.status == "unknown"
+    assert result.reason.startswith("precision")
+
+
+def test_replay_takes_nothing_from_outside_or_short_of_the_clause():
+    model = small_network(1)
+    x = np.array([[0.5, 0.5]])
+    value = model.graph.forward64(x)[0, 0]
+    for slack, counts in ((1e-9, True), (-1e-9, False)):
+        clause = half_spaces(([1, 0], value + slack))
+        assert (replay(model.graph, box([0, 0], [1, 1], clause), x) is not None) == counts
+    out = box([0, 0], [0.5, np.nextafter(0.5, 0)], half_spaces(([1, 0], value + 1)))
+    assert replay(model.graph, out, x) is None
+    assert replay(model.graph, out, np.array([[np.nan, 0.1]])) is None
+
+
+def test_more_inputs_than_can_be_split_end_with_the_bound_or_a_proof():
+    rng = np.random.default_rng(0)
+    weights = [(rng.normal(size=(30, 40)) / 4, np.zeros(30)), (rng.normal(size=(2, 30)), [0, 0])]
+    model = LayeredModel(weights, (40,))
+
+    def at_most(value: float):
+        clause = half_spaces(([1, 0], value))
+        return ae.verify(model, question(box([-1] * 40, [1] * 40, clause)), timeout=20)
+
+    assert at_most(-1e4).status == "unsat"
+    open_ = at_most(-50.0)
+    assert open_.status == "unknown"
+    assert "too many to split" in open_.reason
+    assert open_.bound < 0
+    assert at_most(-1.0).status == "sat"
+
+
+def test_the_deadline_holds():
+    rng = np.random.default_rng(1)
+    layers = [(rng.normal(size=(64, 8)), rng.normal(size=64))]
+    layers += [(rng.normal(size=(64, 64)) / 8, rng.normal(size=64)) for _ in range(3)]
+    layers += [(rng.normal(size=(2, 64)) / 8, np.zeros(2))]
+    model = LayeredModel(layers, (8,))
+    clause = half_spaces(([1, 0], -16.0))
+    started = time.monotonic()
+    result = ae.verify(model, question(box([-9] * 8, [9] * 8, clause)), timeout=0.5)
+    assert result.status == "unknown"
+    assert result.reason == "timeout"
+    assert result.domains > 0
+    assert time.monotonic() - started < 5  # hours without a deadline
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), "60"])
+def test_bad_timeouts_are_refused(timeout):
+    with pytest.raises(ae.InputError, match="timeout"):
+        ae.verify(small_network(0), Property(2, 2, ()), timeout=timeout)
+
+
+def test_a_property_of_another_network_is_refused():
+    with pytest.raises(ae.InputError, match="declares 3 inputs, 'layered' has 2"):
+        ae.verify(small_network(0), Property(3, 2, ()))
+    with pytest.raises(ae.InputError, match="declares 5 outputs, 'layered' has 2"):
+        ae.verify(small_network(0), Property(2, 5, ()))
+
+
+def test_what_is_not_supported_is_unknown_with_its_reason(uncertifiable):
+    result = ae.verify(small_network(0), Property(2, 2, (), "line 3: strange"))
+    assert (result.status, result.reason) == ("unknown", "unsupported property: line 3: strange")
+    result = ae.verify(uncertifiable, Property(64, 4, ()))
+    assert (result.status, result.counterexample) == ("unknown", None)
+    assert "operator Softmax" in result.reason
