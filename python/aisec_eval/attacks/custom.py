@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 GROUP = "aisec_eval.attacks"
 """The entry point group where installed packages offer attacks by name."""
 NORMS = ("linf", "l2", "l1", "box")
-CONFIDENT = 2.0**-16
+CLEAR = 2.0**-12
 """A margin this far below zero, relative to the largest logit, ends a sample's search."""
 
 
@@ -235,7 +235,7 @@ def _ask_and_tell(custom: Custom, target: Target, problem: Problem, restart: int
         better = margin < found.margin[rows]
         found.x[rows[better]], found.margin[rows[better]] = points[better], margin[better]
         scale = np.abs(np.where(np.isfinite(logits), logits, 0)).max(axis=1)
-        going = ~failed & ~(margin < -CONFIDENT * scale)
+        going = ~failed & ~(found.margin[rows] < -CLEAR * scale)
         if step + 1 < custom.budget and going.any():
             custom.attack.tell(batch, _frozen(points), _frozen(logits))
             _check_state(custom, batch)

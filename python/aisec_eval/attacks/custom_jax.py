@@ -14,7 +14,7 @@ from ..errors import InputError
 from . import scheduler
 from .apgd_jax import _margin
 from .base import EXHAUSTED, FAILED, FOUND, Found
-from .custom import CONFIDENT, limits
+from .custom import CLEAR, limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +84,7 @@ def run(custom: Custom, target: Target, problem: Problem, restart: int) -> Found
     function = target.model.jax_function()
     assert function is not None  # noqa: S101 - `unsupported` says so
     kernel = _Kernel(custom, function, problem, restart)
-    kernel.check()
+    kernel.check(scheduler.bucket_for(len(problem), target.batch))
     found = kernel.found
     try:
         scheduler.run(kernel, len(problem), target.batch)
@@ -115,18 +115,11 @@ class _Kernel:
         self._init, step = _compiled()
         self._step = partial(step, custom, apply, self._about, jax.device_put(params))
 
-    def check(self) -> None:
-        """Trace one row, so that mistakes are told before anything is spent."""
+    def check(self, size: int) -> None:
+        """Trace a batch of `size`, so that mistakes are told before anything is spent."""
         import jax
 
-        state = self.start(np.zeros(1, np.int64))
-        after = jax.eval_shape(self._step, state)
-        for key, value in state.items():
-            if key.startswith(_OWN) and value.shape != after[key].shape:
-                raise InputError(
-                    f"attack {self.custom.name!r}: step turns state[{key[len(_OWN) :]!r}] of shape "
-                    f"{list(value.shape)} into {list(after[key].shape)}; shapes must stay"
-                )
+        jax.eval_shape(self._step, self.start(np.zeros(size, np.int64)))
 
     def start(self, items: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         n = len(items)
@@ -139,7 +132,7 @@ class _Kernel:
             "iteration": np.zeros(n, np.int32),
         }
         # Padded to a bucket: XLA compiles once a shape.
-        size = scheduler.bucket_for(n, max(n, scheduler.BUCKETS[0]))
+        size = max(n, scheduler.bucket_for(n, scheduler.BUCKETS[-1]))
         padded = {k: np.concatenate([v, v[:1].repeat(size - n, 0)]) for k, v in rows.items()}
         own = {
             k: np.asarray(v)[:n] for k, v in self._init(self.custom, self._about, padded).items()
@@ -156,7 +149,10 @@ class _Kernel:
     def step(self, state: dict[str, Any]) -> dict[str, Any]:
         # Natively and not under JAX: exact in every norm, so what is evaluated is what is allowed.
         points = np.ascontiguousarray(state[_OWN + "x"], np.float32)
-        points = _core.project(np.asarray(state["clean"]), points, **self.problem.region)
+        # Places without work hold zeros, which need not be an allowed clean input.
+        idle = _column(np.asarray(state["done"]), points)
+        clean = np.where(idle, self.problem.x[:1], np.asarray(state["clean"]))
+        points = _core.project(clean, points, **self.problem.region)
         result: dict[str, Any] = self._step({**state, _OWN + "x": points})
         return result
 
@@ -231,6 +227,7 @@ def _step(
 
     margin, valid = _margin(logits, state["label"])
     better = margin < state["margin"]
+    best = jnp.where(better, margin, state["margin"])
     scale = jnp.max(jnp.where(jnp.isfinite(logits), jnp.abs(logits), 0), axis=1)
     iteration = state["iteration"] + 1
     rows = _rows(about, state, 1)
@@ -243,13 +240,19 @@ def _step(
             f"attack {custom.name!r}: step returned {sorted(after)}, init {sorted(before)}; "
             "the keys must stay"
         )
+    for key, value in own.items():
+        if value.shape != state[key].shape:
+            raise InputError(
+                f"attack {custom.name!r}: step turns state[{key[len(_OWN) :]!r}] of shape "
+                f"{list(state[key].shape)} into {list(value.shape)}; shapes must stay"
+            )
     new = {
         **{key: value.astype(state[key].dtype) for key, value in own.items()},
-        "margin": jnp.where(better, margin, state["margin"]),
+        "margin": best,
         "adversarial": jnp.where(_column(better, x), x, state["adversarial"]),
         "not_finite": state["not_finite"] | ~valid,
         "iteration": iteration,
-        "done": (iteration == custom.budget) | ~valid | (margin < -CONFIDENT * scale),
+        "done": (iteration == custom.budget) | ~valid | (best < -CLEAR * scale),
     }
     keep = state["done"]
     kept = {k: jnp.where(_column(keep, v), state[k], v) for k, v in new.items()}
