@@ -16,10 +16,12 @@ from aisec_eval.errors import CapabilityError, EndpointError, InputError
 
 from . import checks
 from .base import Capabilities, LoadReport, Model, inputs_of
-from .endpoint import Client, Endpoint
+from .http_client import Client
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from .endpoint import Endpoint
 
 _SOFTMAX = (
     "scores look like probabilities (every row sums to 1): margins are differences of "
