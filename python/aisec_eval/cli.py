@@ -124,7 +124,8 @@ def attack(
     method: Annotated[
         str,
         typer.Option(
-            help='"fast", or names separated by commas: apgd-ce, apgd-dlr, apgd-margin, square.'
+            help='"fast", "standard" (AutoAttack), "plus", "rand", or names of attacks separated '
+            "by commas, e.g. apgd-ce,fab-t,square."
         ),
     ] = "fast",
     steps: Annotated[int | None, typer.Option(min=1, help="Of apgd-ce.")] = None,
@@ -143,6 +144,7 @@ def attack(
     ```
     """
     from .attacks import attack as run_attack
+    from .attacks.lattice import spacing_of
 
     samples = options.load_data(data, split, ids)
     loaded = _load_model(model, samples)
@@ -156,6 +158,7 @@ def attack(
             method=options.parse_attacks(method, steps, queries, restarts),
             seed=seed,
             sample_ids=samples.ids,
+            lattice=spacing_of(samples),
             progress=update,
         )
     if as_json:

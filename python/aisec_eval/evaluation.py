@@ -10,7 +10,8 @@ import numpy as np
 
 from ._validate import check_count, check_samples, check_seed
 from .attacks import attack
-from .attacks.registry import METHODS, resolve
+from .attacks.lattice import Lattice
+from .attacks.registry import METHODS, checked, resolve
 from .certifiers import METHODS as CERTIFIERS
 from .certifiers import certify as run_certifier
 from .errors import AisecError, CapabilityError, InputError
@@ -30,6 +31,7 @@ from .threats import Box
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from fractions import Fraction
 
     from numpy.typing import NDArray
 
@@ -56,6 +58,7 @@ def evaluate(
     sample_ids: Any = None,
     backend: Literal["auto", "native", "jax"] = "auto",
     memory_limit: int | None = None,
+    lattice: float | str | Fraction | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Say how often an attacker can win: certified <= robust <= attacked, with evidence.
@@ -77,6 +80,8 @@ def evaluate(
         sample_ids: distinct integers [n] that key the random numbers; 0..n-1 when None.
         backend: of attacks: "native" (the graph, on all cores), "jax", or "auto".
         memory_limit: bytes that one batch may take.
+        lattice: spacing of the data's values where they are integers, `Dataset.lattice`: the
+            adversarial examples are put on it where they survive that, see `attack`.
         progress: called as `progress(samples decided, samples in all, note)`.
 
     Returns:
@@ -91,8 +96,10 @@ def evaluate(
     if memory_limit is not None:
         check_count("memory_limit", memory_limit)
     if isinstance(attacks, Iterable) and not isinstance(attacks, str):
-        attacks = tuple(attacks)
-    resolve(attacks)
+        attacks = tuple(a if isinstance(a, str) else checked(a) for a in attacks)
+    elif not isinstance(attacks, str):
+        attacks = checked(attacks)
+    resolve(attacks, threat)
     if isinstance(certify, str) and certify not in CERTIFIERS:
         raise InputError(f"certify={certify!r} is unknown; choose one of {', '.join(CERTIFIERS)}")
 
@@ -104,6 +111,7 @@ def evaluate(
         "seed": seed,
         "backend": backend,
         "memory_limit": memory_limit,
+        "lattice": lattice,
     }
     state.attack(threat, options, progress)
     info = {
@@ -112,6 +120,7 @@ def evaluate(
         "certify": certify if isinstance(certify, str | None) else repr(certify),
         "seed": seed,
         "backend": backend,
+        "lattice": None if lattice is None else str(Lattice.of(lattice).spacing),
     }
     return state.result(threat, info)
 
@@ -139,6 +148,7 @@ class _State:
         self.distance = np.full(n, np.nan)
         self.x_adv = self.samples.x.copy()
         self.found_by = [""] * n
+        self.evidence = [""] * n
         self.spent = Spent.zeros(n)
 
     def certify(
@@ -239,6 +249,8 @@ class _State:
         self.x_adv[rows] = found.x_adv
         for row, name in zip(rows, found.found_by, strict=True):
             self.found_by[row] = name
+        for row, kind in zip(rows, found.evidence, strict=True):
+            self.evidence[row] = kind
         for counter in fields(Spent):
             getattr(self.spent, counter.name)[rows] += getattr(found.spent, counter.name)
         self.flags.extend(found.flags)
@@ -269,6 +281,7 @@ class _State:
             margin_lower=self.margin_lower,
             distance=self.distance,
             found_by=tuple(self.found_by),
+            evidence=tuple(self.evidence),
             spent=self.spent,
             model=self.model.name,
             model_digest=self.model.digest,

@@ -24,6 +24,11 @@ OPEN = "open"
 ERROR = "error"
 VERDICTS = (MISCLASSIFIED, BROKEN, CERTIFIED, OPEN, ERROR)
 """Order of the polars Enum column `verdict`; int8 codes in arrays are indices into it."""
+LATTICE = "lattice"
+FLOAT32 = "float32"
+EVIDENCE = ("", LATTICE, FLOAT32)
+"""Kinds of evidence: an adversarial example that integer data can hold, or one between its levels;
+none. Order of the polars Enum column `evidence`."""
 
 
 def wilson(successes: int, total: int, *, confidence: float = 0.95) -> tuple[float, float]:
@@ -114,6 +119,11 @@ class AttackResult:
     spent: Spent
     flags: tuple[str, ...] = ()
     """Diagnostics in plain words (gradient masking, replay disagreements, ...)."""
+    evidence: tuple[str, ...] = ()
+    """Where each adversarial example lies: `lattice` or `float32`, empty where there is none."""
+
+    def __post_init__(self) -> None:
+        _plain_evidence(self)
 
     @property
     def clean_accuracy(self) -> float:
@@ -127,7 +137,11 @@ class AttackResult:
 
     @cached_property
     def frame(self) -> pl.DataFrame:
-        """One row a sample: sample, label, verdict, margin, distance, found_by, what was spent."""
+        """One row a sample.
+
+        Columns: sample, label, verdict, margin, distance, found_by, evidence, forwards, gradients,
+        queries.
+        """
         return frame(self)
 
 
@@ -212,6 +226,11 @@ class Evaluation:
     flags: tuple[str, ...] = ()
     info: Mapping[str, Any] = field(default_factory=dict)
     """Settings that identify the evaluation: threat, methods, seed, versions."""
+    evidence: tuple[str, ...] = ()
+    """Where each adversarial example lies, see `AttackResult.evidence`."""
+
+    def __post_init__(self) -> None:
+        _plain_evidence(self)
 
     @property
     def bracket(self) -> Bracket:
@@ -303,6 +322,14 @@ class CurveResult:
         return pl.DataFrame(rows)
 
 
+def _plain_evidence(result: AttackResult | Evaluation) -> None:
+    """Where nothing else is said, adversarial examples are plain float32 points."""
+    if not result.evidence:
+        broken = result.verdict == VERDICTS.index(BROKEN)
+        kinds = tuple(FLOAT32 if found else "" for found in broken)
+        object.__setattr__(result, "evidence", kinds)
+
+
 def frame(result: AttackResult | Evaluation) -> pl.DataFrame:
     """Lay a result out as a polars frame, one row a sample."""
     import polars as pl
@@ -318,6 +345,7 @@ def frame(result: AttackResult | Evaluation) -> pl.DataFrame:
     columns |= {
         "distance": pl.Series(result.distance),
         "found_by": pl.Series(result.found_by, dtype=pl.String),
+        "evidence": pl.Series(result.evidence, dtype=pl.Enum(EVIDENCE)),
         "forwards": pl.Series(result.spent.forwards),
         "gradients": pl.Series(result.spent.gradients),
         "queries": pl.Series(result.spent.queries),

@@ -23,7 +23,7 @@ import numpy as np
 
 from . import _files
 from .errors import RunError
-from .results import BROKEN, VERDICTS, Evaluation, Run, Scan, ScanResult, Spent
+from .results import BROKEN, EVIDENCE, VERDICTS, Evaluation, Run, Scan, ScanResult, Spent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -205,6 +205,7 @@ def read_evaluation(folder: Path) -> Evaluation:
             "margin_lower": real,
             "distance": real,
             "found_by": pl.String(),
+            "evidence": pl.Enum(EVIDENCE),
             "forwards": integer,
             "gradients": integer,
             "queries": integer,
@@ -228,6 +229,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         margin_lower=_column(frame, "margin_lower"),
         distance=_column(frame, "distance"),
         found_by=tuple(frame["found_by"]),
+        evidence=tuple(frame["evidence"]),
         spent=spent,
         model=_text(folder / "evaluation.json", about, "model"),
         model_digest=_text(folder / "evaluation.json", about, "model_digest"),

@@ -172,6 +172,9 @@ def attack_table(name: str, threat: object, result: AttackResult) -> None:
     )
     for attack in sorted({found for found in result.found_by if found}):
         line(f"{attack}: broke {result.found_by.count(attack)}")
+    if held := result.evidence.count("lattice"):
+        broken = held + result.evidence.count("float32")
+        line(f"{held} of {broken} adversarial examples are on the lattice of the data")
     for flag in result.flags:
         line(f"note: {flag}")
 

@@ -9,9 +9,20 @@ import numpy as np
 
 from .._validate import check_count, check_samples, check_seed
 from ..errors import CapabilityError, InputError
-from ..results import BROKEN, ERROR, MISCLASSIFIED, OPEN, VERDICTS, AttackResult, Spent
+from ..results import (
+    BROKEN,
+    ERROR,
+    FLOAT32,
+    LATTICE,
+    MISCLASSIFIED,
+    OPEN,
+    VERDICTS,
+    AttackResult,
+    Spent,
+)
 from . import diagnostics
 from .base import FAILED, FOUND, Problem
+from .lattice import Lattice, settle
 from .registry import METHODS, resolve
 from .replay import distances, margins, replay
 from .starts import Pool
@@ -19,6 +30,7 @@ from .target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from fractions import Fraction
 
     from numpy.typing import NDArray
 
@@ -42,6 +54,7 @@ def attack(
     batch_size: int | None = None,
     backend: Literal["auto", "native", "jax"] = "auto",
     memory_limit: int | None = None,
+    lattice: float | str | Fraction | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> AttackResult:
     """Look for adversarial examples of every sample.
@@ -55,13 +68,17 @@ def attack(
         x: inputs [n, *input_shape], float32 in the threat model's bounds.
         y: integer labels [n].
         threat: which perturbations count.
-        method: "fast" (APGD-CE, then Square on what is left), the name of an attack, an attack
-            object such as `APGD(steps=40)`, or a list of those, run in this order.
+        method: "fast" (APGD-CE, then Square on what is left), "standard", "plus" or "rand"
+            (AutoAttack's versions), the name of an attack, an attack object such as
+            `APGD(steps=40)`, or a list of those, run in this order.
         seed: of all random numbers, 0..2**64-1.
         sample_ids: distinct integers [n] that key the random numbers; 0..n-1 when None.
         batch_size: most samples evaluated together; 256 when None.
         backend: "native" (the graph, on all cores), "jax", or "auto": native where possible.
         memory_limit: bytes; the batch is kept small enough, by estimate.
+        lattice: spacing of the data's values where they are integers (`Dataset.lattice`; "1/255"
+            for 8-bit images). Adversarial examples are moved onto it where they survive that;
+            `AttackResult.evidence` says which did.
         progress: called as `progress(done, total, note)`.
 
     Returns:
@@ -82,18 +99,23 @@ def attack(
     for name, value in (("batch_size", batch_size), ("memory_limit", memory_limit)):
         if value is not None:
             check_count(name, value)
-    attacks = resolve(method)
+    grid = None if lattice is None else Lattice.of(lattice)
+    if grid is not None:
+        grid.check(samples.x)
+    attacks = resolve(method, threat)
     target = Target.of(model, backend, batch_size=batch_size, memory_limit=memory_limit)
-    flags = []
+    general = isinstance(method, str) and method in METHODS
+    skipped: dict[str, dict[str, None]] = {}
     possible = []
     for candidate in attacks:
         reason = candidate.unsupported(target, threat)
         if reason is None:
             possible.append(candidate)
-        elif isinstance(method, str) and method in METHODS:
-            flags.append(f"{candidate.name} skipped: {reason}")
+        elif general:
+            skipped.setdefault(reason, {})[candidate.name] = None
         else:
             raise CapabilityError(f"{candidate.name} cannot attack {model.name!r}: {reason}")
+    flags = [f"{', '.join(names)} skipped: {reason}" for reason, names in skipped.items()]
     if not possible:
         raise CapabilityError(f"no attack can run on {model.name!r}: " + "; ".join(flags))
 
@@ -102,6 +124,8 @@ def attack(
     for candidate in possible:
         for restart in range(candidate.restarts):
             search.run(candidate, restart)
+    if grid is not None:
+        search.settle(grid)
     return search.result(flags)
 
 
@@ -124,6 +148,7 @@ class _Search:
         self.x_adv = problem.x.copy()
         self.margin = np.full(n, np.inf)
         self.found_by = [""] * n
+        self.evidence = [""] * n
         self.spent = Spent.zeros(n)
         self.refused: dict[str, list[str]] = {}
         """Why candidates were refused, by attack."""
@@ -156,16 +181,17 @@ class _Search:
     def run(self, attack: Attack, restart: int) -> None:
         """Run one attack on every sample that is still open, and re-check what it finds."""
         rows = np.flatnonzero(self.verdict == VERDICTS.index(OPEN))
+        problem = replace(self.problem, clean=self.clean, best=self.x_adv, margin=self.margin)
         for start in range(0, len(rows), BLOCK):
             self._tell(attack.name)
             part = rows[start : start + BLOCK]
-            found = attack.run(self.target, self.problem.take(part), restart)
+            found = attack.run(self.target, problem.take(part), restart)
             if attack.needs_gradient:
                 smaller = np.minimum(self.gradient_margin[part], found.margin)
                 self.gradient_margin[part] = smaller
             self._merge(attack.name, part, found)
         broken = int((self.verdict[rows] == VERDICTS.index(BROKEN)).sum())
-        self.stages.append(diagnostics.Stage.of(attack, len(rows), broken))
+        self.stages.append(diagnostics.Stage.of(attack, restart, broken))
 
     def _merge(self, name: str, rows: NDArray[np.int64], found: Found) -> None:
         self.spent.forwards[rows] += found.forwards
@@ -188,10 +214,26 @@ class _Search:
         self.margin[confirmed] = checked.margin[checked.confirmed]
         for row in confirmed:
             self.found_by[row] = name
+            self.evidence[row] = FLOAT32
         for position in np.flatnonzero(~checked.confirmed):
             self.refused.setdefault(name, []).append(checked.reason[position])
             # Not confirmed to be negative: as close to the boundary as an open sample can be.
             self.margin[rows[position]] = min(self.margin[rows[position]], 0.0)
+
+    def settle(self, lattice: Lattice) -> None:
+        """Put adversarial examples on the lattice wherever there is one nearby."""
+        broken = np.flatnonzero(self.verdict == VERDICTS.index(BROKEN))
+        for start in range(0, len(broken), BLOCK):
+            self._tell("lattice")
+            rows = broken[start : start + BLOCK]
+            settled = settle(self.target, self.problem.take(rows), self.x_adv[rows], lattice)
+            self.spent.forwards[rows] += settled.forwards
+            self.spent.gradients[rows] += settled.gradients
+            kept = rows[settled.survived]
+            self.x_adv[kept] = settled.x[settled.survived]
+            self.margin[kept] = settled.margin[settled.survived]
+            for row in kept:
+                self.evidence[row] = LATTICE
 
     def result(self, flags: list[str]) -> AttackResult:
         """Return the verdicts with everything that has to be said about them."""
@@ -229,6 +271,7 @@ class _Search:
             margin=self.margin,
             distance=distance,
             found_by=tuple(self.found_by),
+            evidence=tuple(self.evidence),
             spent=replace(self.spent),
             flags=tuple(flags),
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import RunError
-from ..results import BROKEN, VERDICTS
+from ..results import BROKEN, EVIDENCE, VERDICTS
 from ..suite.identity import canonical
 from . import merkle
 
@@ -52,6 +52,7 @@ def schema() -> dict[str, pl.DataType]:
         "verdict": pl.Enum(VERDICTS),
         **{name: pl.Float64() for name in ("margin", "margin_lower", "distance")},
         "found_by": pl.String(),
+        "evidence": pl.Enum(EVIDENCE),
         **{name: pl.Int64() for name in integers},
     }
 

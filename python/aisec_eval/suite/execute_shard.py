@@ -69,6 +69,7 @@ def _evaluate(
         seed=identity["seed"],
         sample_ids=ids,
         backend=identity["backend"],
+        lattice=identity["lattice"],
     )
 
 

@@ -88,6 +88,8 @@ class Samples:
     """Of the dataset before anything was planted."""
     bounds: tuple[float, float]
     poison: NDArray[np.bool_] | None
+    lattice: Fraction | None = None
+    """Spacing of the values where they are integers."""
 
 
 @cache
@@ -98,6 +100,7 @@ def load_samples(source: DataSource) -> Samples:
         DatasetError: missing, unreadable, or the ids are outside it.
         SuiteError, InputError: the poison does not fit the data.
     """
+    from ..attacks.lattice import spacing_of
     from ..datasets import load_dataset
     from ..datasets.poison import plant_patch
 
@@ -120,7 +123,7 @@ def load_samples(source: DataSource) -> Samples:
             seed=source.plant.seed,
             bounds=data.bounds,
         )
-    return Samples(x, y, data.ids, data.digest, data.bounds, poison)
+    return Samples(x, y, data.ids, data.digest, data.bounds, poison, spacing_of(data))
 
 
 @cache

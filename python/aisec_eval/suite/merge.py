@@ -223,6 +223,7 @@ def concatenate(parts: Sequence[Evaluation]) -> Evaluation:
             )
         },
         found_by=tuple(found for part in parts for found in part.found_by),
+        evidence=tuple(kind for part in parts for kind in part.evidence),
         spent=Spent(
             *(
                 np.concatenate([getattr(part.spent, name) for part in parts])

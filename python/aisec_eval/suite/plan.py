@@ -205,6 +205,7 @@ class _Planner:
             "attacks": attacks_json(task),
             "certify": None if task.certify == "none" else task.certify,
             "backend": backend,
+            "lattice": None if samples.lattice is None else str(samples.lattice),
             "seed": self.suite.seed,
         }
         size = shard_samples(task, model)
