@@ -28,6 +28,8 @@ MAX_DOMAINS = 1 << 20
 """Boxes that wait; beyond it the search gives up."""
 DEEP_DOMAINS = 1 << 16
 """From here on the newest boxes go first, which keeps the queue short."""
+ROUNDS = 12
+"""Of choosing the weights of a conjunction."""
 _UNIT = np.float64(2.0**-53)
 
 
@@ -218,8 +220,8 @@ def clip(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """Shrink boxes to hulls of what the planes leave of them for the clauses not refuted.
 
-    A counterexample meets `plane_i(x) <= rhs_i` for every row i of some clause. Limits are
-    rounded outward, so none is lost.
+    A counterexample meets `plane_i(x) <= rhs_i` for every row i of some clause, and so any sum of
+    these conditions. Limits are rounded outward, so none is lost.
 
     Args:
         spec: rows and clauses.
@@ -243,11 +245,65 @@ def clip(
                 room = spec.rhs[row] - constants[:, row]
                 size = np.abs(spec.rhs[row]) + np.abs(constants[:, row])
                 gone |= _cut(planes[:, row], room, size, own_low, own_high)
+        if part.stop - part.start > 1:
+            rooms = spec.rhs[part] - constants[:, part]
+            sizes = np.abs(spec.rhs[part]) + np.abs(constants[:, part])
+            together = _combine(planes[:, part], rooms, sizes, own_low, own_high)
+            gone |= _cut(*together, own_low, own_high)
         some = ~gone
         new_low[some] = np.minimum(new_low[some], own_low[some])
         new_high[some] = np.maximum(new_high[some], own_high[some])
         empty &= gone
     return new_low, new_high, empty
+
+
+def _combine(
+    planes: NDArray[np.float64],
+    rooms: NDArray[np.float64],
+    sizes: NDArray[np.float64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Add up the conditions of a conjunction, weighted so that the sum is hardest to meet.
+
+    Any weights that are not negative give a valid condition; these maximise the dual of "some
+    point of the box meets all of them" by multiplicative weights.
+
+    Args:
+        planes: coefficients [n, k, d] of `planes · x <= rooms`.
+        rooms: [n, k].
+        sizes: at least the absolute value of every number behind `rooms`.
+        low: corners [n, d].
+        high: the same.
+
+    Returns:
+        Coefficients [n, d], right-hand side [n] and size [n], as `_cut` takes them; the size
+        covers the roundings of the sum.
+    """
+    known = np.isfinite(rooms) & np.isfinite(sizes)
+    planes = np.where(known[:, :, None], planes, 0.0)
+    rooms, sizes = np.where(known, rooms, 0.0), np.where(known, sizes, 0.0)
+    weights = known / np.maximum(known.sum(axis=1, keepdims=True), 1)
+    best, best_weights = np.full(len(low), -np.inf), weights
+    with np.errstate(all="ignore"):
+        for _ in range(ROUNDS):
+            total = np.einsum("nk,nkd->nd", weights, planes)
+            lowest = np.where(total > 0, low, high)
+            excess = np.einsum("nkd,nd->nk", planes, lowest) - rooms
+            value = np.einsum("nk,nk->n", weights, excess)
+            better = value > best
+            best = np.where(better, value, best)
+            best_weights = np.where(better[:, None], weights, best_weights)
+            scale = np.abs(excess).max(axis=1, keepdims=True)
+            weights = weights * np.exp(excess / np.where(scale > 0, scale, 1.0))
+            weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
+        reach = np.maximum(np.abs(low), np.abs(high))
+        size = np.einsum("nkd,nd->nk", np.abs(planes), reach) + sizes
+        return (
+            np.einsum("nk,nkd->nd", best_weights, planes),
+            np.einsum("nk,nk->n", best_weights, rooms),
+            4 * planes.shape[1] * np.einsum("nk,nk->n", best_weights, size),
+        )
 
 
 def _cut(

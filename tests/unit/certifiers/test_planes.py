@@ -114,3 +114,13 @@ def test_clipping_cuts_what_it_can():
     assert not empty[0]
     nowhere = Specification(np.zeros((1, 2)), np.array([-2.5]), (slice(0, 1),))
     assert clip(nowhere, *args)[2][0]
+
+
+def test_conditions_that_exclude_each_other_leave_nothing():
+    # x_0 - x_1 <= -0.1 and x_1 - x_0 <= -0.1: each alone can be met, both cannot.
+    spec = Specification(np.zeros((2, 2)), np.array([-0.1, -0.1]), (slice(0, 2),))
+    low, high = np.full((1, 2), -1.0), np.full((1, 2), 1.0)
+    planes = np.array([[[1.0, -1.0], [-1.0, 1.0]]])
+    assert clip(spec, np.array([[-1.0]]), planes, np.zeros((1, 2)), low, high)[2][0]
+    one = Specification(np.zeros((2, 2)), np.array([-0.1, -0.1]), (slice(0, 1), slice(1, 2)))
+    assert not clip(one, np.full((1, 2), -1.0), planes, np.zeros((1, 2)), low, high)[2][0]
