@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import aisec_eval as ae
-from aisec_eval.attacks import Square
+from aisec_eval.attacks import RayS, Square
 from aisec_eval.errors import AisecError, CapabilityError, EndpointError, InputError
 from aisec_eval.models import Endpoint, load_model
 
@@ -158,6 +158,12 @@ def test_labels_only(box: Box) -> None:
     with pytest.raises(CapabilityError, match="labels only"):
         ae.attack(model, batch(), [0, 1], ae.Linf(0.1), method="square")
     assert any("labels only" in line for line in model.report.warnings)
+    x = batch(12)
+    y = scores(x).argmax(1)
+    result = ae.attack(model, x, y, ae.Linf(0.4), method=RayS(queries=400))
+    broken = np.asarray(result.verdict) == ae.VERDICTS.index("broken")
+    assert broken.sum() >= 6
+    assert (scores(result.x_adv[broken]).argmax(1) != y[broken]).all()
 
 
 @pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])

@@ -160,7 +160,6 @@ def test_images_are_flattened_row_by_row() -> None:
 BLACK_BOXES: dict[str, Any] = {
     "forest": ensemble.RandomForestClassifier(10, random_state=0),
     "boosting": ensemble.GradientBoostingClassifier(n_estimators=5, random_state=0),
-    "histogram": ensemble.HistGradientBoostingClassifier(max_iter=5, random_state=0),
     "neighbours": neighbors.KNeighborsClassifier(3),
     "bayes": naive_bayes.GaussianNB(),
     "svc": svm.SVC(),
