@@ -293,7 +293,7 @@ _STAGES: tuple[Attack, ...] = (
     Targeted("margin", steps=25, targets=2),
     SigmaZero(),
     DataStarts(steps=40, starts=9),
-    Near(Targeted("dlr", steps=100, targets=3, restarts=2), within=0.3),
+    Near(Targeted("dlr", steps=100, targets=2, restarts=2), within=0.3),
     Near(APGD("ce", steps=100), within=0.3),
     Near(APGD("margin", steps=50), within=0.3, from_best=True),
     Persistent(),
