@@ -43,10 +43,12 @@ if TYPE_CHECKING:
         AttackResult,
         Bracket,
         CertifyResult,
+        Counterexample,
         CurveResult,
         Evaluation,
         Run,
         ScanResult,
+        VerifyResult,
     )
     from .runs import load_run
     from .suite import run
@@ -68,6 +70,7 @@ __all__ = [
     "Bracket",
     "CapabilityError",
     "CertifyResult",
+    "Counterexample",
     "CurveResult",
     "Dataset",
     "DatasetError",
@@ -138,10 +141,12 @@ _HOME = {
         "AttackResult",
         "Bracket",
         "CertifyResult",
+        "Counterexample",
         "CurveResult",
         "Evaluation",
         "Run",
         "ScanResult",
+        "VerifyResult",
     ),
     "runs": ("load_run",),
     "suite": ("run",),
