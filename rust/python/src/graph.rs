@@ -18,9 +18,6 @@ pub(crate) struct PyGraph {
     graph: Arc<Graph>,
 }
 
-/// Scalar operations from which a call may last long enough to be interrupted (about 0.1 s).
-const LONG: usize = 1 << 32;
-
 type Samples<'py, T> = Bound<'py, PyArrayDyn<T>>;
 
 impl PyGraph {
