@@ -105,7 +105,7 @@ def robustness_curve(
     samples = check_samples(model, x, y, threats[-1], sample_ids)
     if isinstance(attacks, Iterable) and not isinstance(attacks, str):
         attacks = tuple(attacks)
-    resolve(attacks)
+    resolve(attacks, threats[-1])
     if isinstance(certify, str) and certify not in CERTIFIERS:
         raise InputError(f"certify={certify!r} is unknown; choose one of {', '.join(CERTIFIERS)}")
     options: dict[str, Any] = {

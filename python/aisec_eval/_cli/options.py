@@ -65,22 +65,22 @@ def load_checked_model(path: Path, data: Dataset) -> Model:
 
 
 def parse_attacks(method: str, steps: int | None, queries: int | None, restarts: int | None) -> Any:
-    """Read `--method`: `fast`, or names separated by commas.
+    """Read `--method`: `fast`, `standard`, `plus`, `rand`, or names separated by commas.
 
     Raises:
         InputError: a name is unknown, or an option fits none of them.
     """
-    if method == "fast" and (steps, queries, restarts) == (None, None, None):
-        return method  # a method skips what a model cannot run; named attacks must run
     from dataclasses import fields, replace
 
-    from ..attacks.registry import resolve
+    from ..attacks.registry import METHODS, named
 
+    if method in METHODS and (steps, queries, restarts) == (None, None, None):
+        return method  # a method skips what a model cannot run; named attacks must run
     given = {"steps": steps, "queries": queries, "restarts": restarts}
     given = {name: value for name, value in given.items() if value is not None}
     used: set[str] = set()
     found: list[Any] = []
-    for attack in resolve([name.strip() for name in method.split(",")]):
+    for attack in [named(name.strip()) for name in method.split(",")]:
         fitting = {f.name: given[f.name] for f in fields(attack) if f.name in given}  # type: ignore[arg-type]
         used |= fitting.keys()
         found.append(replace(attack, **fitting))  # type: ignore[type-var]

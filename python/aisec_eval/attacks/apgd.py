@@ -34,6 +34,8 @@ class APGD(NativeAttack):
         restarts: runs with fresh random starts on the samples not yet broken.
         large_radius: L1 only: begin at three, then two times the radius, as AutoAttack does
             (three starts: two evaluations more).
+        eot: draws of a randomised model that logits and gradients are averaged over, each twice
+            a step; graphs and JAX functions are not randomised and drawn once.
 
     Raises:
         InputError: an unknown loss, or a count below 1.
@@ -43,12 +45,14 @@ class APGD(NativeAttack):
     steps: int = 100
     restarts: int = 1
     large_radius: bool = False
+    eot: int = 1
 
     def __post_init__(self) -> None:
         if self.loss not in _LOSSES:
             raise InputError(f"loss={self.loss!r} is unknown; choose ce, dlr or margin")
         check_count("steps", self.steps)
         check_count("restarts", self.restarts)
+        check_count("eot", self.eot)
 
     @property
     def name(self) -> str:
@@ -66,7 +70,7 @@ class APGD(NativeAttack):
             from .apgd_jax import run
 
             return run(self, target, problem, restart)
-        return search(self, target, problem, restart)
+        return search(self, target.expected(self.eot), problem, restart)
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,10 @@ def run_native(
         found = Found(x, margin, status, forwards, gradients, np.zeros_like(forwards))
     else:
         found = _ask_and_tell(target, problem, arguments)
+        if target.draws > 1:
+            # A step draws for its logits and again for its gradient.
+            found.forwards[:] = target.draws * (found.forwards + found.gradients)
+            found.gradients[:] *= target.draws
     if not attack.needs_gradient:
         found.queries[:], found.forwards[:] = found.forwards, 0
     return found

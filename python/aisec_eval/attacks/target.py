@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -39,6 +40,8 @@ class Target:
     """Most samples evaluated together."""
     messages: dict[str, int] = field(default_factory=dict)
     """How many samples failed, by what happened."""
+    draws: int = 1
+    """Calls that logits and gradients are averaged over: the expectation of a randomised model."""
     _jitted: Jitted | None = None
 
     @staticmethod
@@ -83,6 +86,10 @@ class Target:
         """Most samples one native thread evaluates together."""
         return max(1, math.ceil(self.batch / get_threads()))
 
+    def expected(self, draws: int) -> Target:
+        """Return the same model averaged over `draws` calls, where calls can differ."""
+        return replace(self, draws=draws if self.kind in ("own", "callable") else 1)
+
     def logits(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return logits [n, num_classes]; NaN for samples on which the model fails.
 
@@ -117,7 +124,13 @@ class Target:
             labels = self.model.labels(x)
             return np.equal.outer(labels, np.arange(expected[1])).astype(np.float32)
         call = self._jitted or self.model.logits
-        return _shaped("logits", call(x), expected)
+        logits = _shaped("logits", call(x), expected)
+        if self.draws > 1:
+            total = logits.astype(np.float64)
+            for _ in range(self.draws - 1):
+                total += _shaped("logits", call(x), expected)
+            logits = (total / self.draws).astype(np.float32)
+        return logits
 
     def gradient(
         self,
@@ -131,6 +144,8 @@ class Target:
         nothing.
         """
         pulled: NDArray[np.float32] | None = None
+        if self.draws > 1:
+            return self._mean_gradient(x, cotangent(self.logits(x)))
 
         def once(logits: NDArray[np.float32]) -> NDArray[np.float32]:
             nonlocal pulled
@@ -139,25 +154,39 @@ class Target:
 
         call = self.model.value_and_vjp if self._jitted is None else self._jitted.value_and_vjp
         try:
-            return np.require(_shaped("a gradient", call(x, once)[1], x.shape), None, "CW")
+            return np.require(_shaped("a gradient", call(x, once)[1], x.shape), None, ["C", "W"])
         except Exception:
             if pulled is None:
                 # No batch gave logits; a fault of `cotangent` itself is raised again here.
                 pulled = cotangent(self.logits(x))
         gradient = np.zeros_like(x)
         for i in np.flatnonzero(np.isfinite(pulled).all(axis=1)):
-            row = pulled[i : i + 1]
             try:
-                _, value = call(x[i : i + 1], lambda _, row=row: row)
+                _, value = call(x[i : i + 1], partial(_given, pulled[i : i + 1]))
                 gradient[i : i + 1] = _shaped("a gradient", value, (1, *x.shape[1:]))
             except Exception as single:
                 self.fail(single, 1)
         return gradient
 
+    def _mean_gradient(
+        self, x: NDArray[np.float32], pulled: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return the mean of fresh draws' pull-backs of cotangents that are given."""
+        once = replace(self, draws=1)
+        total = np.zeros(x.shape, np.float64)
+        for _ in range(self.draws):
+            total += once.gradient(x, partial(_given, pulled))
+        return (total / self.draws).astype(np.float32)
+
     def fail(self, error: Exception, samples: int) -> None:
         """Count a failure of the model on some samples."""
         message = _line(error)
         self.messages[message] = self.messages.get(message, 0) + samples
+
+
+def _given(cotangent: NDArray[np.float32], logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    del logits
+    return cotangent
 
 
 def _shaped(what: str, value: Any, expected: tuple[int, ...]) -> NDArray[np.float32]:

@@ -39,6 +39,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -177,6 +178,14 @@ AttackTable = Annotated[
 AttackList = Annotated[list[AttackTable], Field(min_length=1, max_length=20)]
 
 
+def _method(name: str) -> str:
+    from ..attacks.registry import METHODS
+
+    if name not in METHODS:
+        raise ValueError(f"must be one of {', '.join(METHODS)}, or a list of attacks")
+    return name
+
+
 def _attacks_tag(value: object) -> str:
     return "named" if isinstance(value, str) else "listed"
 
@@ -190,7 +199,8 @@ class EvaluateTable(_Table):
     data: list[Identifier] | None = None
     threats: list[Identifier] | None = None
     attacks: Annotated[
-        Annotated[Literal["fast"], Tag("named")] | Annotated[AttackList, Tag("listed")],
+        Annotated[str, AfterValidator(_method), Tag("named")]
+        | Annotated[AttackList, Tag("listed")],
         Discriminator(_attacks_tag),
     ] = "fast"
     certify: Literal["none", "ibp", "crown"] = "crown"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 
 from aisec_eval.attacks import APGD, Square, attack
 from aisec_eval.errors import CapabilityError, InputError
+from aisec_eval.models.base import Capabilities
 from aisec_eval.results import BROKEN, ERROR, MISCLASSIFIED, OPEN, VERDICTS
 from aisec_eval.threats import L1, L2, Box, Linf
 from helpers.networks import LayeredModel, random_model, random_samples
@@ -261,7 +261,10 @@ def test_fast_on_a_black_box_says_what_it_skips() -> None:
     model = make("callable")
     x, y = random_samples(model, 3)
     result = attack(model, x, y, Linf(0))
-    assert result.flags == ("apgd-ce skipped: the model offers no gradient; use square",)
+    assert result.flags == (
+        "apgd-margin, apgd-margin-t, fmn, apgd-t, apgd-ce skipped: "
+        "the model offers no gradient; use square",
+    )
 
 
 @pytest.mark.parametrize(
@@ -271,8 +274,7 @@ def test_fast_on_a_black_box_says_what_it_skips() -> None:
         ("callable", {"backend": "native"}, CapabilityError, "no native graph"),
         ("callable", {"backend": "jax"}, CapabilityError, "no JAX function"),
         ("native", {"backend": "cuda"}, InputError, "choose auto, native or jax"),
-        ("native", {"method": "standard"}, InputError, "reserved for exact AutoAttack"),
-        ("native", {"method": "fgsm"}, InputError, "fast, apgd-ce, .*square"),
+        ("native", {"method": "fgsm"}, InputError, "fast, standard, plus, rand, apgd-ce, .*square"),
         ("native", {"method": []}, InputError, "no attacks given"),
         ("native", {"method": [APGD]}, InputError, "is not an attack"),
         ("native", {"method": 3}, InputError, "is not an attack"),
@@ -302,7 +304,7 @@ def test_one_class_is_refused() -> None:
 def test_labels_only_models_are_refused_by_square() -> None:
     model = make("callable")
     x, y = random_samples(model, 3)
-    model.capabilities = SimpleNamespace(scores=False, max_batch=None)  # type: ignore[assignment]
+    model.capabilities = Capabilities(scores=False)
     with pytest.raises(CapabilityError, match="returns labels only"):
         attack(model, x, y, Linf("0.1"), method="square")
 
@@ -329,8 +331,6 @@ def test_max_batch_and_memory_limit_bound_the_batches() -> None:
     for options in ({"memory_limit": 4 * (10 * 16 + 2 * 256 + 12) * 2}, {}):
         model.calls.clear()
         if not options:
-            model.capabilities = SimpleNamespace(  # type: ignore[assignment]
-                scores=True, max_batch=2
-            )
+            model.capabilities = Capabilities(max_batch=2)
         attack(model, x, y, Linf("0.01"), method=Square(queries=3), **options)
         assert max(model.calls) == 2
