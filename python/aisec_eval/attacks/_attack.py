@@ -68,7 +68,7 @@ def attack(
         x: inputs [n, *input_shape], float32 in the threat model's bounds.
         y: integer labels [n].
         threat: which perturbations count.
-        method: "fast" (APGD-CE, then Square on what is left), "standard", "plus" or "rand"
+        method: "fast" (see `attacks.portfolio`), "standard", "plus" or "rand"
             (AutoAttack's versions), the name of an attack, an attack object such as
             `APGD(steps=40)`, or a list of those, run in this order.
         seed: of all random numbers, 0..2**64-1.
