@@ -45,8 +45,8 @@ pub fn margin_bounds(
     Ok(bounds.into_iter().flatten().collect())
 }
 
-/// Planes over the input below `spec · output`, one set a region, and the bounds that
-/// [`margin_bounds`] gives: each plane holds at every point of its region in real arithmetic.
+/// Planes over the input below `spec · output`, one set a region, and bounds as
+/// [`margin_bounds`] gives, up to rounding: each plane holds at every point of its region in real arithmetic.
 ///
 /// `spec` is as for [`margin_bounds`], and so is what the result does not depend on.
 ///

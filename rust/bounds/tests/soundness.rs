@@ -1,10 +1,10 @@
 //! No point of a region ever falls below its bounds, whatever the operators, norm or method.
 
-use aisec_bounds::{Method, Norm, Options, Region, margin_bounds};
+use aisec_bounds::{Method, Norm, Options, Region, margin_bounds, margin_planes};
 use aisec_graph::Graph;
 use aisec_graph::testing::{random_graph, random_input};
 use aisec_numeric::Cancel;
-use aisec_numeric::rounding::{add_up, mul_up};
+use aisec_numeric::rounding::{add_down, add_up, mul_down, mul_up};
 use proptest::prelude::*;
 
 /// A small generator for points and rows.
@@ -85,6 +85,39 @@ fn points(
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+
+    #[test]
+    fn no_point_is_below_a_plane(
+        seed: u64,
+        nodes in 0usize..16,
+        radius in prop_oneof![Just(0.0), 1e-6..1e-3f64, 0.01..0.3f64, 0.5..3.0f64],
+    ) {
+        let graph = random_graph(seed, nodes, 3);
+        let center = random_input(seed, &graph, 1);
+        let mut numbers = Numbers(seed);
+        let lower: Vec<f64> = center.iter().map(|c| c - radius).collect();
+        let upper: Vec<f64> = center.iter().map(|c| c + radius).collect();
+        let region = Region::cuboid(&lower, &upper).unwrap();
+        let spec = [1.0, -1.0, 0.0, 0.3, 0.0, -2.0, -1.0, 1.0, 1.0];
+        let options = Options { method: Method::Crown, memory_limit: None };
+        let planes =
+            margin_planes(&graph, vec![region.clone()], &spec, options, &Cancel::new()).unwrap();
+        for (&a, &b) in planes.bounds.iter().zip(&bounds(&graph, &region, &spec, Method::Crown)) {
+            prop_assert!((a - b).abs() <= 1e-12 * a.abs().max(1.0), "{} is not {}", a, b);
+        }
+        let radius = 4.0 * radius + 1.0;
+        for x in points(&graph, &region, &center, radius, Norm::Linf, &spec, &mut numbers) {
+            let rows = spec.chunks_exact(3).zip(planes.coefficients.chunks_exact(x.len()));
+            for ((row, plane), &constant) in rows.zip(&planes.constants) {
+                let value = value_above(&graph, &x, row);
+                let below = plane
+                    .iter()
+                    .zip(&x)
+                    .fold(constant, |sum, (&a, &x)| add_down(sum, mul_down(a, x)));
+                prop_assert!(below <= value, "{} > {}", below, value);
+            }
+        }
+    }
 
     #[test]
     fn no_point_is_below_a_bound(

@@ -26,7 +26,7 @@ def test_planes_lie_below_the_outputs_and_give_the_bounds(small_graph, radius):
     bounds, coefficients, constants = _core.margin_planes(small_graph, lower, upper, spec=spec)
     each = np.repeat(spec[None], 3, axis=0)
     expected = _core.margin_bounds(small_graph, lower, upper, spec=each, method="crown")
-    np.testing.assert_array_equal(bounds, expected)
+    np.testing.assert_allclose(bounds, expected, rtol=1e-12, atol=1e-12)
     for sample in range(3):
         for _ in range(20):
             x = rng.uniform(lower[sample], upper[sample])[None]
