@@ -1,28 +1,38 @@
 """Attacks: they look for a perturbation that changes the verdict."""
 
 from ._attack import attack
-from .apgd import APGD
+from .apgd import APGD, APGDT
 from .base import Attack, Found, Problem
 from .carlini_wagner import CarliniWagner
 from .ddn import DDN
 from .deepfool import DeepFool
+from .fab import FAB, FABT
 from .fmn import FMN
+from .hop_skip_jump import HopSkipJump
 from .min_norm import Nearest, nearest
+from .rays import RayS
 from .sigma_zero import SigmaZero
+from .sparse_rs import SparseRS
 from .square import Square
 from .target import Target
 
 __all__ = [
     "APGD",
+    "APGDT",
     "DDN",
+    "FAB",
+    "FABT",
     "FMN",
     "Attack",
     "CarliniWagner",
     "DeepFool",
     "Found",
+    "HopSkipJump",
     "Nearest",
     "Problem",
+    "RayS",
     "SigmaZero",
+    "SparseRS",
     "Square",
     "Target",
     "attack",
