@@ -72,37 +72,38 @@ def restore(found: Mapping[str, bytes], lock: Lock, folder: Path) -> Run:
         part = frame[cell.entry]
         if not np.array_equal(part["sample"].to_numpy(), cell.sample_ids()):
             raise RunError(f"results.parquet: {cell.entry} is not of the samples of the lock")
-        _files.write_parquet(home / "verdicts.parquet", part)
-        _files.write_bytes(home / "evidence.npz", found[f"evidence/{cell.entry}.npz"])
+        _put(home / "verdicts.parquet", _files.parquet_bytes(part))
+        _put(home / "evidence.npz", found[f"evidence/{cell.entry}.npz"])
         ball = cell.threat.ball()
         about = {"norm": ball.norm, "eps": str(ball.eps), "bounds": list(ball.bounds)}
         digest, shape = digests[cell.model]
-        _files.write_json(
+        _put(
             home / "evaluation.json",
-            {
-                "model": cell.model,
-                "model_digest": digest,
-                "threat": str(ball),
-                "flags": flags.get(cell.entry),
-                "info": {"threat": about, **cell.settings},
-                "samples": cell.rows,
-                "input_shape": shape,
-            },
+            canonical(
+                {
+                    "model": cell.model,
+                    "model_digest": digest,
+                    "threat": str(ball),
+                    "flags": flags.get(cell.entry),
+                    "info": {"threat": about, **cell.settings},
+                    "samples": cell.rows,
+                    "input_shape": shape,
+                }
+            ),
         )
     for cell in lock.of("scan"):
         for name in ("scores.parquet", "scan.json"):
             member = f"scans/{cell.entry}/{name}"
-            _files.write_bytes(folder / member, found[member])
-    _files.write_json(folder / "errors.json", [])
-    _files.write_json(
-        folder / "manifest.json",
-        manifest(lock, canonical_json(found, "aggregate.json").get("gates")),
-    )
+            _put(folder / member, found[member])
+    gates = canonical_json(found, "aggregate.json").get("gates")
+    _put(folder / "errors.json", canonical([]))
+    _put(folder / "manifest.json", canonical(manifest(lock, gates)))
     return runs.load_run(folder)
 
 
 def _rows(found: Mapping[str, bytes], lock: Lock, folder: Path) -> dict[str, Any]:
-    path = _files.write_bytes(folder / "results.parquet", found["results.parquet"])
+    path = folder / "results.parquet"
+    _put(path, found["results.parquet"])
     sizes = {cell.entry: cell.rows for cell in lock.of("evaluate")}
     frame = _files.read_parquet(path, rows.schema(), max_rows=sum(sizes.values()))
     return rows.split(frame, sizes)
@@ -170,3 +171,10 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _put(path: Path, data: bytes) -> None:
+    """Write a file that is not meant to last."""
+    with _files._write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)

@@ -34,10 +34,11 @@ _ATTRIBUTES = frozenset(
 )
 _PREFIXES = ("aria-", "data-")
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
-_LINK = re.compile(
-    r"#[a-z0-9-]+|data:image/png;base64,[A-Za-z0-9+/=]+"
-    r"|(\.\./)?([a-z0-9-]+/)?[a-z0-9-]+\.(html|json)"  # a file beside the page
-)
+_ADDRESS = {
+    # A place in the page, or a file beside it.
+    "href": re.compile(r"#[a-z0-9-]+|([a-z0-9-]+/)?[a-z0-9-]+\.(html|json)"),
+    "src": re.compile(r"data:image/png;base64,[A-Za-z0-9+/=]+"),
+}
 _STYLE = re.compile(r"(--[a-z]+:-?[0-9]+(\.[0-9]+)?;)+")
 
 _LINE_BREAKS = frozenset("\n\t")
@@ -151,7 +152,7 @@ def _check_attribute(name: str, value: object) -> None:
     known = name in _ATTRIBUTES or (name.startswith(_PREFIXES) and _NAME.fullmatch(name))
     if not known:
         raise ValueError(f"no attribute {name!r} in reports")
-    if name in ("href", "src") and not _LINK.fullmatch(str(value)):
+    if name in _ADDRESS and not _ADDRESS[name].fullmatch(str(value)):
         raise ValueError(f"{name}={str(value)[:40]!r} leaves the page")
     if name == "style" and not _STYLE.fullmatch(str(value)):
         raise ValueError(f"style={str(value)[:40]!r} is more than numbers in custom properties")
