@@ -68,8 +68,8 @@ def attack(
         x: inputs [n, *input_shape], float32 in the threat model's bounds.
         y: integer labels [n].
         threat: which perturbations count.
-        method: "fast" (see `attacks.portfolio`), "standard", "plus" or "rand"
-            (AutoAttack's versions), the name of an attack, an attack object such as
+        method: "fast" or the cheaper "light" (see `attacks.portfolio`), "standard", "plus" or
+            "rand" (AutoAttack's versions), the name of an attack, an attack object such as
             `APGD(steps=40)`, or a list of those, run in this order.
         seed: of all random numbers, 0..2**64-1.
         sample_ids: distinct integers [n] that key the random numbers; 0..n-1 when None.

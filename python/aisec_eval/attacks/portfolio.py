@@ -304,6 +304,20 @@ _STAGES: tuple[Attack, ...] = (
 )
 
 
+_LIGHT: tuple[Attack, ...] = (
+    *_STAGES[:3],
+    DataStarts(steps=40, starts=3),
+    Near(Targeted("dlr", steps=50, targets=2), within=0.3),
+    Persistent(probe=200, more=200),
+    SparseRS(queries=500),
+)
+
+
+def light(threat: ThreatModel) -> tuple[Attack, ...]:
+    """Return the stages of method "light": those of "fast" without its long searches."""
+    return tuple(a for a in _LIGHT if threat.norm in getattr(a, "norms", ()))
+
+
 def fast(threat: ThreatModel) -> tuple[Attack, ...]:
     """Return the stages of method "fast": those that are defined for the norm."""
     return tuple(a for a in _STAGES if threat.norm in getattr(a, "norms", ()))

@@ -14,7 +14,7 @@ from .deepfool import DeepFool
 from .fab import FAB, FABT
 from .fmn import FMN
 from .hop_skip_jump import HopSkipJump
-from .portfolio import fast
+from .portfolio import fast, light
 from .rays import RayS
 from .sigma_zero import SigmaZero
 from .sparse_rs import SparseRS
@@ -45,6 +45,7 @@ ATTACKS: dict[str, Attack] = {
 
 METHODS: Mapping[str, Callable[[ThreatModel], tuple[Attack, ...]]] = {
     "fast": fast,
+    "light": light,
     "standard": autoattack.standard,
     "plus": autoattack.plus,
     "rand": autoattack.rand,

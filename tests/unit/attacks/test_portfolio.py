@@ -101,6 +101,16 @@ def test_budgets_hold() -> None:
     assert result.spent.queries.max() <= 250 + 3500 + 5000
 
 
+def test_light_is_cheaper() -> None:
+    model = random_model(1, SHAPE)
+    x, y = random_samples(model, 30)
+    light = attack(model, x, y, Linf("0.02"), method="light")
+    fast = attack(model, x, y, Linf("0.02"))
+    assert light.spent.gradients.sum() < fast.spent.gradients.sum()
+    assert light.spent.queries.sum() < fast.spent.queries.sum()
+    assert (light.verdict != fast.verdict).mean() <= 0.1
+
+
 class Recorder(APGD):
     """Remembers what it was given."""
 
