@@ -11,7 +11,7 @@ use aisec_numeric::random::Stream;
 use serde::Deserialize;
 
 use crate::attack::{Sample, Setting, Start, parse};
-use crate::region::sum_of;
+use crate::region::{sum_of, vectorized};
 use crate::search::Record;
 use crate::{ApgdL1, Error, LargeRadius, Loss, Norm, Outcome, Region, Result, Search};
 
@@ -243,9 +243,11 @@ impl Apgd {
         match region.norm() {
             Norm::Linf => {
                 let step = (self.step * region.eps()) as f32;
-                for ((v, &x), &g) in target.iter_mut().zip(&self.x).zip(gradient) {
-                    *v = x + step * sign(g);
-                }
+                let moves = target.iter_mut().zip(&self.x).zip(gradient);
+                vectorized(
+                    #[inline(always)]
+                    || moves.for_each(|((v, &x), &g)| *v = x + step * sign(g)),
+                );
             }
             Norm::Box => {
                 let half = (0.5 * self.step) as f32;
@@ -259,15 +261,27 @@ impl Apgd {
             Norm::L2 | Norm::L1 | Norm::L0 => {
                 let length = sum_of(gradient, gradient, |g, _| f64::from(g) * f64::from(g)).sqrt();
                 let scale = if length > 0.0 { self.step * region.eps() / length } else { 0.0 };
-                for ((v, &x), &g) in target.iter_mut().zip(&self.x).zip(gradient) {
-                    *v = (f64::from(x) + scale * f64::from(g)) as f32;
-                }
+                let moves = target.iter_mut().zip(&self.x).zip(gradient);
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        moves.for_each(|((v, &x), &g)| {
+                            *v = (f64::from(x) + scale * f64::from(g)) as f32;
+                        });
+                    },
+                );
             }
         }
         region.project(target, &mut unused);
-        for ((v, &x), &old) in target.iter_mut().zip(&self.x).zip(&self.previous) {
-            *v = x + momentum * (*v - x) + (1.0 - momentum) * (x - old);
-        }
+        let mixed = target.iter_mut().zip(&self.x).zip(&self.previous);
+        vectorized(
+            #[inline(always)]
+            || {
+                mixed.for_each(|((v, &x), &old)| {
+                    *v = x + momentum * (*v - x) + (1.0 - momentum) * (x - old);
+                });
+            },
+        );
         region.project(target, &mut unused);
         // The old previous point becomes scratch.
         std::mem::swap(&mut self.previous, &mut self.x);
@@ -277,8 +291,11 @@ impl Apgd {
 }
 
 /// -1, 0 or 1; 0 for NaN.
+#[inline(always)]
 fn sign(g: f32) -> f32 {
-    f32::from(i8::from(g > 0.0) - i8::from(g < 0.0))
+    let up = if g > 0.0 { 1.0 } else { 0.0 };
+    let down = if g < 0.0 { 1.0 } else { 0.0 };
+    up - down
 }
 
 impl Search for Apgd {
