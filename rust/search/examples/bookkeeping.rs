@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p aisec-search --example bookkeeping`
 
+#![allow(clippy::print_stdout)]
+
 use std::time::Instant;
 
 use aisec_numeric::random::Stream;
