@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 __all__ = [
     "Graph",
     "Moments",
-    "Spectral",
     "SearchPool",
+    "Spectral",
     "__version__",
     "apgd_start",
     "check_adversarial",

@@ -59,6 +59,7 @@ def evaluate(
     backend: Literal["auto", "native", "jax"] = "auto",
     memory_limit: int | None = None,
     lattice: float | str | Fraction | None = None,
+    pool: tuple[Any, Any] | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Say how often an attacker can win: certified <= robust <= attacked, with evidence.
@@ -82,6 +83,7 @@ def evaluate(
         memory_limit: bytes that one batch may take.
         lattice: spacing of the data's values where they are integers, `Dataset.lattice`: the
             adversarial examples are put on it where they survive that, see `attack`.
+        pool: inputs and labels that attacks may start from; `x` and `y` when None, see `attack`.
         progress: called as `progress(samples decided, samples in all, note)`.
 
     Returns:
@@ -106,12 +108,16 @@ def evaluate(
     state = _State(model, samples)
     if certify is not None:
         state.certify(threat, certify, memory_limit, progress)
+    if pool is None:
+        order = np.argsort(samples.ids, kind="stable")
+        pool = (samples.x[order], samples.y[order])
     options = {
         "method": attacks,
         "seed": seed,
         "backend": backend,
         "memory_limit": memory_limit,
         "lattice": lattice,
+        "pool": pool,
     }
     state.attack(threat, options, progress)
     info = {

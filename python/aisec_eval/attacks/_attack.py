@@ -23,6 +23,7 @@ from ..results import (
 from . import diagnostics
 from .base import FAILED, FOUND, Problem
 from .lattice import Lattice, settle
+from .portfolio import by_labels
 from .registry import METHODS, resolve
 from .replay import distances, margins, replay
 from .starts import Pool
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from .._validate import Samples
     from ..models import Model
     from ..threats import ThreatModel
     from .base import Attack, Found
@@ -55,6 +57,7 @@ def attack(
     backend: Literal["auto", "native", "jax"] = "auto",
     memory_limit: int | None = None,
     lattice: float | str | Fraction | None = None,
+    pool: tuple[Any, Any] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> AttackResult:
     """Look for adversarial examples of every sample.
@@ -68,7 +71,8 @@ def attack(
         x: inputs [n, *input_shape], float32 in the threat model's bounds.
         y: integer labels [n].
         threat: which perturbations count.
-        method: "fast" or the cheaper "light" (see `attacks.portfolio`), "standard", "plus" or
+        method: "fast" or the cheaper "light" (see `attacks.portfolio`; decision-based attacks where
+            a model gives labels only), "standard", "plus" or
             "rand" (AutoAttack's versions), the name of an attack, an attack object such as
             `APGD(steps=40)`, or a list of those, run in this order.
         seed: of all random numbers, 0..2**64-1.
@@ -79,6 +83,10 @@ def attack(
         lattice: spacing of the data's values where they are integers (`Dataset.lattice`; "1/255"
             for 8-bit images). Adversarial examples are moved onto it where they survive that;
             `AttackResult.evidence` says which did.
+        pool: inputs and labels that attacks may start from ("data starts"), as `x` and `y`; the
+            samples themselves when None. Where a set is attacked in parts, give the whole set, so
+            that no result depends on the parts. Finding out which of them the model classifies
+            correctly is not counted in `spent`.
         progress: called as `progress(done, total, note)`.
 
     Returns:
@@ -103,6 +111,8 @@ def attack(
     if grid is not None:
         grid.check(samples.x)
     attacks = resolve(method, threat)
+    if method in ("fast", "light") and not model.capabilities.scores:
+        attacks = by_labels(threat)
     target = Target.of(model, backend, batch_size=batch_size, memory_limit=memory_limit)
     general = isinstance(method, str) and method in METHODS
     skipped: dict[str, dict[str, None]] = {}
@@ -121,6 +131,8 @@ def attack(
 
     search = _Search(target, Problem(samples.x, samples.y, samples.ids, threat, seed), progress)
     search.check_clean()
+    if any(getattr(candidate, "starts", 0) for candidate in possible):
+        search.fill_pool(None if pool is None else check_samples(model, *pool, threat, None))
     for candidate in possible:
         for restart in range(candidate.restarts):
             search.run(candidate, restart)
@@ -171,12 +183,20 @@ class _Search:
         self.verdict[wrong] = VERDICTS.index(MISCLASSIFIED)
         self.verdict[self.failed] = VERDICTS.index(ERROR)
         self.clean, self.clean_margin = logits, self.margin.copy()
-        pool = Pool.of(problem.x, problem.y, ~wrong & ~self.failed)
-        self.problem = replace(problem, pool=pool)
         self.attacked = ~wrong & ~self.failed
         rows = np.flatnonzero(self.attacked)
         self.unstable, asked = diagnostics.randomised(self.target, problem.x, logits, rows)
         self.spent.forwards[asked] += 1
+
+    def fill_pool(self, given: Samples | None) -> None:
+        """Set what attacks may start from: the samples by their ids, or those given."""
+        problem = self.problem
+        if given is None:
+            order = np.argsort(problem.ids, kind="stable")
+            pool = Pool.of(problem.x[order], problem.y[order], self.attacked[order])
+        else:
+            pool = Pool.classified(given.x, given.y, self.target.logits)
+        self.problem = replace(problem, pool=pool)
 
     def run(self, attack: Attack, restart: int) -> None:
         """Run one attack on every sample that is still open, and re-check what it finds."""
@@ -247,7 +267,7 @@ class _Search:
             distance[broken] = distances(problem.x[broken], self.x_adv[broken], norm)
         errors = int((self.verdict == VERDICTS.index(ERROR)).sum())
         flags = [*flags]
-        flags += diagnostics.examine(self._trail(broken), self.target, self.spent)
+        flags += diagnostics.examine(self._trail(broken), self.target)
         for name, reasons in self.refused.items():
             if self.unstable:
                 break

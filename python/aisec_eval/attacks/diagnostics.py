@@ -1,7 +1,8 @@
 """Diagnostics: signs that an attack failed for a reason other than a robust model.
 
 Always on. Everything is read off what a run computes anyway, except for at most a few dozen
-evaluations that confirm a suspicion; those are counted like all others. The checks are those of
+evaluations that confirm a suspicion. Those are about the model, not about a sample, and are not in
+a sample's counts: its row must not depend on the others of the call. The checks are those of
 AutoAttack (Croce & Hein 2020, arXiv:2003.01690) and the indicators of attack failure (Pintor et
 al. 2022, arXiv:2106.09947). Of the latter, silent success cannot happen here (the point with the
 smallest margin is what every search returns), and transfer failure needs a second model.
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ..results import Spent
     from .base import Attack
     from .target import Target
 
@@ -110,13 +110,12 @@ def is_softmax(logits: NDArray[np.float32]) -> bool:
     return bool(inside.all() and (np.abs(logits.sum(axis=1, dtype=np.float64) - 1) < 1e-5).all())
 
 
-def examine(trail: Trail, target: Target, spent: Spent) -> list[str]:
+def examine(trail: Trail, target: Target) -> list[str]:
     """Return the flags of a finished run.
 
     Args:
         trail: what the run knows.
         target: the model, to confirm suspicions.
-        spent: counts that the confirmations are added to.
     """
     attacked = np.flatnonzero(trail.attacked)
     if len(attacked) == 0:
@@ -137,7 +136,7 @@ def examine(trail: Trail, target: Target, spent: Spent) -> list[str]:
             "softmax-output: the outputs are probabilities, whose gradients vanish: attack the "
             "logits before the softmax"
         )
-    elif flag := _saturated(trail, attacked) or _stuck(trail, attacked, target, spent):
+    elif flag := _saturated(trail, attacked) or _stuck(trail, attacked, target):
         flags.append(flag)
     else:
         flags += _disagreement(trail, len(attacked))
@@ -183,7 +182,7 @@ def _saturated(trail: Trail, attacked: NDArray[np.int64]) -> str | None:
     )
 
 
-def _stuck(trail: Trail, attacked: NDArray[np.int64], target: Target, spent: Spent) -> str | None:
+def _stuck(trail: Trail, attacked: NDArray[np.int64], target: Target) -> str | None:
     """Gradient attacks made no progress: is there a gradient, and does it lead anywhere at all?"""
     region = trail.problem.region
     if region["norm"] != "box" and region["eps"] == 0:
@@ -196,8 +195,6 @@ def _stuck(trail: Trail, attacked: NDArray[np.int64], target: Target, spent: Spe
     rows = stuck[np.argsort(trail.problem.ids[stuck], kind="stable")][:PROBES]
     largest = _largest_gradients(target, trail.problem.take(rows))
     if largest is not None:
-        spent.forwards[rows] += 1
-        spent.gradients[rows] += 1
         zero = int((largest == 0).sum())
         if zero > len(rows) / 2:
             return (
@@ -205,7 +202,7 @@ def _stuck(trail: Trail, attacked: NDArray[np.int64], target: Target, spent: Spe
                 "that gradient attacks could not move: their failure says nothing about "
                 "robustness; differentiate through a smooth substitute or use query attacks"
             )
-    failed = _unconstrained(target, trail.problem.take(rows), rows, spent)
+    failed = _unconstrained(target, trail.problem.take(rows))
     if failed > len(rows) / 2:
         return (
             f"unconstrained-attack-fails: even without a limit on the perturbation gradients break "
@@ -255,7 +252,7 @@ def _cotangent(logits: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.
     return cotangent
 
 
-def _unconstrained(target: Target, problem: Problem, rows: NDArray[np.int64], spent: Spent) -> int:
+def _unconstrained(target: Target, problem: Problem) -> int:
     """Return how many samples APGD cannot break anywhere in the input range."""
     from ..threats import Linf
     from .apgd import APGD
@@ -266,8 +263,6 @@ def _unconstrained(target: Target, problem: Problem, rows: NDArray[np.int64], sp
     if attack.unsupported(target, free.threat) is not None:
         return 0
     found = attack.run(target, free, 0)
-    spent.forwards[rows] += found.forwards
-    spent.gradients[rows] += found.gradients
     return int((found.status != FOUND).sum())
 
 

@@ -19,6 +19,8 @@ from .apgd import APGD
 from .base import FOUND, Found
 from .engine import NativeAttack, run_native, search
 from .fmn import FMN
+from .hop_skip_jump import HopSkipJump
+from .rays import RayS
 from .replay import distances, margins
 from .sigma_zero import SigmaZero
 from .sparse_rs import SparseRS
@@ -321,6 +323,14 @@ def light(threat: ThreatModel) -> tuple[Attack, ...]:
 def fast(threat: ThreatModel) -> tuple[Attack, ...]:
     """Return the stages of method "fast": those that are defined for the norm."""
     return tuple(a for a in _STAGES if threat.norm in getattr(a, "norms", ()))
+
+
+_BY_LABELS: tuple[Attack, ...] = (RayS(), HopSkipJump())
+
+
+def by_labels(threat: ThreatModel) -> tuple[Attack, ...]:
+    """Return what "fast" and "light" are on models that give labels only."""
+    return tuple(a for a in _BY_LABELS if threat.norm in getattr(a, "norms", ()))
 
 
 def _margin(problem: Problem) -> NDArray[np.float64]:

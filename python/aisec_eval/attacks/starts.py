@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 MOST = 2000
@@ -36,6 +38,22 @@ class Pool:
         """Return the pool of the first `MOST` correctly classified samples."""
         rows = np.flatnonzero(correct)[:MOST]
         return Pool(x[rows], y[rows])
+
+    @staticmethod
+    def classified(
+        x: NDArray[np.float32],
+        y: NDArray[np.int64],
+        logits: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    ) -> Pool:
+        """Return the pool of the first `MOST` samples that a model classifies correctly."""
+        correct = np.zeros(len(y), np.bool_)
+        for start in range(0, len(y), MOST):
+            part = slice(start, start + MOST)
+            found = logits(x[part])
+            correct[part] = np.isfinite(found).all(axis=1) & (found.argmax(axis=1) == y[part])
+            if correct.sum() >= MOST:
+                break
+        return Pool.of(x, y, correct)
 
     def nearest(
         self, x: NDArray[np.float32], y: NDArray[np.int64], norm: str, count: int

@@ -12,7 +12,7 @@ from .identity import engine, samples_digest
 from .inputs import load_samples, load_suite_model
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -42,7 +42,10 @@ def execute_shard(shard: Shard) -> Evaluation | Scan:
         return _scan(shard, samples)
     if shard.model is None:
         raise RunError(f"shard {shard.key}: evaluates, but names no model")
-    return _evaluate(shard, load_suite_model(shard.model, shard.data), x, y, ids, samples.bounds)
+    planned = shard.identity.get("pool")
+    if planned not in (None, samples_digest(samples.x, samples.y)):
+        raise DatasetError(f"{shard.data.source}: changed since the run was planned; run it again")
+    return _evaluate(shard, load_suite_model(shard.model, shard.data), x, y, ids, samples)
 
 
 def _evaluate(
@@ -51,14 +54,16 @@ def _evaluate(
     x: NDArray[np.float32],
     y: NDArray[np.int64],
     ids: NDArray[np.int64],
-    bounds: tuple[float, float],
+    samples: Samples,
 ) -> Evaluation:
     from ..evaluation import evaluate
 
     identity = shard.identity
     if model.digest != identity["model"]["digest"]:
         raise ModelImportError(f"model {model.name}: changed since the run was planned; run again")
-    threat = _BALLS[identity["threat"]["norm"]](Fraction(identity["threat"]["eps"]), bounds=bounds)
+    threat = _BALLS[identity["threat"]["norm"]](
+        Fraction(identity["threat"]["eps"]), bounds=samples.bounds
+    )
     return evaluate(
         model,
         x,
@@ -70,6 +75,7 @@ def _evaluate(
         sample_ids=ids,
         backend=identity["backend"],
         lattice=identity["lattice"],
+        pool=(samples.x, samples.y) if "pool" in identity else None,
     )
 
 
@@ -87,7 +93,7 @@ def _scan(shard: Shard, samples: Samples) -> Scan:
     return Scan(shard.data.name, result, samples.poison)
 
 
-def attack_objects(attacks: str | list[Mapping[str, Any]]) -> Any:
+def attack_objects(attacks: str | Sequence[Mapping[str, Any]]) -> Any:
     """Return what `evaluate(attacks=...)` takes, from a shard's identity."""
     if isinstance(attacks, str):
         return attacks

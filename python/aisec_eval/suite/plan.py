@@ -20,7 +20,7 @@ from .identity import engine, ranges, samples_digest
 from .inputs import DataSource, ModelSource, Plant, Samples, load_samples, load_suite_model
 from .load import is_file_source, split_scope
 from .shard import Shard
-from .spec import ApgdTable, DataTable, EvaluateTable, ModelTable, ScanTable, SquareTable, Suite
+from .spec import ApgdTable, DataTable, EvaluateTable, ModelTable, ScanTable, Suite
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence, Set
@@ -188,11 +188,14 @@ class _Planner:
         source: DataSource,
         place: ModelSource,
     ) -> Iterable[Shard]:
+        from ..attacks.registry import resolve
+        from .execute_shard import attack_objects
+
         samples = load_samples(source)
         backend = task.backend
         if backend == "auto":
             backend = "native" if model.graph is not None else "jax"
-        common = {
+        common: dict[str, Any] = {
             "kind": "evaluate",
             "schema": 1,
             "engine": engine() | (_jax_versions() if backend == "jax" else {}),
@@ -208,6 +211,11 @@ class _Planner:
             "lattice": None if samples.lattice is None else str(samples.lattice),
             "seed": self.suite.seed,
         }
+        # Attacks with data starts may begin at any sample of the cell, whichever shard it is in.
+        attacks = resolve(attack_objects(attacks_json(task)), threat)
+        if any(getattr(attack, "starts", 0) for attack in attacks):
+            pool = self.rows_identity(data_id, samples, 0, len(samples.y))
+            common["pool"] = pool["digest"]
         size = shard_samples(task, model)
         for first in range(0, len(samples.y), size):
             stop = min(first + size, len(samples.y))
@@ -275,6 +283,10 @@ def attacks_json(task: EvaluateTable) -> str | list[dict[str, Any]]:
     ]
 
 
+_METHOD_FORWARDS = {"light": 3_000, "standard": 11_000, "plus": 15_000, "rand": 12_000}
+"""Evaluations a sample may cost, a gradient counted as two more."""
+
+
 def shard_samples(task: EvaluateTable, model: Model) -> int:
     """Return how many samples one shard of a cell gets: a power of two, by the cost of one.
 
@@ -286,12 +298,9 @@ def shard_samples(task: EvaluateTable, model: Model) -> int:
     else:
         work = 50 * sum(prod(graph.node_shape(i)) for i in range(graph.num_nodes))
     forwards = {"none": 1, "ibp": 5, "crown": 100}[task.certify]
-    tables: Sequence[ApgdTable | SquareTable] = (
-        [ApgdTable(name="apgd-ce"), SquareTable(name="square")]
-        if isinstance(task.attacks, str)
-        else task.attacks
-    )
-    for table in tables:
+    if isinstance(task.attacks, str):
+        forwards += _METHOD_FORWARDS.get(task.attacks, 10_000)
+    for table in () if isinstance(task.attacks, str) else task.attacks:
         steps = 3 * table.steps if isinstance(table, ApgdTable) else table.queries
         forwards += table.restarts * steps
     fewest, most = SHARD_SAMPLES

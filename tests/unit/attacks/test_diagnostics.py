@@ -119,7 +119,8 @@ def test_gradients_that_are_zero() -> None:
     x, y = random_samples(model, 40)
     result = attack(model, x, y, ae.Linf("0.05"), method=APGD(steps=10))
     assert codes(result) == ["zero-gradients"]
-    assert result.spent.gradients.max() == 12
+    # What confirmed the suspicion is not in any sample's counts.
+    assert result.spent.gradients.max() == 11
 
 
 def test_gradients_that_mislead() -> None:
