@@ -274,7 +274,11 @@ def test_fast_on_a_black_box_says_what_it_skips() -> None:
         ("callable", {"backend": "native"}, CapabilityError, "no native graph"),
         ("callable", {"backend": "jax"}, CapabilityError, "no JAX function"),
         ("native", {"backend": "cuda"}, InputError, "choose auto, native or jax"),
-        ("native", {"method": "fgsm"}, InputError, "fast, light, standard, plus, rand, .*square"),
+        (
+            "native",
+            {"method": "fgsm"},
+            InputError,
+            "fast, light, standard, plus, rand, apgd-ce, .*square",
         ),
         ("native", {"method": []}, InputError, "no attacks given"),
         ("native", {"method": [APGD]}, InputError, "is not an attack"),
