@@ -239,7 +239,7 @@ def test_attack_and_certify(suite):
         ("--ids", "9:5", "ids"),
         ("--ids", "a:b", "is not a range"),
         ("--data", "mnist", "no dataset"),
-        ("--method", "standard", "is reserved"),
+        ("--method", "fgsm", "is unknown"),
     ],
 )
 def test_options_that_make_no_sense_are_2(suite, option, value, message):
