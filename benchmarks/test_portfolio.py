@@ -92,4 +92,4 @@ def test_curve(reference: Path, benchmark: Any, report: Callable[[str], None]) -
         f"dearest light radius, {cost / np.mean(singles):.2f} x the mean one; all, one by one, "
         f"{sum(singles) / cost:.1f} x the curve; {cost / fast:.2f} x fast at 2/255"
     )
-    assert cost <= 1.5 * fast
+    assert cost <= 1.5 * max(singles)

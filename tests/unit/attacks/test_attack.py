@@ -104,7 +104,7 @@ def test_budgets_are_kept_and_counted(backend: str) -> None:
     model = make(backend)
     x, y = random_samples(model, 20)
     y[0] = (y[0] + 1) % 3
-    result = attack(model, x, y, Linf("0.01"), method=methods(backend))
+    result = attack(model, x, y, Linf("0.001"), method=methods(backend))
     open_ = result.verdict == CODE[OPEN]
     assert open_.sum() > 15
     spent = result.spent
