@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from . import attacks, certifiers, datasets, detectors, errors, models
     from ._core import __version__
     from .attacks import attack
+    from .bracket import Bracket
     from .certifiers.certify import certify
     from .certifiers.verify import verify
     from .curve import robustness_curve
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
         OPEN,
         VERDICTS,
         AttackResult,
-        Bracket,
         CertifyResult,
         Counterexample,
         CurveResult,
@@ -109,6 +109,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "bracket": ("Bracket",),
     "_core": ("__version__",),
     "attacks": ("attack",),
     "certifiers.certify": ("certify",),
@@ -139,7 +140,6 @@ _HOME = {
         "OPEN",
         "VERDICTS",
         "AttackResult",
-        "Bracket",
         "CertifyResult",
         "Counterexample",
         "CurveResult",

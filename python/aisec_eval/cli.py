@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ._cli import options, show
+from ._cli import folders, options, show
 from ._cli.console import complain, emit, line, progress, table, verb
+from ._cli.parameters import DataName, Ids, Json, ModelFile, Seed, Split, Threat
 
 EPILOG = (
     "Exit codes: 0 done and every gate passed, 1 a gate failed or evidence did not hold, "
@@ -31,26 +32,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-ModelFile = Annotated[Path, typer.Argument(help="An ONNX file.", show_default=False)]
-DataName = Annotated[
-    str,
-    typer.Option("--data", help='"digits", or a .npz, .npy or Parquet file.', show_default=False),
-]
-Split = Annotated[str, typer.Option(help="Part of the dataset.")]
-Ids = Annotated[
-    str | None, typer.Option(help="Samples to use, as 0:100.", show_default="all of them")
-]
-Threat = Annotated[
-    str,
-    typer.Option(help='Norm and radius: "linf 8/255", "l2 0.5", "l1 2".', show_default=False),
-]
-DataFiles = Annotated[
-    list[str] | None,
-    typer.Option("--data", help="A dataset of a bundle that is a file, as ID=PATH."),
-]
-Seed = Annotated[int, typer.Option(min=0, help="Of every random number.")]
 
 
 @app.command()
@@ -97,7 +78,7 @@ def run(
         )
     for warning in result.manifest.get("warnings", ()):
         complain(f"warning: {warning}")
-    written = _write_report(result, result.path / "report.html") if report else None
+    written = folders.write_page(result, result.path / "report.html") if report else None
     failed = any(not gate["passed"] for gate in result.manifest["gates"])
     code = 1 if failed else 0
     if result.errors and loaded.fail_on_error:
@@ -290,127 +271,8 @@ def scan(
         show.scan_table(result, names, top)
 
 
-@app.command()
-@verb
-def report(
-    folder: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)],
-    out: Annotated[
-        Path | None, typer.Option(help="HTML file.", show_default="report.html in the folder")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Draw a run as one self-contained HTML file.
-
-    **Example**
-
-    ```
-    aisec-eval report runs/quickstart --out quickstart.html
-    ```
-    """
-    from .runs import load_run
-
-    written = _write_report(load_run(folder), out or folder / "report.html")
-    if as_json:
-        emit({"report": str(written)})
-    else:
-        line(f"report: {written}")
-
-
-@app.command()
-@verb
-def bundle(
-    folder: Annotated[Path, typer.Argument(help="A finished run folder.", show_default=False)],
-    suite: Annotated[Path, typer.Option(help="The suite that was run.", show_default=False)],
-    out: Annotated[
-        Path | None, typer.Option(help="File to write.", show_default="RUN.aisec.zip")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Pack a run with its models and evidence into one file that anybody can check.
-
-    Every piece of evidence is replayed first. Nothing that names this machine or its user goes in.
-
-    **Example**
-
-    ```
-    aisec-eval bundle runs/quickstart --suite suites/quickstart.toml --out quickstart.zip
-    ```
-    """
-    from .leaderboard import bundle as pack
-
-    written = pack(folder, suite, out or folder.with_name(f"{folder.name}.aisec.zip"))
-    if as_json:
-        emit({"bundle": str(written), "bytes": written.stat().st_size})
-    else:
-        line(f"bundle: {written}")
-
-
-@app.command()
-@verb
-def check(
-    target: Annotated[Path, typer.Argument(help="A run folder or a bundle.", show_default=False)],
-    suite: Annotated[
-        Path | None, typer.Option(help="The suite that was run: gives models and data.")
-    ] = None,
-    model: Annotated[
-        list[str] | None, typer.Option(help="A model as ID=PATH, where there is no suite.")
-    ] = None,
-    data: DataFiles = None,
-    as_json: Json = False,
-) -> None:
-    """Check a run or a bundle again: replay every adversarial example, recompute the brackets.
-
-    The replay shares no code with the search. Of a run, with the suite, clean verdicts and labels
-    are checked against the data and the gates are judged anew. A bundle brings its models; nothing
-    else in it is believed, and the level that was reached is named: L0 intact, L1 numbers
-    recomputed, L2 adversarial examples replayed, L2+ clean verdicts and certified samples too,
-    which needs the data.
-
-    **Examples**
-
-    ```
-    aisec-eval check runs/quickstart --suite suites/quickstart.toml
-    aisec-eval check runs/first --model net=net.onnx
-    aisec-eval check quickstart.zip
-    aisec-eval check others.zip --data images=images.npz
-    ```
-    """
-    from ._cli import checks
-
-    if target.is_file():
-        options.only_for_runs({"--suite": suite, "--model": model})
-        files = options.named_files("--data", data or [])
-        raise typer.Exit(checks.check_bundle(target, files, as_json=as_json))
-    options.only_for_bundles({"--data": data})
-    models = options.named_files("--model", model or [])
-    raise typer.Exit(checks.check_run(target, suite, models, as_json=as_json))
-
-
-@app.command()
-@verb
-def leaderboard(
-    bundles: Annotated[list[Path], typer.Argument(help="Bundles.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Folder of the site.")] = Path("leaderboard"),
-    data: DataFiles = None,
-    as_json: Json = False,
-) -> None:
-    """Check bundles and draw those that hold as a site of static pages.
-
-    Models are ranked where everything about them could be checked, in classes: only a model that
-    is surely ahead is put ahead. A bundle that does not hold is named and left out (exit code 1,
-    or 4 where it was not safe to read).
-
-    **Examples**
-
-    ```
-    aisec-eval leaderboard quickstart.zip others.zip --out site
-    aisec-eval leaderboard bundles/*.zip --data images=images.npz --json
-    ```
-    """
-    from ._cli import checks
-
-    files = options.named_files("--data", data or [])
-    raise typer.Exit(checks.leaderboard(bundles, out, files, as_json=as_json))
+for _verb_of_folders in (folders.report, folders.bundle, folders.check, folders.leaderboard):
+    app.command()(_verb_of_folders)
 
 
 @app.command()
@@ -444,12 +306,6 @@ def _load_model(path: Path, samples: Any) -> Any:
     for warning in loaded.report.warnings:
         complain(f"warning: {warning}")
     return loaded
-
-
-def _write_report(result: Any, path: Path) -> Path:
-    from .report import write_report
-
-    return write_report(result, path)
 
 
 def main() -> None:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from aisec_eval.results import VERDICTS, AttackResult, Bracket, Spent, wilson
+from aisec_eval.bracket import Bracket, wilson
+from aisec_eval.results import VERDICTS, AttackResult, Spent
 from aisec_eval.threats import Linf
 from helpers.make_run import make_evaluation
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..results import wilson
+from ..bracket import wilson
 from .html import Element, el, name
 
 if TYPE_CHECKING:

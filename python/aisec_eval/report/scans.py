@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..results import wilson
+from ..bracket import wilson
 from .figures import histogram, outcome
 from .html import Element, el, name
 from .tables import cell, table

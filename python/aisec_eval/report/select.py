@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..results import Bracket, Evaluation, Run
+    from ..bracket import Bracket
+    from ..results import Evaluation, Run
 
 _RADIUS = re.compile(r"([0-9]{1,30}(?:\.[0-9]{1,30})?)(?:/([0-9]{1,30}))?")
 

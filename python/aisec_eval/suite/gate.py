@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..bracket import wilson
 from ..errors import SuiteError
-from ..results import CERTIFIED, ERROR, OPEN, VERDICTS, Scan, wilson
+from ..results import CERTIFIED, ERROR, OPEN, VERDICTS, Scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

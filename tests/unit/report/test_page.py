@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from aisec_eval.bracket import wilson
 from aisec_eval.errors import RunError
 from aisec_eval.report import (
     figures,
@@ -24,7 +25,7 @@ from aisec_eval.report import (
 )
 from aisec_eval.report.page import page
 from aisec_eval.report.words import between, count, number, percent
-from aisec_eval.results import VERDICTS, Run, wilson
+from aisec_eval.results import VERDICTS, Run
 from aisec_eval.threats import L2, Box, Linf
 from helpers.make_run import make_evaluation, make_run, make_scan
 

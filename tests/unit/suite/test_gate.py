@@ -6,8 +6,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from aisec_eval.bracket import wilson
 from aisec_eval.errors import SuiteError
-from aisec_eval.results import VERDICTS, Evaluation, Scan, ScanResult, Spent, wilson
+from aisec_eval.results import VERDICTS, Evaluation, Scan, ScanResult, Spent
 from aisec_eval.suite.gate import METRICS, SCAN_METRICS, Measured, judge, parse_gate
 
 CODE = {verdict: code for code, verdict in enumerate(VERDICTS)}

@@ -1,0 +1,138 @@
+"""The verbs on what a run left: report, bundle, check, leaderboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import options
+from .console import emit, line, verb
+from .parameters import DataFiles, Json
+
+
+@verb
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file.", show_default="report.html in the folder")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Draw a run as one self-contained HTML file.
+
+    **Example**
+
+    ```
+    aisec-eval report runs/quickstart --out quickstart.html
+    ```
+    """
+    from ..runs import load_run
+
+    written = write_page(load_run(folder), out or folder / "report.html")
+    if as_json:
+        emit({"report": str(written)})
+    else:
+        line(f"report: {written}")
+
+
+@verb
+def bundle(
+    folder: Annotated[Path, typer.Argument(help="A finished run folder.", show_default=False)],
+    suite: Annotated[Path, typer.Option(help="The suite that was run.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write.", show_default="RUN.aisec.zip")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Pack a run with its models and evidence into one file that anybody can check.
+
+    Every piece of evidence is replayed first. Nothing that names this machine or its user goes in.
+
+    **Example**
+
+    ```
+    aisec-eval bundle runs/quickstart --suite suites/quickstart.toml --out quickstart.zip
+    ```
+    """
+    from ..leaderboard import bundle as pack
+
+    written = pack(folder, suite, out or folder.with_name(f"{folder.name}.aisec.zip"))
+    if as_json:
+        emit({"bundle": str(written), "bytes": written.stat().st_size})
+    else:
+        line(f"bundle: {written}")
+
+
+@verb
+def check(
+    target: Annotated[Path, typer.Argument(help="A run folder or a bundle.", show_default=False)],
+    suite: Annotated[
+        Path | None, typer.Option(help="The suite that was run: gives models and data.")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="A model as ID=PATH, where there is no suite.")
+    ] = None,
+    data: DataFiles = None,
+    as_json: Json = False,
+) -> None:
+    """Check a run or a bundle again: replay every adversarial example, recompute the brackets.
+
+    The replay shares no code with the search. Of a run, with the suite, clean verdicts and labels
+    are checked against the data and the gates are judged anew. A bundle brings its models; nothing
+    else in it is believed, and the level that was reached is named: L0 intact, L1 numbers
+    recomputed, L2 adversarial examples replayed, L2+ clean verdicts and certified samples too,
+    which needs the data.
+
+    **Examples**
+
+    ```
+    aisec-eval check runs/quickstart --suite suites/quickstart.toml
+    aisec-eval check runs/first --model net=net.onnx
+    aisec-eval check quickstart.zip
+    aisec-eval check others.zip --data images=images.npz
+    ```
+    """
+    from . import checks
+
+    if target.is_file():
+        options.only_for_runs({"--suite": suite, "--model": model})
+        files = options.named_files("--data", data or [])
+        raise typer.Exit(checks.check_bundle(target, files, as_json=as_json))
+    options.only_for_bundles({"--data": data})
+    models = options.named_files("--model", model or [])
+    raise typer.Exit(checks.check_run(target, suite, models, as_json=as_json))
+
+
+@verb
+def leaderboard(
+    bundles: Annotated[list[Path], typer.Argument(help="Bundles.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the site.")] = Path("leaderboard"),
+    data: DataFiles = None,
+    as_json: Json = False,
+) -> None:
+    """Check bundles and draw those that hold as a site of static pages.
+
+    Models are ranked where everything about them could be checked, in classes: only a model that
+    is surely ahead is put ahead. A bundle that does not hold is named and left out (exit code 1,
+    or 4 where it was not safe to read).
+
+    **Examples**
+
+    ```
+    aisec-eval leaderboard quickstart.zip others.zip --out site
+    aisec-eval leaderboard bundles/*.zip --data images=images.npz --json
+    ```
+    """
+    from . import checks
+
+    files = options.named_files("--data", data or [])
+    raise typer.Exit(checks.leaderboard(bundles, out, files, as_json=as_json))
+
+
+def write_page(result: Any, path: Path) -> Path:
+    """Draw a run as one HTML file and return its path."""
+    from ..report import write_report
+
+    return write_report(result, path)
