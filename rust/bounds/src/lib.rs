@@ -7,10 +7,12 @@ mod crown;
 mod kernels;
 mod margin;
 mod prepared;
+mod proof;
 mod region;
 mod state;
 mod trace;
 
 pub use crown::{Method, Planes};
 pub use margin::{Options, margin_bounds, margin_planes};
+pub use proof::{Leaf, NodeBounds, Proof, RootSlopes, Split};
 pub use region::{Norm, Region, RegionError};

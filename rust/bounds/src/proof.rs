@@ -1,0 +1,72 @@
+//! What a certificate is written from: everything a bound was computed with, so that other code
+//! can compute it again without searching.
+//!
+//! A proof covers one region and a list of clauses; a clause is a set of rows over the output
+//! with right-hand sides, and is refuted where no output meets `row · y <= rhs` in all of them.
+//! For each clause the leaves that name it cover the region: their splits are the ends of a
+//! binary tree, or their boxes fill the region's box.
+
+/// A proof that no point of a region meets any of the clauses.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Proof {
+    /// How the root's intermediate bounds were found; what no entry names has the lines that
+    /// `Operator::relax` chooses.
+    pub slopes_root: Vec<RootSlopes>,
+    /// Bounds over the whole region of every node that an activation reads (and that is not the
+    /// input), in topological order. Each follows from the ones before it.
+    pub bounds: Vec<NodeBounds>,
+    pub leaves: Vec<Leaf>,
+}
+
+/// Parameters of the activations for some of the bounds of one node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RootSlopes {
+    /// The node that is bounded.
+    pub node: usize,
+    /// Its elements, and whether their upper bound is meant (their lower one otherwise).
+    pub rows: Vec<(usize, bool)>,
+    /// Per activation node before it: see [`Leaf::slopes`].
+    pub slopes: Vec<(usize, Vec<f64>)>,
+}
+
+/// Bounds of all elements of one node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeBounds {
+    pub node: usize,
+    pub lower: Vec<f64>,
+    pub upper: Vec<f64>,
+}
+
+/// One part of the region, and why a clause cannot be met in it.
+///
+/// In the part `min Σ weights·(row · y - rhs)` is at least `bound`, which is above zero: the rows
+/// are carried back through lines given by `slopes` over the root's bounds, clamped at zero where
+/// a split says so, and `beta · (±z)`, which is not negative there, is taken off on the way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Leaf {
+    /// Which clause it refutes.
+    pub clause: usize,
+    pub splits: Vec<Split>,
+    /// Per activation node (its own index, not its input's): the operator's parameters as
+    /// `Operator::relax_with` takes them. A node that is not listed has the lines that
+    /// `Operator::relax` chooses.
+    pub slopes: Vec<(usize, Vec<f64>)>,
+    /// One a split, none negative.
+    pub betas: Vec<f64>,
+    /// One a row of the clause, none negative, not all zero.
+    pub weights: Vec<f64>,
+    pub bound: f64,
+    /// The part's box where the input was split; the whole region otherwise.
+    pub lower: Option<Vec<f64>>,
+    pub upper: Option<Vec<f64>>,
+}
+
+/// The sign of one element that a piecewise linear activation reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Split {
+    /// The node the activation reads.
+    pub node: usize,
+    pub index: usize,
+    /// The element is at least zero; at most zero otherwise.
+    pub positive: bool,
+}
