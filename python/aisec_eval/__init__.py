@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     )
     from .runs import load_run
     from .suite import run
-    from .threats import L0, L1, L2, Box, Linf, ThreatModel
+    from .threats import L0, L1, L2, Box, Corruptions, Linf, Spatial, ThreatModel
 
 __all__ = [
     "BROKEN",
@@ -70,6 +70,7 @@ __all__ = [
     "Bracket",
     "CapabilityError",
     "CertifyResult",
+    "Corruptions",
     "Counterexample",
     "CurveResult",
     "Dataset",
@@ -84,6 +85,7 @@ __all__ = [
     "Run",
     "RunError",
     "ScanResult",
+    "Spatial",
     "SuiteError",
     "ThreatModel",
     "UnsafeArtifactError",
@@ -150,7 +152,7 @@ _HOME = {
     ),
     "runs": ("load_run",),
     "suite": ("run",),
-    "threats": ("L0", "L1", "L2", "Box", "Linf", "ThreatModel"),
+    "threats": ("L0", "L1", "L2", "Box", "Corruptions", "Linf", "Spatial", "ThreatModel"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 _ROOMS = frozenset({"attacks", "certifiers", "datasets", "detectors", "errors", "models"})

@@ -27,7 +27,6 @@ from .results import (
     Evaluation,
     Spent,
 )
-from .threats import Box
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,9 +132,7 @@ def evaluate(
 
 def describe(threat: ThreatModel) -> dict[str, Any]:
     """Return a threat model in exact terms that JSON can hold."""
-    if isinstance(threat, Box):
-        return {"norm": "box", "lower": threat.lower.tolist(), "upper": threat.upper.tolist()}
-    return {"norm": threat.norm, "eps": str(threat.eps), "bounds": list(threat.bounds)}
+    return threat.describe()
 
 
 @dataclass
