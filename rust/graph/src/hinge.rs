@@ -13,11 +13,25 @@ type Lines = [f64; 4];
 /// chord between the ends, and the other a line through zero whose slope is that of the longer
 /// side (CROWN's adaptive choice, Zhang et al. 2018, arXiv:1811.00866).
 pub(crate) fn relax(slope: f64, input: Interval) -> Relaxation {
+    build(input, |_, l, u| lines(slope, l, u, adaptive(slope, l, u)))
+}
+
+/// [`relax`] with the slope of each line through zero.
+pub(crate) fn relax_with(slope: f64, input: Interval, through_zero: &[f64]) -> Relaxation {
+    let (low, high) = if slope <= 1.0 { (slope, 1.0) } else { (1.0, slope) };
+    build(input, |i, l, u| {
+        let chosen = through_zero[i];
+        let inside = if chosen >= low { chosen.min(high) } else { low };
+        lines(slope, l, u, inside)
+    })
+}
+
+fn build(input: Interval, mut lines: impl FnMut(usize, f64, f64) -> Lines) -> Relaxation {
     let n = input.lower.len();
     let mut columns = [const { Vec::new() }; 4];
     columns.iter_mut().for_each(|column| column.reserve_exact(n));
-    for (&l, &u) in input.lower.iter().zip(input.upper) {
-        let lines = lines(slope, l, u);
+    for (i, (&l, &u)) in input.lower.iter().zip(input.upper).enumerate() {
+        let lines = lines(i, l, u);
         columns.iter_mut().zip(lines).for_each(|(column, x)| column.push(x));
     }
     let [lower_slope, lower_offset, upper_slope, upper_offset] = columns;
@@ -51,9 +65,15 @@ pub(crate) fn interval(slope: f64, input: Interval, lower: &mut [f64], upper: &m
     }
 }
 
-fn lines(slope: f64, l: f64, u: f64) -> Lines {
+/// The slope of the longer side.
+fn adaptive(slope: f64, l: f64, u: f64) -> f64 {
+    if u > -l { 1.0 } else { slope }
+}
+
+/// `through_zero` is the slope of the line that is not the chord, between `slope` and 1.
+fn lines(slope: f64, l: f64, u: f64, through_zero: f64) -> Lines {
     if l.is_nan() || u.is_nan() {
-        return lines(slope, f64::NEG_INFINITY, f64::INFINITY);
+        return lines(slope, f64::NEG_INFINITY, f64::INFINITY, through_zero);
     }
     if l >= 0.0 {
         return [1.0, 0.0, 1.0, 0.0];
@@ -62,7 +82,6 @@ fn lines(slope: f64, l: f64, u: f64) -> Lines {
         return [slope, 0.0, slope, 0.0];
     }
     let chord = chord(slope, l, u);
-    let through_zero = if u > -l { 1.0 } else { slope };
     // With one infinite end the chord has that side's slope, its distance from that side is NaN
     // (infinity less infinity), which `max` and `min` skip, and the finite end decides; with two
     // the offset stays NaN, which proves nothing.
@@ -102,6 +121,10 @@ mod tests {
 
     use super::*;
 
+    fn chosen(slope: f64, l: f64, u: f64) -> Lines {
+        lines(slope, l, u, adaptive(slope, l, u))
+    }
+
     fn value(slope: f64, x: f64) -> f64 {
         if x <= 0.0 { slope * x } else { x }
     }
@@ -116,10 +139,12 @@ mod tests {
 
         /// One rounding cannot lift a line that lies below a float above it.
         #[test]
-        fn lines_hold(a in number(), b in number(), t in 0.0..1.0f64,
+        fn lines_hold(a in number(), b in number(), t in 0.0..1.0f64, adapt: bool,
                       slope in prop_oneof![Just(0.0), Just(0.5), Just(1.0), -2.0..3.0f64]) {
             let (l, u) = (a.min(b), a.max(b));
-            let [ls, lo, us, uo] = lines(slope, l, u);
+            let (low, high) = if slope <= 1.0 { (slope, 1.0) } else { (1.0, slope) };
+            let chosen = if adapt { adaptive(slope, l, u) } else { (low + t * (high - low)).min(high) };
+            let [ls, lo, us, uo] = lines(slope, l, u, chosen);
             let mut range = ([0.0], [0.0]);
             interval(slope, Interval { lower: &[l], upper: &[u] }, &mut range.0, &mut range.1);
             for x in [l, u, 0.0, (l + t * (u - l)).clamp(l, u)] {
@@ -137,21 +162,37 @@ mod tests {
     #[test]
     fn infinite_ends_leave_valid_lines() {
         let inf = f64::INFINITY;
-        assert_eq!(lines(0.0, -inf, 5.0), [0.0, 0.0, 0.0, 5.0]);
-        assert_eq!(lines(0.0, -2.0, inf), [1.0, 0.0, 1.0, 2.0]);
+        assert_eq!(chosen(0.0, -inf, 5.0), [0.0, 0.0, 0.0, 5.0]);
+        assert_eq!(chosen(0.0, -2.0, inf), [1.0, 0.0, 1.0, 2.0]);
         for unknown in
-            [lines(0.0, -inf, inf), lines(0.0, f64::NAN, 1.0), lines(0.1, -1.0, f64::NAN)]
+            [chosen(0.0, -inf, inf), chosen(0.0, f64::NAN, 1.0), chosen(0.1, -1.0, f64::NAN)]
         {
             assert!(!unknown[3].is_finite());
         }
     }
 
     #[test]
+    fn slopes_are_moved_into_their_range() {
+        let ends = Interval { lower: &[-1.0; 3], upper: &[1.0; 3] };
+        let Relaxation::Elementwise { lower_slope, .. } =
+            relax_with(0.25, ends, &[f64::NAN, -3.0, 1.5])
+        else {
+            unreachable!("the lines are element by element");
+        };
+        assert_eq!(lower_slope, [0.25, 0.25, 1.0]);
+        let Relaxation::Elementwise { upper_slope, .. } = relax_with(2.0, ends, &[1.5, 0.0, 9.0])
+        else {
+            unreachable!("the lines are element by element");
+        };
+        assert_eq!(upper_slope, [1.5, 1.0, 2.0]);
+    }
+
+    #[test]
     fn the_lower_slope_is_that_of_the_longer_side() {
-        assert_eq!(lines(0.0, -1.0, 2.0)[0], 1.0);
-        assert_eq!(lines(0.0, -2.0, 1.0)[0], 0.0);
-        assert_eq!(lines(0.25, -2.0, 1.0)[0], 0.25);
-        assert_eq!(lines(0.0, 0.5, 1.0), [1.0, 0.0, 1.0, 0.0]);
-        assert_eq!(lines(0.0, -1.0, 0.0), [0.0; 4]);
+        assert_eq!(chosen(0.0, -1.0, 2.0)[0], 1.0);
+        assert_eq!(chosen(0.0, -2.0, 1.0)[0], 0.0);
+        assert_eq!(chosen(0.25, -2.0, 1.0)[0], 0.25);
+        assert_eq!(chosen(0.0, 0.5, 1.0), [1.0, 0.0, 1.0, 0.0]);
+        assert_eq!(chosen(0.0, -1.0, 0.0), [0.0; 4]);
     }
 }

@@ -3,6 +3,7 @@
 use aisec_numeric::Scalar;
 
 use crate::patch::{Cropped, Patch};
+use crate::s_shape::Curve;
 
 /// Where an operator is applied: how many samples lie one after another in each buffer, and
 /// the per-sample shapes of its inputs and its output (the batch axis is never part of a shape).
@@ -48,6 +49,30 @@ pub enum Relaxation {
     /// Each output is bounded below by one input element, and above by one input element or,
     /// where `upper_index` is `None`, by the constant `upper_offset`.
     Select { lower_index: Vec<usize>, upper_index: Vec<Option<usize>>, upper_offset: Vec<f64> },
+}
+
+/// An operator whose lines, element by element, depend on numbers that may be chosen.
+#[derive(Debug, Clone, Copy)]
+pub enum Activation {
+    /// `y = x` for positive `x`, `slope·x` otherwise. One parameter an element: where the sign of
+    /// `x` is open, the slope of the line through zero that is not the chord, between `slope`
+    /// and 1.
+    Hinge { slope: f64 },
+    /// Sigmoid or tanh. Two parameters an element, those of all lower lines first: the point
+    /// where the lower line touches the convex part of the curve (left of zero), and where the
+    /// upper line touches its concave part. A point on the other side of zero, or at zero, stands
+    /// for the chord; where the whole interval is on the other side the line is the chord.
+    Curve(Curve),
+}
+
+impl Activation {
+    /// Parameters of one element.
+    pub fn parameters(&self) -> usize {
+        match self {
+            Self::Hinge { .. } => 1,
+            Self::Curve(_) => 2,
+        }
+    }
 }
 
 /// What [`Operator::vjp`] reads besides the cotangent; the executor keeps nothing else.
@@ -121,6 +146,19 @@ pub trait Operator {
     fn relax(&self, site: &Site, inputs: &[Interval]) -> Relaxation {
         let _ = (site, inputs);
         Relaxation::Affine
+    }
+
+    /// The family [`Operator::relax`] picks its lines from, if there is a choice.
+    fn activation(&self) -> Option<Activation> {
+        None
+    }
+
+    /// [`Operator::relax`] with the parameters that [`Operator::activation`] describes, all of a
+    /// sample's elements in order. Any numbers give lines that hold: what lies outside an
+    /// element's range is moved into it.
+    fn relax_with(&self, site: &Site, inputs: &[Interval], parameters: &[f64]) -> Relaxation {
+        let _ = parameters;
+        self.relax(site, inputs)
     }
 
     /// Operators that are not affine, of one input: marks the input elements whose bounds, were

@@ -4,7 +4,7 @@ use aisec_numeric::Scalar;
 use serde::{Deserialize, Serialize};
 
 use super::Build;
-use crate::operator::{Interval, Operator, Reads, Relaxation, Site};
+use crate::operator::{Activation, Interval, Operator, Reads, Relaxation, Site};
 use crate::hinge;
 use crate::spec::Parts;
 
@@ -66,6 +66,14 @@ impl Operator for LeakyRelu {
 
     fn relax(&self, _site: &Site, inputs: &[Interval]) -> Relaxation {
         hinge::relax(self.slope, inputs[0])
+    }
+
+    fn activation(&self) -> Option<Activation> {
+        Some(Activation::Hinge { slope: self.slope })
+    }
+
+    fn relax_with(&self, _site: &Site, inputs: &[Interval], parameters: &[f64]) -> Relaxation {
+        hinge::relax_with(self.slope, inputs[0], parameters)
     }
 
     fn mark_loose(&self, _site: &Site, input: Interval, loose: &mut [bool]) {

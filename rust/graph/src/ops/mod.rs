@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use aisec_numeric::Scalar;
 
-use crate::operator::{Interval, Operator, Reads, Relaxation, Site};
+use crate::operator::{Activation, Interval, Operator, Reads, Relaxation, Site};
 use crate::patch::{Cropped, Patch};
 use crate::spec::Parts;
 
@@ -116,6 +116,14 @@ macro_rules! operators {
 
             fn relax(&self, site: &Site, inputs: &[Interval]) -> Relaxation {
                 match self { $(Op::$type(op) => op.relax(site, inputs),)* }
+            }
+
+            fn activation(&self) -> Option<Activation> {
+                match self { $(Op::$type(op) => op.activation(),)* }
+            }
+
+            fn relax_with(&self, site: &Site, inputs: &[Interval], parameters: &[f64]) -> Relaxation {
+                match self { $(Op::$type(op) => op.relax_with(site, inputs, parameters),)* }
             }
 
             fn terms(&self, site: &Site) -> usize {

@@ -3,7 +3,7 @@
 use aisec_numeric::Scalar;
 
 use super::Build;
-use crate::operator::{Interval, Operator, Reads, Relaxation, Site};
+use crate::operator::{Activation, Interval, Operator, Reads, Relaxation, Site};
 use crate::spec::Parts;
 use crate::{hinge, outward};
 
@@ -52,6 +52,14 @@ impl Operator for Relu {
 
     fn relax(&self, _site: &Site, inputs: &[Interval]) -> Relaxation {
         hinge::relax(0.0, inputs[0])
+    }
+
+    fn activation(&self) -> Option<Activation> {
+        Some(Activation::Hinge { slope: 0.0 })
+    }
+
+    fn relax_with(&self, _site: &Site, inputs: &[Interval], parameters: &[f64]) -> Relaxation {
+        hinge::relax_with(0.0, inputs[0], parameters)
     }
 
     fn mark_loose(&self, _site: &Site, input: Interval, loose: &mut [bool]) {

@@ -5,7 +5,7 @@ use aisec_numeric::rounding::{mul_down, mul_up, sub_down, sub_up};
 
 use super::Build;
 use crate::enclosure::sigmoid;
-use crate::operator::{Interval, Operator, Reads, Relaxation, Site};
+use crate::operator::{Activation, Interval, Operator, Reads, Relaxation, Site};
 use crate::s_shape::Curve;
 use crate::spec::Parts;
 
@@ -26,7 +26,17 @@ const CURVE: Curve = Curve {
         let (low, high) = sigmoid(x);
         (mul_down(low, sub_down(1.0, high)), mul_up(high, sub_up(1.0, low)))
     },
+    plain: Sigmoid::derivatives,
 };
+
+impl Sigmoid {
+    /// The function and its first two derivatives in plain floating point.
+    pub(crate) fn derivatives(x: f64) -> [f64; 3] {
+        let y = 1.0 / (1.0 + (-x).exp());
+        let slope = y * (1.0 - y);
+        [y, slope, slope * (1.0 - 2.0 * y)]
+    }
+}
 
 impl Operator for Sigmoid {
     fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
@@ -63,6 +73,14 @@ impl Operator for Sigmoid {
 
     fn relax(&self, _site: &Site, inputs: &[Interval]) -> Relaxation {
         CURVE.relax(inputs[0])
+    }
+
+    fn activation(&self) -> Option<Activation> {
+        Some(Activation::Curve(CURVE))
+    }
+
+    fn relax_with(&self, _site: &Site, inputs: &[Interval], parameters: &[f64]) -> Relaxation {
+        CURVE.relax_with(inputs[0], parameters)
     }
 
     fn mark_loose(&self, _site: &Site, input: Interval, loose: &mut [bool]) {

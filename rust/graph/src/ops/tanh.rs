@@ -5,7 +5,7 @@ use aisec_numeric::rounding::{mul_down, mul_up, sub_down, sub_up};
 
 use super::Build;
 use crate::enclosure::tanh;
-use crate::operator::{Interval, Operator, Reads, Relaxation, Site};
+use crate::operator::{Activation, Interval, Operator, Reads, Relaxation, Site};
 use crate::s_shape::Curve;
 use crate::spec::Parts;
 
@@ -26,7 +26,17 @@ const CURVE: Curve = Curve {
         let (low, high) = tanh(x.abs());
         (sub_down(1.0, mul_up(high, high)), sub_up(1.0, mul_down(low, low)))
     },
+    plain: Tanh::derivatives,
 };
+
+impl Tanh {
+    /// The function and its first two derivatives in plain floating point.
+    pub(crate) fn derivatives(x: f64) -> [f64; 3] {
+        let y = x.tanh();
+        let slope = 1.0 - y * y;
+        [y, slope, -2.0 * y * slope]
+    }
+}
 
 impl Operator for Tanh {
     fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
@@ -63,6 +73,14 @@ impl Operator for Tanh {
 
     fn relax(&self, _site: &Site, inputs: &[Interval]) -> Relaxation {
         CURVE.relax(inputs[0])
+    }
+
+    fn activation(&self) -> Option<Activation> {
+        Some(Activation::Curve(CURVE))
+    }
+
+    fn relax_with(&self, _site: &Site, inputs: &[Interval], parameters: &[f64]) -> Relaxation {
+        CURVE.relax_with(inputs[0], parameters)
     }
 
     fn mark_loose(&self, _site: &Site, input: Interval, loose: &mut [bool]) {
