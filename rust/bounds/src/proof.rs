@@ -70,3 +70,44 @@ pub struct Split {
     /// The element is at least zero; at most zero otherwise.
     pub positive: bool,
 }
+
+/// A proof by cutting the region's box, for searches that split the input: nodes in any order,
+/// the first is the whole region.
+///
+/// At every node but one under [`Clip`]s bounds and lines are found anew, for its box, as
+/// `Operator::relax` chooses them, intersected with those of the nodes above it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct BoxProof {
+    pub nodes: Vec<BoxNode>,
+}
+
+/// One box.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BoxNode {
+    /// No output of the box meets any of the clauses: one refutation for each.
+    Refuted(Vec<Refutation>),
+    /// Cut in two at `at` across an input; the nodes of the two parts.
+    Cut { input: usize, at: f64, below: usize, above: usize },
+    /// What lies beyond the clips is refuted, one list of refutations (all clauses) a clip, with
+    /// the lines of this whole box; `rest` is the node of what is left. Clips apply in order.
+    /// Leave them room: what is cut off should be refuted by more than rounding, so a clip goes
+    /// 1e-9 of the edge less far than it might.
+    Clipped { clips: Vec<(Clip, Vec<Refutation>)>, rest: usize },
+}
+
+/// Takes off a box what lies beyond `at`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Clip {
+    pub input: usize,
+    pub at: f64,
+    /// What is above `at` goes; what is below otherwise.
+    pub above: bool,
+}
+
+/// Why a clause cannot be met: `min Σ weights·(row · y - rhs)` is above zero.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refutation {
+    pub clause: usize,
+    /// One a row of the clause, none negative, not all zero.
+    pub weights: Vec<f64>,
+}
