@@ -1,6 +1,7 @@
 //! A checked graph: every shape inferred, every constant finite, every index in range.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -23,6 +24,11 @@ pub struct Node {
     pub inputs: Vec<usize>,
     /// One sample's output shape.
     pub shape: Vec<usize>,
+    /// What `op` was built from: attributes in canonical form, for code that gives operators
+    /// their meaning independently of [`Op`].
+    pub attrs: Value,
+    /// Constants by their role.
+    pub tensors: BTreeMap<String, Arc<Tensor>>,
 }
 
 impl Node {
@@ -167,7 +173,7 @@ fn build_node(nodes: &[Node], spec: NodeSpec, constants: &mut Constants) -> Resu
         tensors.insert(role.clone(), tensor);
         digests.insert(role, digest);
     }
-    let mut parts = Parts::new(&shapes, attrs, tensors);
+    let mut parts = Parts::new(&shapes, attrs, tensors.clone());
     let built = Op::build(&op, &mut parts).ok_or_else(|| Error::UnknownOperator {
         node: index,
         name: one_line(&name),
@@ -179,5 +185,5 @@ fn build_node(nodes: &[Node], spec: NodeSpec, constants: &mut Constants) -> Resu
     let shape = built.shape(&shapes).map_err(fail)?;
     elements(&shape).map_err(fail)?;
     let line = serde_json::json!([op, inputs, digests, attrs]);
-    Ok((Node { name, op: built, inputs, shape }, line))
+    Ok((Node { name, op: built, inputs, shape, attrs, tensors }, line))
 }
