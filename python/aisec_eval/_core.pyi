@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 __all__ = [
     "Graph",
     "Moments",
+    "Noisy",
     "SearchPool",
     "Spectral",
     "__version__",
@@ -20,6 +21,7 @@ __all__ = [
     "random_signed",
     "search",
     "set_threads",
+    "warp",
 ]
 __version__: str
 
@@ -31,6 +33,61 @@ def random_signed(
 def random_normal(
     seed: int, attack: str, restart: int, step: int, samples: NDArray[np.int64], count: int
 ) -> NDArray[np.float32]: ...
+
+def warp(
+    x: NDArray[np.float32],
+    rotation: NDArray[np.float64],
+    shift: NDArray[np.float64],
+    fill: float,
+) -> NDArray[np.float32]:
+    """Images [n, channels, height, width], each turned about its centre, then shifted; bilinear.
+
+    Args:
+        x: images.
+        rotation: degrees counter-clockwise [n].
+        shift: pixels right and down [n, 2].
+        fill: value of pixels outside the image.
+    """
+
+@final
+class Noisy:
+    """One input and the noise that is added to it."""
+
+    @staticmethod
+    def normal(x: NDArray[np.float32], sigma: float) -> Noisy:
+        """Normal noise of standard deviation `sigma` on `x`, float32 `[*input_shape]`."""
+
+    @staticmethod
+    def lattice(
+        levels: NDArray[np.int32],
+        thresholds: NDArray[np.uint64],
+        lowest: int,
+        numerator: int,
+        denominator: int,
+    ) -> Noisy:
+        """Noise on the multiples of `numerator / denominator`.
+
+        Args:
+            levels: which multiple each element of the input is, int32 `[*input_shape]`.
+            thresholds: 2^64 times the probability that the noise is at most `lowest + k` levels,
+                uint64, ascending.
+            lowest: the least level of the noise.
+            numerator: with `denominator`, the distance between levels.
+            denominator: the same.
+        """
+
+    def copies(
+        self, seed: int, phase: int, sample: int, first: int, count: int
+    ) -> NDArray[np.float32]:
+        """The noisy copies `first..first + count`, float32 `[count, *input_shape]`."""
+
+    def class_counts(
+        self, graph: Graph, seed: int, phase: int, sample: int, first: int, count: int
+    ) -> NDArray[np.int64]:
+        """How many of the noisy copies `first..first + count` each class wins, int64 `[K]`.
+
+        A copy with a logit that is not finite counts for no class.
+        """
 
 @final
 class Graph:
@@ -93,6 +150,7 @@ def check_adversarial(
     eps: float,
     lower: float | NDArray[np.float64],
     upper: float | NDArray[np.float64],
+    constraint: str | None = None,
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64], list[str]]: ...
 
 @final
@@ -153,6 +211,7 @@ def search(
     batch: int,
     targets: NDArray[np.int64] | None = None,
     starts: NDArray[np.float32] | None = None,
+    constraint: str | None = None,
 ) -> _Outcomes: ...
 def apgd_start(
     x: NDArray[np.float32],
@@ -197,6 +256,7 @@ class SearchPool:
         restart: int,
         targets: NDArray[np.int64] | None = None,
         starts: NDArray[np.float32] | None = None,
+        constraint: str | None = None,
     ) -> SearchPool: ...
     @property
     def remaining(self) -> int: ...

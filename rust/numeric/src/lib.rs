@@ -5,12 +5,14 @@
 mod cancel;
 pub mod conv;
 pub mod gemm;
+pub mod lattice_normal;
 mod lines;
 pub mod project;
 pub mod random;
 pub mod rounding;
 mod scalar;
 pub mod simd;
+pub mod warp;
 
 pub use cancel::{Cancel, Cancelled};
 pub use scalar::Scalar;
