@@ -65,9 +65,10 @@ pub(crate) fn interval(slope: f64, input: Interval, lower: &mut [f64], upper: &m
     }
 }
 
-/// The slope of the longer side.
+/// The slope of the longer side; where both are equally long, up to rounding, that of the left
+/// one, so that a checker whose bounds differ in the last digit finds the same line.
 fn adaptive(slope: f64, l: f64, u: f64) -> f64 {
-    if u > -l { 1.0 } else { slope }
+    if u > -l * (1.0 + 1e-9) { 1.0 } else { slope }
 }
 
 /// `through_zero` is the slope of the line that is not the chord, between `slope` and 1.
