@@ -6,6 +6,8 @@ use aisec_graph::{Error, Graph};
 use aisec_numeric::Cancel;
 use aisec_numeric::rounding::{add_up, mul_up, sqrt_up, sub_down, sub_up};
 
+use crate::{Constraint, Violation};
+
 /// How far an adversarial example is from its clean input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metric {
@@ -27,6 +29,8 @@ pub struct Claim<'a> {
     /// Corners of the input range, one sample's elements.
     pub lower: &'a [f64],
     pub upper: &'a [f64],
+    /// What must hold beside all that.
+    pub constraint: Option<&'a Constraint>,
 }
 
 /// Why an example is not accepted.
@@ -36,6 +40,7 @@ pub enum Fault {
     NotFinite { element: usize },
     OutsideBox { element: usize },
     TooFar { distance: f64, eps: f64 },
+    Constraint(Violation),
     Margin { margin: f64 },
 }
 
@@ -52,6 +57,7 @@ impl fmt::Display for Fault {
             Self::TooFar { distance, eps } => {
                 write!(f, "distance {distance:e} is not proven to be within {eps:e}")
             }
+            Self::Constraint(violation) => violation.fmt(f),
             Self::Margin { margin } => {
                 write!(f, "margin is not proven negative (upper bound {margin:e})")
             }
@@ -75,7 +81,7 @@ pub struct Finding {
 /// no further from `x` than `eps` without any tolerance, and misclassified by the graph in real
 /// arithmetic, some other class being strictly above the label's.
 ///
-/// `x` is not read for [`Metric::Box`]. What cannot be decided is a fault, NaN included.
+/// `x` is not read for [`Metric::Box`] without a constraint. What cannot be decided is a fault, NaN included.
 ///
 /// # Errors
 /// When the arrays do not fit the graph, or on cancellation.
@@ -89,7 +95,7 @@ pub fn check_adversarial(
 ) -> Result<Vec<Finding>, Error> {
     let (len, classes, batch) = (graph.input_len(), graph.output_len(), labels.len());
     let fits = x_adv.len() == batch * len
-        && (x.len() == batch * len || claim.metric == Metric::Box)
+        && (x.len() == batch * len || (claim.metric == Metric::Box && claim.constraint.is_none()))
         && [claim.lower.len(), claim.upper.len()] == [len; 2];
     if !fits {
         return Err(Error::Input(format!(
@@ -114,12 +120,18 @@ pub fn check_adversarial(
         };
         let distance_upper = match claim.metric {
             Metric::Box => 0.0,
-            metric => distance(metric, &x[part], adversarial),
+            metric => distance(metric, &x[part.clone()], adversarial),
         };
         let fault = fault(claim, adversarial, (labels[sample], label.is_some(), classes))
             .or_else(|| {
                 let within = claim.metric == Metric::Box || distance_upper <= claim.eps;
                 (!within).then_some(Fault::TooFar { distance: distance_upper, eps: claim.eps })
+            })
+            .or_else(|| {
+                let constraint = claim.constraint?;
+                let found =
+                    constraint.violation(graph.input_shape(), &x[part.clone()], adversarial);
+                found.map(Fault::Constraint)
             })
             .or_else(|| {
                 let proven = margin_upper < 0.0;

@@ -3,5 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod adversarial;
+mod constraint;
 
 pub use adversarial::{Claim, Fault, Finding, Metric, check_adversarial};
+pub use constraint::{Constraint, Violation};

@@ -18,7 +18,7 @@ fn compare() -> Graph {
 }
 
 fn check(metric: Metric, eps: f64, x: [f32; 2], x_adv: [f32; 2], label: i64) -> Finding {
-    let claim = Claim { metric, eps, lower: &[0.0, 0.0], upper: &[1.0, 1.0] };
+    let claim = Claim { metric, eps, lower: &[0.0, 0.0], upper: &[1.0, 1.0], constraint: None };
     check_adversarial(&compare(), &x, &x_adv, &[label], &claim, &Cancel::new()).unwrap()[0]
 }
 
@@ -102,7 +102,8 @@ fn labels_must_be_classes() {
 
 #[test]
 fn arrays_that_do_not_fit_are_refused() {
-    let claim = Claim { metric: Metric::Linf, eps: 1.0, lower: &[0.0], upper: &[1.0] };
+    let claim =
+        Claim { metric: Metric::Linf, eps: 1.0, lower: &[0.0], upper: &[1.0], constraint: None };
     let result = check_adversarial(&compare(), &[0.0; 2], &[0.0; 2], &[0], &claim, &Cancel::new());
     assert!(result.unwrap_err().to_string().contains("do not hold 1 samples"));
 }
@@ -119,7 +120,7 @@ proptest! {
         let logits = graph.forward(&wide, 2);
         let len = graph.input_len();
         let (lower, upper) = (vec![-2.0; len], vec![2.0; len]);
-        let claim = Claim { metric: Metric::Linf, eps: 0.0, lower: &lower, upper: &upper };
+        let claim = Claim { metric: Metric::Linf, eps: 0.0, lower: &lower, upper: &upper, constraint: None };
         let labels = [1, 3];
         let findings = check_adversarial(&graph, &x, &x, &labels, &claim, &Cancel::new()).unwrap();
         for (sample, finding) in findings.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! Binding of `aisec-checker`.
 
-use aisec_checker::{Claim, Metric};
+use aisec_checker::{Claim, Constraint, Metric};
 use numpy::{PyArray1, ToPyArray};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -28,6 +28,7 @@ type Checked<'py> =
 ///     eps: the largest distance allowed; without meaning for "box".
 ///     lower: smallest value of each input element, a float or float64 `[*input_shape]`.
 ///     upper: the largest.
+///     constraint: what must hold beside that, as JSON: a patch, a frame or a table.
 ///
 /// Returns:
 ///     `ok` bool `[n]`; `margin_upper` float64 `[n]`, an upper bound of
@@ -37,7 +38,7 @@ type Checked<'py> =
 /// Raises:
 ///     ValueError: an array has another shape, dtype or layout, or the norm is unknown.
 #[pyfunction]
-#[pyo3(signature = (graph, x, x_adv, labels, *, norm, eps, lower, upper))]
+#[pyo3(signature = (graph, x, x_adv, labels, *, norm, eps, lower, upper, constraint=None))]
 fn check_adversarial<'py>(
     graph: &PyGraph,
     x: &Bound<'py, PyAny>,
@@ -47,6 +48,7 @@ fn check_adversarial<'py>(
     eps: f64,
     lower: &Bound<'py, PyAny>,
     upper: &Bound<'py, PyAny>,
+    constraint: Option<&str>,
 ) -> PyResult<Checked<'py>> {
     let graph = graph.get();
     let metric = match norm {
@@ -67,7 +69,10 @@ fn check_adversarial<'py>(
     let labels = array::<i64>("labels", labels, &[Some(count)])?;
     let lower = corner("lower", lower, graph.input_shape())?;
     let upper = corner("upper", upper, graph.input_shape())?;
-    let claim = Claim { metric, eps, lower: &lower, upper: &upper };
+    let constraint =
+        constraint.map(Constraint::parse).transpose().map_err(PyValueError::new_err)?;
+    let claim =
+        Claim { metric, eps, lower: &lower, upper: &upper, constraint: constraint.as_ref() };
     let (x, x_adv, labels) = (x.as_slice()?, x_adv.as_slice()?, labels.as_slice()?);
     let findings = call::interruptible(py, |cancel| {
         aisec_checker::check_adversarial(graph, x, x_adv, labels, &claim, cancel)

@@ -42,6 +42,7 @@ fn step(shape: &[usize], norm: Norm, name: &str, target: Option<usize>) -> f64 {
             _ => 12.0,
         },
         bounds: Bounds::new(&vec![0.0; n], &vec![1.0; n]).expect("a box"),
+        constraint: None,
         seed: 0,
         restart: 0,
     };

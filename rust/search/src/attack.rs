@@ -3,8 +3,8 @@
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Bounds, Error, Norm, Region, Result, Search, apgd, carlini_wagner, ddn, deepfool, fab, fmn,
-    hop_skip_jump, rays, sigma_zero, sparse_rs, square,
+    Bounds, Constraint, Error, Norm, Region, Result, Search, apgd, carlini_wagner, ddn, deepfool,
+    fab, fmn, hop_skip_jump, rays, sigma_zero, sparse_rs, square,
 };
 
 /// What all samples of one run share.
@@ -17,6 +17,8 @@ pub struct Setting {
     /// Radius; minimum-norm attacks may end at the first adversarial point within it.
     pub eps: f64,
     pub bounds: Bounds,
+    /// What points must satisfy beside the bounds; the norm is then [`Norm::Box`].
+    pub constraint: Option<Constraint>,
     pub seed: u64,
     pub restart: u32,
 }
@@ -53,6 +55,8 @@ struct Entry {
     targeted: bool,
     /// Whether samples may have a point to begin at.
     starts: bool,
+    /// Whether it knows constraints; which, it says itself.
+    constrained: bool,
     make: fn(&'static str, &str, &Setting) -> Result<Start>,
 }
 
@@ -60,7 +64,7 @@ const fn entry(
     name: &'static str,
     make: fn(&'static str, &str, &Setting) -> Result<Start>,
 ) -> Entry {
-    Entry { name, targeted: false, starts: false, make }
+    Entry { name, targeted: false, starts: false, constrained: false, make }
 }
 
 /// Every attack; the name also keys its random numbers.
@@ -80,7 +84,7 @@ const ATTACKS: &[Entry] = &[
     entry("carlini-wagner", carlini_wagner::make),
     entry("deepfool", deepfool::make),
     entry("rays", rays::make),
-    entry("sparse-rs", sparse_rs::make),
+    Entry { constrained: true, ..entry("sparse-rs", sparse_rs::make) },
 ];
 
 /// An attack with its options, ready to begin on samples.
@@ -100,6 +104,9 @@ impl Attack {
             let names: Vec<_> = ATTACKS.iter().map(|entry| entry.name).collect();
             Error::input(format!("attack {name:?} is unknown; choose one of {}", names.join(", ")))
         })?;
+        if setting.constraint.is_some() && !entry.constrained {
+            return Err(Error::input(format!("{name} searches norm balls and boxes only")));
+        }
         let start = (entry.make)(entry.name, options, setting)?;
         Ok(Self { entry, classes: setting.classes, start })
     }
@@ -149,6 +156,7 @@ mod tests {
             norm,
             eps: 0.1,
             bounds: Bounds::new(&[0.0; 3], &[1.0; 3]).unwrap(),
+            constraint: None,
             seed: 0,
             restart: 0,
         }

@@ -1,6 +1,6 @@
 //! Sparse-RS (Croce, Andriushchenko, Singh, Flammarion & Hein, "Sparse-RS: a versatile framework
 //! for query-efficient sparse black-box adversarial attacks", AAAI 2022, arXiv:2006.12834,
-//! algorithm 2), for L0.
+//! algorithm 2), for L0; patches and frames have searches of their own.
 //!
 //! Random search over which values are changed and to which end of their range. As many values are
 //! changed as may be: one that is at one end moves to the other.
@@ -12,7 +12,9 @@ use serde::Deserialize;
 
 use crate::attack::{Start, parse};
 use crate::search::Record;
-use crate::{Error, Norm, Outcome, Region, Result, Sample, Search, Setting};
+use crate::sparse_rs_frame::{SparseRsFrame, SparseRsFrameConfig};
+use crate::sparse_rs_patch::{SparseRsPatch, SparseRsPatchConfig};
+use crate::{Constraint, Error, Layout, Norm, Outcome, Region, Result, Sample, Search, Setting};
 
 /// Which part of the first share is swapped after an iteration, of 10 000.
 const SCHEDULE: [(u64, f64); 9] = [
@@ -35,28 +37,62 @@ pub struct SparseRsConfig {
     noise: Stream,
 }
 
+/// The parameters by name.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Options {
     queries: u32,
-    alpha_init: f64,
+    /// 0.3 for L0, 0.4 for patches and 0.5 for frames where it is not given.
+    alpha_init: Option<f64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { queries: 5000, alpha_init: 0.3 }
+        Self { queries: 5000, alpha_init: None }
     }
+}
+
+/// What every form of the search is told.
+pub(crate) struct Settings {
+    pub queries: u32,
+    pub alpha_init: Option<f64>,
+    pub seed: u64,
+    pub restart: u32,
 }
 
 pub(crate) fn make(name: &'static str, options: &str, setting: &Setting) -> Result<Start> {
     let Options { queries, alpha_init } = parse(name, options)?;
-    let (seed, restart) = (setting.seed, setting.restart);
-    let config = SparseRsConfig::new(setting.norm, queries, alpha_init, seed, restart)?;
-    let (config, setting) = (Arc::new(config), setting.clone());
-    Ok(Box::new(move |sample: &Sample<'_>| {
-        let region = setting.region(sample.clean)?;
-        Ok(Box::new(SparseRs::new(config.clone(), region, sample.label, sample.id)))
-    }))
+    let (seed, restart, layout) = (setting.seed, setting.restart, Layout::of(&setting.shape));
+    let settings = Settings { queries, alpha_init, seed, restart };
+    let owned = setting.clone();
+    match setting.constraint {
+        Some(Constraint::Patch { height, width }) => {
+            let config = Arc::new(SparseRsPatchConfig::new(layout, height, width, &settings)?);
+            Ok(Box::new(move |sample: &Sample<'_>| {
+                let region = owned.region(sample.clean)?;
+                let (label, id) = (sample.label, sample.id);
+                Ok(Box::new(SparseRsPatch::new(config.clone(), region, label, id)))
+            }))
+        }
+        Some(Constraint::Frame { width }) => {
+            let config = Arc::new(SparseRsFrameConfig::new(layout, width, &settings)?);
+            Ok(Box::new(move |sample: &Sample<'_>| {
+                let region = owned.region(sample.clean)?;
+                let (label, id) = (sample.label, sample.id);
+                Ok(Box::new(SparseRsFrame::new(config.clone(), region, label, id)))
+            }))
+        }
+        Some(Constraint::Tabular(_)) => Err(Error::input("sparse-rs does not search tables")),
+        None => {
+            let alpha_init = alpha_init.unwrap_or(0.3);
+            let config = SparseRsConfig::new(setting.norm, queries, alpha_init, seed, restart)?;
+            let config = Arc::new(config);
+            Ok(Box::new(move |sample: &Sample<'_>| {
+                let region = owned.region(sample.clean)?;
+                Ok(Box::new(SparseRs::new(config.clone(), region, sample.label, sample.id)))
+            }))
+        }
+    }
 }
 
 impl SparseRsConfig {
@@ -158,7 +194,12 @@ impl SparseRs {
 }
 
 /// One of the places `from..from + count` that is not taken yet, and takes it.
-fn draw(taken: &mut [bool], from: usize, count: usize, generator: &mut Generator) -> usize {
+pub(crate) fn draw(
+    taken: &mut [bool],
+    from: usize,
+    count: usize,
+    generator: &mut Generator,
+) -> usize {
     loop {
         let place = from + generator.below(count as u32) as usize;
         if !std::mem::replace(&mut taken[place], true) {

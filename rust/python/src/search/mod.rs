@@ -31,6 +31,7 @@ use problem::{Arguments, Outcomes, Problem, into_arrays, sample_shape, to_python
 ///     batch: most samples one thread evaluates together; changes no result.
 ///     targets: int64 [n], the class each sample is to reach, for targeted attacks.
 ///     starts: float32 [n, *input_shape], where each search begins, for attacks that can.
+///     constraint: what points must satisfy beside the bounds, as JSON (norm "box" only).
 ///
 /// Returns:
 ///     Best points [n, *input_shape], margins there (float64 [n], inf where no logits were
@@ -42,7 +43,7 @@ use problem::{Arguments, Outcomes, Problem, into_arrays, sample_shape, to_python
 /// Raises:
 ///     ValueError: an array or option does not fit, in one line.
 #[pyfunction]
-#[pyo3(signature = (graph, x, labels, sample_ids, *, attack, options, norm, eps, lower, upper, seed, restart, batch, targets=None, starts=None))]
+#[pyo3(signature = (graph, x, labels, sample_ids, *, attack, options, norm, eps, lower, upper, seed, restart, batch, targets=None, starts=None, constraint=None))]
 fn search<'py>(
     py: Python<'py>,
     graph: &PyGraph,
@@ -60,11 +61,13 @@ fn search<'py>(
     batch: usize,
     targets: Option<&Bound<'py, PyAny>>,
     starts: Option<&Bound<'py, PyAny>>,
+    constraint: Option<&str>,
 ) -> PyResult<Outcomes<'py>> {
     let graph = graph.get();
     let (shape, classes) = (graph.input_shape(), graph.output_len());
     let arguments = Arguments { x, labels, sample_ids, norm, eps, lower, upper };
     let problem = Problem::new(&arguments, shape, Some(classes))?.aimed(targets, starts)?;
+    let problem = problem.constrained(constraint)?;
     let setting = problem.setting(classes, seed, restart);
     let attack = Attack::new(attack, options, &setting).map_err(to_python)?;
     let work = |cancel: &Cancel| {

@@ -22,7 +22,7 @@ pub(super) struct SearchPool {
 impl SearchPool {
     /// A queue of searches, one a sample; arguments as for `search`.
     #[new]
-    #[pyo3(signature = (x, labels, sample_ids, *, num_classes, attack, options, norm, eps, lower, upper, seed, restart, targets=None, starts=None))]
+    #[pyo3(signature = (x, labels, sample_ids, *, num_classes, attack, options, norm, eps, lower, upper, seed, restart, targets=None, starts=None, constraint=None))]
     fn new(
         x: &Bound<'_, PyAny>,
         labels: &Bound<'_, PyAny>,
@@ -38,10 +38,11 @@ impl SearchPool {
         restart: u32,
         targets: Option<&Bound<'_, PyAny>>,
         starts: Option<&Bound<'_, PyAny>>,
+        constraint: Option<&str>,
     ) -> PyResult<Self> {
         let arguments = Arguments { x, labels, sample_ids, norm, eps, lower, upper };
         let problem = Problem::new(&arguments, &sample_shape(x)?, Some(num_classes))?;
-        let problem = problem.aimed(targets, starts)?;
+        let problem = problem.aimed(targets, starts)?.constrained(constraint)?;
         let setting = problem.setting(num_classes, seed, restart);
         Ok(Self {
             attack: Attack::new(attack, options, &setting).map_err(to_python)?,

@@ -1,6 +1,8 @@
 //! Arrays of samples in, outcomes out.
 
-use aisec_search::{Attack, Bounds, Error, Norm, Outcome, Region, Sample, Search, Setting, Status};
+use aisec_search::{
+    Attack, Bounds, Constraint, Error, Norm, Outcome, Region, Sample, Search, Setting, Status,
+};
 use numpy::{IntoPyArray, PyArray1, PyArrayDyn};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -28,6 +30,7 @@ pub(super) struct Problem {
     pub norm: Norm,
     pub eps: f64,
     pub bounds: Bounds,
+    constraint: Option<Constraint>,
 }
 
 /// The Python arguments that every search shares.
@@ -66,6 +69,7 @@ impl Problem {
             norm: Norm::parse(arguments.norm).map_err(to_python)?,
             eps: arguments.eps,
             bounds: Bounds::new(&lower, &upper).map_err(to_python)?,
+            constraint: None,
         })
     }
 
@@ -87,6 +91,17 @@ impl Problem {
         Ok(self)
     }
 
+    /// Adds what points must satisfy beside the bounds, where it is given.
+    pub fn constrained(mut self, constraint: Option<&str>) -> PyResult<Self> {
+        if let Some(text) = constraint {
+            if self.norm != Norm::Box {
+                return Err(PyValueError::new_err("a constraint goes with norm \"box\""));
+            }
+            self.constraint = Some(Constraint::parse(text, &self.shape).map_err(to_python)?);
+        }
+        Ok(self)
+    }
+
     pub fn setting(&self, classes: usize, seed: u64, restart: u32) -> Setting {
         Setting {
             shape: self.shape.clone(),
@@ -94,6 +109,7 @@ impl Problem {
             norm: self.norm,
             eps: self.eps,
             bounds: self.bounds.clone(),
+            constraint: self.constraint.clone(),
             seed,
             restart,
         }
