@@ -19,7 +19,7 @@ from . import _core
 from ._validate import check_samples, check_seed
 from .attacks import attack
 from .attacks.base import Problem
-from .attacks.diagnostics import COMPARISONS
+from .attacks.judge import COMPARISONS
 from .attacks.registry import METHODS, resolve
 from .attacks.replay import distances, margins, replay
 from .attacks.target import Target

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ._validate import check_count, check_samples, check_seed
 from .attacks import attack
-from .attacks.lattice import Lattice
+from .attacks.judge import judge
 from .attacks.registry import METHODS, checked, resolve
 from .certifiers import METHODS as CERTIFIERS
+from .certifiers import Smoothing
 from .certifiers import certify as run_certifier
 from .errors import AisecError, CapabilityError, InputError
+from .findings import Fault, Findings, merge
+from .lattice import Lattice
 from .results import (
     BROKEN,
     CERTIFIED,
@@ -29,7 +32,7 @@ from .results import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from fractions import Fraction
 
     from numpy.typing import NDArray
@@ -59,6 +62,7 @@ def evaluate(
     memory_limit: int | None = None,
     lattice: float | str | Fraction | None = None,
     pool: tuple[Any, Any] | None = None,
+    part: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Say how often an attacker can win: certified <= robust <= attacked, with evidence.
@@ -83,6 +87,8 @@ def evaluate(
         lattice: spacing of the data's values where they are integers, `Dataset.lattice`: the
             adversarial examples are put on it where they survive that, see `attack`.
         pool: inputs and labels that attacks may start from; `x` and `y` when None, see `attack`.
+        part: these are some samples of a set, whose evaluations are joined afterwards with
+            `evaluation.join`; then give the whole set as `pool`.
         progress: called as `progress(samples decided, samples in all, note)`.
 
     Returns:
@@ -103,6 +109,11 @@ def evaluate(
     resolve(attacks, threat)
     if isinstance(certify, str) and certify not in CERTIFIERS:
         raise InputError(f"certify={certify!r} is unknown; choose one of {', '.join(CERTIFIERS)}")
+    if isinstance(certify, Smoothing):
+        raise InputError(
+            "smoothing certifies the model's vote under noise, attacks break the model: a bracket "
+            "of both means nothing; call certify() for the one and attack() for the other"
+        )
 
     state = _State(model, samples)
     if certify is not None:
@@ -117,6 +128,7 @@ def evaluate(
         "memory_limit": memory_limit,
         "lattice": lattice,
         "pool": pool,
+        "part": part,
     }
     state.attack(threat, options, progress)
     info = {
@@ -130,6 +142,42 @@ def evaluate(
     return state.result(threat, info)
 
 
+def join(parts: Sequence[Evaluation]) -> Evaluation:
+    """Join evaluations of parts of a set, made with `part=True`: rows in the order given.
+
+    Flags are judged on the findings of all parts together, so that they are those of the set
+    whatever the parts were. Where a part has none (as in a bundle) each part's flags are kept.
+
+    Args:
+        parts: at least one, of one model, threat model and choice of methods, sharing no sample.
+    """
+    first = parts[0]
+
+    def rows(name: str) -> Any:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    known = [part.findings for part in parts if part.findings is not None]
+    findings = merge(known) if len(known) == len(parts) else None
+    flags = tuple(dict.fromkeys(flag for part in parts for flag in part.flags))
+    return replace(
+        first,
+        **{name: rows(name) for name in _ROWS},
+        found_by=tuple(found for part in parts for found in part.found_by),
+        evidence=tuple(kind for part in parts for kind in part.evidence),
+        spent=Spent(
+            *(
+                np.concatenate([getattr(part.spent, counter.name) for part in parts])
+                for counter in fields(Spent)
+            )
+        ),
+        flags=flags if findings is None else judge(findings),
+        findings=findings,
+    )
+
+
+_ROWS = ("sample", "label", "verdict", "x_adv", "x_clean", "margin", "margin_lower", "distance")
+
+
 def describe(threat: ThreatModel) -> dict[str, Any]:
     """Return a threat model in exact terms that JSON can hold."""
     return threat.describe()
@@ -141,9 +189,15 @@ class _State:
 
     model: Model
     samples: Samples
-    flags: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What is true of the model and the methods, whatever the samples."""
+    parts: list[Findings] = field(default_factory=list)
+    """Of each thing done."""
+    bounded: bool = False
+    """Whether a certifier had a go."""
 
     def __post_init__(self) -> None:
+        self.notes.extend(self.model.report.warnings)
         n = len(self.samples)
         self.verdict = np.full(n, _CODE[OPEN])
         self.margin = np.full(n, np.inf)
@@ -180,8 +234,9 @@ class _State:
             report = self.model.report
             if not any(line.startswith("not certifiable") for line in report.warnings):
                 why = report.not_certifiable or "no graph of it could be built"
-                self.flags.append(f"not certifiable: {why}; attacked only")
+                self.notes.append(f"not certifiable: {why}; attacked only")
             return
+        self.bounded = True
         failures: list[tuple[int, Exception]] = []
         for rows, found in _isolated(run, np.arange(len(self.samples)), failures):
             self.margin_lower[rows] = found.margin_lower
@@ -198,16 +253,14 @@ class _State:
             for row in proven[sound]:
                 self.found_by[row] = found.method
             for row in proven[~sound]:
+                text = f"{self.margin_lower[row]:g} certified, {margin[proven == row][0]:g} clean"
+                fault = Fault(1, int(self.samples.ids[row]), text)
+                self.parts.append(Findings(contradicted={found.method: fault}))
                 self.margin_lower[row] = -np.inf
-                self.flags.append(
-                    f"sample {self.samples.ids[row]}: its certified margin exceeds its clean one; "
-                    "not counted as certified; please report it with the model"
-                )
-        if failures:
-            self.flags.append(
-                f"{method} failed on {_count(failures)}; they were attacked only "
-                f"(the first: {_line(failures[0][1])})"
-            )
+        for row, error in failures:
+            fault = Fault(1, int(self.samples.ids[row]), _line(error))
+            name = method if isinstance(method, str) else method.name
+            self.parts.append(Findings(uncertified={name: fault}))
 
     def attack(
         self, threat: ThreatModel, options: dict[str, Any], progress: Progress | None
@@ -223,27 +276,24 @@ class _State:
                 threat,
                 sample_ids=self.samples.ids[rows],
                 progress=_with_note(progress, "attack", done, len(self.samples)),
-                **options,
+                **options | {"part": options["part"] or len(rows) < len(open_)},
             )
 
-        rows = np.flatnonzero(self.verdict == _CODE[OPEN])
+        open_ = np.flatnonzero(self.verdict == _CODE[OPEN])
         failures: list[tuple[int, Exception]] = []
         try:
-            for part, found in _isolated(run, rows, failures) if len(rows) else ():
-                self._merge(part, found)
+            for rows, found in _isolated(run, open_, failures) if len(open_) else ():
+                self._merge(rows, found)
         except CapabilityError as error:
             # A general method was asked for: what the certifiers proved is still worth having.
-            if options["method"] not in METHODS or not self._has_bounds():
+            if options["method"] not in METHODS or not self.bounded:
                 raise
-            self.flags.append(f"not attacked: {error}")
-            self._check_clean(rows)
-        for row, _ in failures:
+            self.notes.append(f"not attacked: {error}")
+            self._check_clean(open_)
+        for row, failure in failures:
             self.verdict[row] = _CODE[ERROR]
-        if failures:
-            self.flags.append(
-                f"the engine failed on {_count(failures)}: verdict error, not counted as robust "
-                f"(the first: {_line(failures[0][1])})"
-            )
+            fault = Fault(1, int(self.samples.ids[row]), _line(failure))
+            self.parts.append(Findings(crashed={"attack": fault}))
 
     def _merge(self, rows: NDArray[np.int64], found: AttackResult) -> None:
         self.verdict[rows] = found.verdict
@@ -256,7 +306,7 @@ class _State:
             self.evidence[row] = kind
         for counter in fields(Spent):
             getattr(self.spent, counter.name)[rows] += getattr(found.spent, counter.name)
-        self.flags.extend(found.flags)
+        self.parts.append(found.findings)
 
     def _check_clean(self, rows: NDArray[np.int64]) -> None:
         """Without attacks: which samples are misclassified as they are."""
@@ -268,12 +318,10 @@ class _State:
         self.verdict[rows[wrong]] = _CODE[MISCLASSIFIED]
         self.verdict[rows[~finite]] = _CODE[ERROR]
 
-    def _has_bounds(self) -> bool:
-        return bool(np.isfinite(self.margin_lower).any())
-
     def result(self, threat: ThreatModel, info: dict[str, Any]) -> Evaluation:
         """Lay the verdicts out with their evidence."""
         broken = self.verdict == _CODE[BROKEN]
+        findings = merge([Findings(notes=tuple(self.notes)), *self.parts])
         return Evaluation(
             sample=self.samples.ids,
             label=self.samples.y,
@@ -289,8 +337,9 @@ class _State:
             model=self.model.name,
             model_digest=self.model.digest,
             threat=str(threat),
-            flags=tuple(dict.fromkeys([*self.model.report.warnings, *self.flags])),
+            flags=judge(findings),
             info=info,
+            findings=findings,
         )
 
 
@@ -330,10 +379,6 @@ def _with_note(
     if progress is None:
         return None
     return lambda done, n, note: progress(first + done, total or n, f"{stage}: {note}")
-
-
-def _count(failures: list[tuple[int, Exception]]) -> str:
-    return f"{len(failures)} sample{'' if len(failures) == 1 else 's'}"
 
 
 def _line(error: Exception) -> str:

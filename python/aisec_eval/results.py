@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .bracket import Bracket
+from .findings import Findings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,6 +70,8 @@ class AttackResult:
     """Diagnostics in plain words (gradient masking, replay disagreements, ...)."""
     evidence: tuple[str, ...] = ()
     """Where each adversarial example lies: `lattice` or `float32`, empty where there is none."""
+    findings: Findings = field(default_factory=Findings, repr=False)
+    """What `flags` are judged on; with `part=True` it can be merged with that of other samples."""
 
     def __post_init__(self) -> None:
         _plain_evidence(self)
@@ -102,7 +105,8 @@ class CertifyResult:
     certified: NDArray[np.bool_]
     """True where every perturbation in the threat model keeps the label, in real arithmetic."""
     margin_lower: NDArray[np.float64]
-    """Proven lower bound of the margin over the threat model [n]; -inf where nothing was proven."""
+    """Proven lower bound of the margin over the threat model [n]; -inf where nothing was proven,
+    NaN where margins are not bounded (smoothing)."""
     margins_lower: NDArray[np.float64]
     """Lower bounds of z_y - z_i for each other class i ascending [n, num_classes - 1]."""
     certificate: tuple[Mapping[str, Any] | None, ...]
@@ -110,6 +114,9 @@ class CertifyResult:
     method: str
     reason: tuple[str, ...]
     """Why a sample is not certified (`bound`, `not finite`, `operator X`); empty where it is."""
+    radius: NDArray[np.float64] | None = None
+    """Certified distance [n]: nothing nearer in the threat model's norm changes the label. None
+    where only the threat model's own radius was decided."""
 
     @property
     def certified_accuracy(self) -> float:
@@ -176,6 +183,8 @@ class Evaluation:
     """Settings that identify the evaluation: threat, methods, seed, versions."""
     evidence: tuple[str, ...] = ()
     """Where each adversarial example lies, see `AttackResult.evidence`."""
+    findings: Findings | None = field(default=None, repr=False)
+    """What `flags` are judged on; None where it was not kept, as in a bundle."""
 
     def __post_init__(self) -> None:
         _plain_evidence(self)

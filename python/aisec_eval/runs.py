@@ -23,6 +23,7 @@ import numpy as np
 
 from . import _files
 from .errors import RunError
+from .findings import Findings
 from .results import BROKEN, EVIDENCE, VERDICTS, Evaluation, Run, Scan, ScanResult, Spent
 
 if TYPE_CHECKING:
@@ -179,7 +180,8 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> Path:
             "info": dict(evaluation.info),
             "samples": len(evaluation.verdict),
             "input_shape": list(evaluation.x_adv.shape[1:]),
-        },
+        }
+        | ({} if evaluation.findings is None else {"findings": evaluation.findings.to_json()}),
     )
     return folder
 
@@ -236,7 +238,16 @@ def read_evaluation(folder: Path) -> Evaluation:
         threat=_text(folder / "evaluation.json", about, "threat"),
         flags=_texts(folder / "evaluation.json", about, "flags"),
         info=_mapping(folder / "evaluation.json", about, "info"),
+        findings=_findings(folder / "evaluation.json", about.get("findings")),
     )
+
+
+def _findings(path: Path, value: Any) -> Findings | None:
+    """Bundles keep the flags and not what they were judged on."""
+    try:
+        return None if value is None else Findings.from_json(value)
+    except ValueError as error:
+        raise RunError(f"{path}: {error}") from None
 
 
 def _check_evidence(

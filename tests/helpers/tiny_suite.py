@@ -63,8 +63,11 @@ path = "narrow.onnx"
 """
 
 
-def write_model(path: Path, hidden: int) -> Path:
-    """Write a classifier of digits: random ReLU features and a ridge regression onto the labels."""
+def write_model(path: Path, hidden: int, *, factor: float = 1.0) -> Path:
+    """Write a classifier of digits: random ReLU features and a ridge regression onto the labels.
+
+    Logits are multiplied by `factor`.
+    """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -75,7 +78,7 @@ def write_model(path: Path, hidden: int) -> Path:
     features = np.maximum(x.reshape(len(x), 64) @ w1 + b1, 0).astype(np.float64)
     gram = features.T @ features + 0.1 * np.eye(hidden)
     w2 = np.linalg.solve(gram, features.T @ (10 * np.eye(10)[y] - 1)).astype(np.float32)
-    tensors = {"w1": w1, "b1": b1, "w2": w2, "b2": np.zeros(10, np.float32)}
+    tensors = {"w1": w1, "b1": b1, "w2": np.float32(factor) * w2, "b2": np.zeros(10, np.float32)}
     graph = helper.make_graph(
         [
             helper.make_node("Flatten", ["x"], ["flat"]),

@@ -9,6 +9,8 @@ import numpy as np
 
 from .._validate import check_count, check_samples, check_seed
 from ..errors import CapabilityError, InputError
+from ..findings import Fault, join_faults
+from ..lattice import Lattice
 from ..results import (
     BROKEN,
     ERROR,
@@ -22,7 +24,8 @@ from ..results import (
 )
 from . import diagnostics
 from .base import FAILED, FOUND, Problem
-from .lattice import Lattice, settle
+from .judge import judge
+from .lattice import settle
 from .portfolio import by_labels
 from .registry import METHODS, resolve
 from .replay import distances, margins, replay
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .._validate import Samples
+    from ..findings import Repeat, Stage
     from ..models import Model
     from ..threats import ThreatModel
     from .base import Attack, Found
@@ -58,6 +62,7 @@ def attack(
     memory_limit: int | None = None,
     lattice: float | str | Fraction | None = None,
     pool: tuple[Any, Any] | None = None,
+    part: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> AttackResult:
     """Look for adversarial examples of every sample.
@@ -87,6 +92,8 @@ def attack(
             samples themselves when None. Where a set is attacked in parts, give the whole set, so
             that no result depends on the parts. Finding out which of them the model classifies
             correctly is not counted in `spent`.
+        part: these are some samples of a set: diagnostics gather what judging the whole set takes,
+            see `AttackResult.findings`.
         progress: called as `progress(done, total, note)`.
 
     Returns:
@@ -125,9 +132,9 @@ def attack(
             skipped.setdefault(reason, {})[candidate.name] = None
         else:
             raise CapabilityError(f"{candidate.name} cannot attack {model.name!r}: {reason}")
-    flags = [f"{', '.join(names)} skipped: {reason}" for reason, names in skipped.items()]
+    notes = [f"{', '.join(names)} skipped: {reason}" for reason, names in skipped.items()]
     if not possible:
-        raise CapabilityError(f"no attack can run on {model.name!r}: " + "; ".join(flags))
+        raise CapabilityError(f"no attack can run on {model.name!r}: " + "; ".join(notes))
 
     search = _Search(target, Problem(samples.x, samples.y, samples.ids, threat, seed), progress)
     search.check_clean()
@@ -138,7 +145,7 @@ def attack(
             search.run(candidate, restart)
     if grid is not None:
         search.settle(grid)
-    return search.result(flags)
+    return search.result(tuple(notes), part=part)
 
 
 class _Search:
@@ -162,14 +169,14 @@ class _Search:
         self.found_by = [""] * n
         self.evidence = [""] * n
         self.spent = Spent.zeros(n)
-        self.refused: dict[str, list[str]] = {}
-        """Why candidates were refused, by attack."""
+        self.refused: dict[str, Fault] = {}
+        """Candidates that the re-check did not confirm, by attack."""
         self.clean = np.empty((n, target.model.num_classes), np.float32)
         self.clean_margin = np.empty(n)
         self.gradient_margin = np.full(n, np.inf)
         self.attacked = np.zeros(n, np.bool_)
-        self.stages: list[diagnostics.Stage] = []
-        self.unstable = False
+        self.stages: list[Stage] = []
+        self.repeats: tuple[Repeat, ...] = ()
 
     def check_clean(self) -> None:
         """Evaluate the clean inputs; what is misclassified already is not attacked."""
@@ -185,8 +192,7 @@ class _Search:
         self.clean, self.clean_margin = logits, self.margin.copy()
         self.attacked = ~wrong & ~self.failed
         rows = np.flatnonzero(self.attacked)
-        self.unstable, asked = diagnostics.randomised(self.target, problem.x, logits, rows)
-        self.spent.forwards[asked] += 1
+        self.repeats = diagnostics.ask_again(self.target, problem, logits, rows)
 
     def fill_pool(self, given: Samples | None) -> None:
         """Set what attacks may start from: the samples by their ids, or those given."""
@@ -195,7 +201,9 @@ class _Search:
             order = np.argsort(problem.ids, kind="stable")
             pool = Pool.of(problem.x[order], problem.y[order], self.attacked[order])
         else:
-            pool = Pool.classified(given.x, given.y, self.target.logits)
+            # What fails there is another sample's, or another part's, to report.
+            apart = replace(self.target, messages={})
+            pool = Pool.classified(given.x, given.y, apart.logits)
         self.problem = replace(problem, pool=pool)
 
     def run(self, attack: Attack, restart: int) -> None:
@@ -211,7 +219,7 @@ class _Search:
                 self.gradient_margin[part] = smaller
             self._merge(attack.name, part, found)
         broken = int((self.verdict[rows] == VERDICTS.index(BROKEN)).sum())
-        self.stages.append(diagnostics.Stage.of(attack, restart, broken))
+        self.stages.append(diagnostics.stage(len(self.stages), attack, restart, broken))
 
     def _merge(self, name: str, rows: NDArray[np.int64], found: Found) -> None:
         self.spent.forwards[rows] += found.forwards
@@ -236,7 +244,8 @@ class _Search:
             self.found_by[row] = name
             self.evidence[row] = FLOAT32
         for position in np.flatnonzero(~checked.confirmed):
-            self.refused.setdefault(name, []).append(checked.reason[position])
+            fault = Fault(1, int(self.problem.ids[rows[position]]), checked.reason[position])
+            self.refused = join_faults([self.refused, {name: fault}])
             # Not confirmed to be negative: as close to the boundary as an open sample can be.
             self.margin[rows[position]] = min(self.margin[rows[position]], 0.0)
 
@@ -255,7 +264,7 @@ class _Search:
             for row in kept:
                 self.evidence[row] = LATTICE
 
-    def result(self, flags: list[str]) -> AttackResult:
+    def result(self, notes: tuple[str, ...], *, part: bool) -> AttackResult:
         """Return the verdicts with everything that has to be said about them."""
         problem = self.problem
         undecided = self.verdict == VERDICTS.index(OPEN)
@@ -265,23 +274,8 @@ class _Search:
         if broken.any():
             norm = problem.threat.norm
             distance[broken] = distances(problem.x[broken], self.x_adv[broken], norm)
-        errors = int((self.verdict == VERDICTS.index(ERROR)).sum())
-        flags = [*flags]
-        flags += diagnostics.examine(self._trail(broken), self.target)
-        for name, reasons in self.refused.items():
-            if self.unstable:
-                break
-            flags.append(
-                f"replay: {len(reasons)} candidate{_s(len(reasons))} of {name} not confirmed "
-                f"(the first: {reasons[0]}); not counted as broken"
-            )
-        for message, count in self.target.messages.items():
-            flags.append(f"the model failed on {count} evaluation{_s(count)}: {message}")
-        if errors:
-            flags.append(
-                f"{errors} sample{_s(errors)} could not be evaluated (logits not finite or the "
-                "model failed); verdict error, not counted as robust"
-            )
+        findings = diagnostics.gather(self._trail(broken), self.target, part=part)
+        findings = replace(findings, notes=notes)
         self._tell("done")
         return AttackResult(
             sample=problem.ids,
@@ -293,7 +287,8 @@ class _Search:
             found_by=tuple(self.found_by),
             evidence=tuple(self.evidence),
             spent=replace(self.spent),
-            flags=tuple(flags),
+            flags=judge(findings),
+            findings=findings,
         )
 
     def _trail(self, broken: NDArray[np.bool_]) -> diagnostics.Trail:
@@ -305,16 +300,13 @@ class _Search:
             margin=self.margin,
             attacked=self.attacked,
             broken=broken,
+            error=self.verdict == VERDICTS.index(ERROR),
             stages=self.stages,
-            unstable=self.unstable,
-            refused=sum(map(len, self.refused.values())),
+            repeats=self.repeats,
+            refused=self.refused,
         )
 
     def _tell(self, note: str) -> None:
         if self.progress is not None:
             done = int((self.verdict != VERDICTS.index(OPEN)).sum())
             self.progress(done, len(self.problem), note)
-
-
-def _s(count: int) -> str:
-    return "" if count == 1 else "s"

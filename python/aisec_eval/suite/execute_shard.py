@@ -76,6 +76,7 @@ def _evaluate(
         backend=identity["backend"],
         lattice=identity["lattice"],
         pool=(samples.x, samples.y) if "pool" in identity else None,
+        part=True,
     )
 
 

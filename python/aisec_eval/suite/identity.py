@@ -21,6 +21,7 @@ _ROOMS = (
     "_core*",
     "_validate.py",
     "evaluation.py",
+    "findings.py",
     "results.py",
     "threats.py",
     "suite/inputs.py",

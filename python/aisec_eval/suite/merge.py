@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import _files, runs
+from ..evaluation import join
+from ..findings import Findings
 from ..results import ERROR, VERDICTS, Evaluation, Scan, Spent
 from .gate import GateResult, judge
 from .identity import digest, engine
@@ -167,7 +169,7 @@ def read_cell(cell: Cell, store: Store, errors: Mapping[str, str]) -> Evaluation
     if cell.kind == "scan" or not shards:
         return None
     known = next((part for part in parts if part is not None), None)
-    return concatenate(
+    return join(
         [
             error_rows(cell, shard, known) if part is None else part
             for shard, part in zip(shards, parts, strict=True)
@@ -196,39 +198,5 @@ def error_rows(cell: Cell, shard: Shard, like: Evaluation | None) -> Evaluation:
         model_digest=cell.model_digest,
         threat=like.threat if like is not None else str(cell.threat),
         info=like.info if like is not None else {},
-    )
-
-
-def concatenate(parts: Sequence[Evaluation]) -> Evaluation:
-    """Join evaluations of one cell, rows in the order given; each flag is kept once."""
-    first = parts[0]
-    flags = dict.fromkeys(flag for part in parts for flag in part.flags)
-
-    def join(name: str) -> Any:
-        return np.concatenate([getattr(part, name) for part in parts])
-
-    return replace(
-        first,
-        **{
-            name: join(name)
-            for name in (
-                "sample",
-                "label",
-                "verdict",
-                "x_adv",
-                "x_clean",
-                "margin",
-                "margin_lower",
-                "distance",
-            )
-        },
-        found_by=tuple(found for part in parts for found in part.found_by),
-        evidence=tuple(kind for part in parts for kind in part.evidence),
-        spent=Spent(
-            *(
-                np.concatenate([getattr(part.spent, name) for part in parts])
-                for name in ("forwards", "gradients", "queries")
-            )
-        ),
-        flags=tuple(flags),
+        findings=Findings(),
     )

@@ -10,6 +10,7 @@ import pytest
 
 from aisec_eval.attacks import APGD, Square, attack
 from aisec_eval.errors import CapabilityError, InputError
+from aisec_eval.findings import REPEATS
 from aisec_eval.models.base import Capabilities
 from aisec_eval.results import BROKEN, ERROR, MISCLASSIFIED, OPEN, VERDICTS
 from aisec_eval.threats import L1, L2, Box, Linf
@@ -121,7 +122,8 @@ def test_callables_see_exactly_what_is_counted() -> None:
     x, y = random_samples(model, 20)
     model.calls.clear()
     result = attack(model, x, y, Linf("0.1"), method=Square(queries=40), batch_size=8)
-    assert sum(model.calls) == result.spent.forwards.sum() + result.spent.queries.sum()
+    counted = result.spent.forwards.sum() + result.spent.queries.sum()
+    assert sum(model.calls) == counted + REPEATS
     assert max(model.calls) == 8
     early = result.spent.queries[result.verdict == CODE[BROKEN]]
     assert len(early) > 3
@@ -242,8 +244,8 @@ def test_what_the_replay_does_not_confirm_is_not_broken() -> None:
     result = attack(model, x, y, Linf("0.001"), method=Square(queries=5), batch_size=6)
     assert (result.verdict == CODE[OPEN]).all()
     assert (result.margin >= 0).all()
-    # The clean check, its repetition on a few, and the replay.
-    assert result.spent.forwards.tolist() == [3, 3, 3, 3, 2, 2]
+    # The clean check and the replay; its repetition on a few is in no sample's counts.
+    assert result.spent.forwards.tolist() == [2] * 6
     assert any("6 candidates of square not confirmed" in flag for flag in result.flags)
 
 

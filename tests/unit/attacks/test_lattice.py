@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 import aisec_eval as ae
 from aisec_eval.attacks import APGD
 from aisec_eval.attacks.base import Problem
-from aisec_eval.attacks.lattice import Lattice, settle, spacing_of
+from aisec_eval.attacks.lattice import settle, spacing_of
 from aisec_eval.attacks.replay import distances
 from aisec_eval.attacks.target import Target
 from aisec_eval.errors import InputError
+from aisec_eval.lattice import Lattice
 from aisec_eval.threats import L0, L1, L2, Box, Linf, ThreatModel
 from helpers.networks import random_model
 
