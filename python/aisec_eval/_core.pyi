@@ -127,9 +127,13 @@ def margin_bounds(
     spec: NDArray[np.float64],
     method: str,
     center: NDArray[np.float64] | None = None,
-    radius: float = 0.0,
+    radius: float | NDArray[np.float64] | None = None,
     norm: str = "linf",
     memory_limit: int | None = None,
+    iterations: int = 20,
+    rate: float = 0.1,
+    decay: float = 0.98,
+    stop: bool = True,
 ) -> NDArray[np.float64]: ...
 def margin_planes(
     graph: Graph,

@@ -157,7 +157,17 @@ def certify(
     threat: Threat,
     split: Split = "test",
     ids: Ids = None,
-    method: Annotated[str, typer.Option(help='"crown", or "ibp": faster and looser.')] = "crown",
+    method: Annotated[
+        str,
+        typer.Option(help='"crown"; "ibp": faster and looser; "smoothing": the vote under noise.'),
+    ] = "crown",
+    sigma: Annotated[
+        float | None, typer.Option(help="Of smoothing: the noise's standard deviation.")
+    ] = None,
+    copies: Annotated[
+        int | None, typer.Option(min=1, help="Of smoothing: noisy copies.", show_default="100000")
+    ] = None,
+    seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Prove samples safe: no perturbation in the threat model changes their label.
@@ -167,8 +177,10 @@ def certify(
     ```
     aisec-eval certify net.onnx --data digits --threat "linf 1/64"
     aisec-eval certify net.onnx --data digits --ids 0:32 --threat "l2 0.1" --method ibp --json
+    aisec-eval certify net.onnx --data digits --threat "l2 0.5" --method smoothing --sigma 0.25
     ```
     """
+    from .attacks.lattice import spacing_of
     from .certifiers import certify as run_certify
 
     samples = options.load_data(data, split, ids)
@@ -180,7 +192,7 @@ def certify(
             samples.x,
             samples.y,
             ball,
-            method=method,
+            method=options.parse_certifier(method, sigma, copies, seed, spacing_of(samples)),
             sample_ids=samples.ids,
             progress=update,
         )

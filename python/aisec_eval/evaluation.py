@@ -12,6 +12,7 @@ from ._validate import check_count, check_samples, check_seed
 from .attacks import attack
 from .attacks.judge import judge
 from .attacks.registry import METHODS, checked, resolve
+from .cases import Cases
 from .certifiers import METHODS as CERTIFIERS
 from .certifiers import Smoothing
 from .certifiers import certify as run_certifier
@@ -30,6 +31,7 @@ from .results import (
     Evaluation,
     Spent,
 )
+from .threats import Transformation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -172,7 +174,24 @@ def join(parts: Sequence[Evaluation]) -> Evaluation:
         ),
         flags=flags if findings is None else judge(findings),
         findings=findings,
+        transform=_join_transforms(parts),
+        cases=_join_cases(parts),
     )
+
+
+def _join_transforms(parts: Sequence[Evaluation]) -> tuple[str, ...]:
+    if not any(part.transform for part in parts):
+        return ()
+    return tuple(each for part in parts for each in (part.transform or ("",) * len(part.verdict)))
+
+
+def _join_cases(parts: Sequence[Evaluation]) -> Cases | None:
+    """Join the cases of parts; of a part that could not be evaluated none are known."""
+    known = next((part.cases for part in parts if part.cases is not None), None)
+    if known is None:
+        return None
+    all_ = [part.cases or Cases.unknown(known.names, len(part.verdict)) for part in parts]
+    return Cases(known.names, np.concatenate([cases.correct for cases in all_]))
 
 
 _ROWS = ("sample", "label", "verdict", "x_adv", "x_clean", "margin", "margin_lower", "distance")
@@ -207,6 +226,8 @@ class _State:
         self.found_by = [""] * n
         self.evidence = [""] * n
         self.spent = Spent.zeros(n)
+        self.transform = [""] * n
+        self.cases: Cases | None = None
 
     def certify(
         self,
@@ -229,6 +250,11 @@ class _State:
                 progress=_with_note(progress, "certify"),
             )
 
+        if isinstance(threat, Transformation):
+            self.notes.append(
+                f"not certified: certifiers do not cover {threat.norm}; attacked only"
+            )
+            return
         graph = self.model.graph
         if graph is None:
             report = self.model.report
@@ -307,6 +333,12 @@ class _State:
         for counter in fields(Spent):
             getattr(self.spent, counter.name)[rows] += getattr(found.spent, counter.name)
         self.parts.append(found.findings)
+        for row, transform in zip(rows, found.transform or (), strict=bool(found.transform)):
+            self.transform[row] = transform
+        if found.cases is not None:
+            if self.cases is None:
+                self.cases = Cases.unknown(found.cases.names, len(self.samples))
+            self.cases.correct[rows] = found.cases.correct
 
     def _check_clean(self, rows: NDArray[np.int64]) -> None:
         """Without attacks: which samples are misclassified as they are."""
@@ -340,6 +372,8 @@ class _State:
             flags=judge(findings),
             info=info,
             findings=findings,
+            transform=tuple(self.transform) if isinstance(threat, Transformation) else (),
+            cases=self.cases,
         )
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
+    from .cases import Cases
+
 MISCLASSIFIED = "misclassified"
 BROKEN = "broken"
 CERTIFIED = "certified"
@@ -72,6 +74,11 @@ class AttackResult:
     """Where each adversarial example lies: `lattice` or `float32`, empty where there is none."""
     findings: Findings = field(default_factory=Findings, repr=False)
     """What `flags` are judged on; with `part=True` it can be merged with that of other samples."""
+    transform: tuple[str, ...] = ()
+    """Under threat models of transformations: which one broke each sample (`fog/3`,
+    `rotation=12.0 right=-3.0 down=0.0`), empty where none did. Otherwise no entries at all."""
+    cases: Cases | None = field(default=None, repr=False)
+    """Under `Corruptions`: whether the model is correct under each of them."""
 
     def __post_init__(self) -> None:
         _plain_evidence(self)
@@ -90,8 +97,8 @@ class AttackResult:
     def frame(self) -> pl.DataFrame:
         """One row a sample.
 
-        Columns: sample, label, verdict, margin, distance, found_by, evidence, forwards, gradients,
-        queries.
+        Columns: sample, label, verdict, margin, distance, found_by, evidence, transform (where the
+        threat model is one of transformations), forwards, gradients, queries.
         """
         return frame(self)
 
@@ -185,6 +192,10 @@ class Evaluation:
     """Where each adversarial example lies, see `AttackResult.evidence`."""
     findings: Findings | None = field(default=None, repr=False)
     """What `flags` are judged on; None where it was not kept, as in a bundle."""
+    transform: tuple[str, ...] = ()
+    """Which transformation broke each sample, see `AttackResult.transform`."""
+    cases: Cases | None = field(default=None, repr=False)
+    """What became of each case of a finite threat model, see `AttackResult.cases`."""
 
     def __post_init__(self) -> None:
         _plain_evidence(self)
@@ -303,6 +314,7 @@ def frame(result: AttackResult | Evaluation) -> pl.DataFrame:
         "distance": pl.Series(result.distance),
         "found_by": pl.Series(result.found_by, dtype=pl.String),
         "evidence": pl.Series(result.evidence, dtype=pl.Enum(EVIDENCE)),
+        **({"transform": pl.Series(result.transform, dtype=pl.String)} if result.transform else {}),
         "forwards": pl.Series(result.spent.forwards),
         "gradients": pl.Series(result.spent.gradients),
         "queries": pl.Series(result.spent.queries),

@@ -226,6 +226,14 @@ def test_attack_and_certify(suite):
     certified = json.loads(result.stdout)
     assert certified["certified_accuracy"] <= attacked["robust_accuracy"]
     assert "certified" in aisec_eval("certify", model, *common, "--method", "ibp").stdout
+    ball = [*common[:-1], "l2 0.05"]
+    smoothed = ["--method", "smoothing", "--sigma", "0.1", "--copies", "300"]
+    result = aisec_eval("certify", model, *ball, *smoothed, "--json")
+    rows = json.loads(result.stdout)["samples"]
+    assert all(row["certified"] == (row["radius"] >= 0.05) for row in rows)
+    assert any(row["certified"] for row in rows)
+    assert "median" in aisec_eval("certify", model, *ball, *smoothed).stdout
+    assert "needs --sigma" in aisec_eval("certify", model, *ball, *smoothed[:2]).stderr
     assert "attacked" in aisec_eval("attack", model, *common, "--method", "apgd-ce").stdout
 
 

@@ -10,6 +10,7 @@ from ..threats import L0, L1, L2, Linf, ThreatModel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from fractions import Fraction
 
     from ..datasets import Dataset
     from ..models.base import Model
@@ -87,6 +88,30 @@ def parse_attacks(method: str, steps: int | None, queries: int | None, restarts:
     if unused := given.keys() - used:
         raise InputError(f"--{unused.pop()} fits no attack of --method {method}")
     return found
+
+
+def parse_certifier(
+    method: str, sigma: float | None, copies: int | None, seed: int, lattice: Fraction | None
+) -> Any:
+    """Read `--method` of `certify`: a name, or `smoothing` with its options.
+
+    Data on a lattice is smoothed on it, so that the certificate holds for float32 arithmetic.
+
+    Raises:
+        InputError: smoothing without `--sigma`, or its options without smoothing.
+    """
+    if method != "smoothing":
+        if sigma is not None or copies is not None:
+            raise InputError("--sigma and --copies are options of --method smoothing")
+        return method
+    if sigma is None:
+        raise InputError("--method smoothing needs --sigma, the noise's standard deviation")
+    from dataclasses import replace
+
+    from ..certifiers import Smoothing
+
+    smoothing = Smoothing(sigma, seed=seed, lattice=lattice)
+    return smoothing if copies is None else replace(smoothing, n=copies)
 
 
 def named_files(option: str, pairs: list[str]) -> dict[str, Path]:

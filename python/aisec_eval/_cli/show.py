@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -189,14 +190,16 @@ def certify_json(result: CertifyResult) -> dict[str, Any]:
                 "sample": int(sample),
                 "label": int(label),
                 "certified": bool(certified),
-                "margin_lower": float(margin),
+                "margin_lower": None if isnan(margin) else float(margin),
+                "radius": radius,
                 "reason": reason,
             }
-            for sample, label, certified, margin, reason in zip(
+            for sample, label, certified, margin, radius, reason in zip(
                 result.sample,
                 result.label,
                 result.certified,
                 result.margin_lower,
+                [None] * len(result.sample) if result.radius is None else result.radius.tolist(),
                 result.reason,
                 strict=True,
             )
@@ -211,6 +214,9 @@ def certify_table(name: str, threat: object, result: CertifyResult) -> None:
         ("model", "threat", "method", "certified", "samples"),
         [(name, threat, result.method, percent(result.certified_accuracy), len(result.sample))],
     )
+    if result.radius is not None:
+        middle, mean = np.median(result.radius), result.radius.mean()
+        line(f"certified radius: median {middle:.4g}, mean {mean:.4g}")
     for reason in sorted({text for text in result.reason if text}):
         line(f"not certified, {reason}: {result.reason.count(reason)}")
 

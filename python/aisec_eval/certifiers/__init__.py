@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from .alpha_crown import AlphaCROWN
 from .base import Certifier
 from .certify import METHODS, certify
 from .crown import CROWN
+from .crown_ibp import CROWNIBP
 from .ibp import IBP
 from .region import Regions
+from .smoothing import Smoothing
 
-__all__ = ["CROWN", "IBP", "METHODS", "Certifier", "Regions", "certify"]
+__all__ = [
+    "CROWN",
+    "CROWNIBP",
+    "IBP",
+    "METHODS",
+    "AlphaCROWN",
+    "Certifier",
+    "Regions",
+    "Smoothing",
+    "certify",
+]

@@ -11,10 +11,13 @@ import numpy as np
 from .._validate import check_count, check_samples
 from ..errors import CapabilityError, InputError
 from ..results import CertifyResult
-from ..threats import L0
+from ..threats import L0, Transformation
+from .alpha_crown import AlphaCROWN
 from .crown import CROWN
+from .crown_ibp import CROWNIBP
 from .ibp import IBP
 from .region import Regions, describe
+from .smoothing import Smoothing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,7 +30,9 @@ if TYPE_CHECKING:
     from ..threats import ThreatModel
     from .base import Certifier
 
-METHODS: Mapping[str, Certifier] = MappingProxyType({"ibp": IBP(), "crown": CROWN()})
+METHODS: Mapping[str, Certifier] = MappingProxyType(
+    {"ibp": IBP(), "crown-ibp": CROWNIBP(), "crown": CROWN(), "alpha-crown": AlphaCROWN()}
+)
 """Certifiers by the name `certify(method=...)` takes."""
 
 _BLOCK = 64
@@ -40,7 +45,7 @@ def certify(
     y: ArrayLike,
     threat: ThreatModel,
     *,
-    method: str | Certifier = "crown",
+    method: str | Certifier | Smoothing = "crown",
     memory_limit: int | None = None,
     sample_ids: ArrayLike | None = None,
     progress: Callable[[int, int, str], None] | None = None,
@@ -56,7 +61,8 @@ def certify(
         x: inputs, float32 [n, *input_shape], inside the threat model's range.
         y: labels, int [n], below `model.num_classes`.
         threat: `Linf`, `L2`, `L1` or `Box`.
-        method: "ibp", "crown" or a certifier.
+        method: "ibp", "crown-ibp", "crown", "alpha-crown" or a certifier. With `Smoothing` it is not the model that is
+            certified but its smoothed vote; any model will do, and the threat model is `L2`.
         memory_limit: bytes that working memory may take; bounds do not depend on it.
         sample_ids: distinct int [n]; 0..n-1 when None.
         progress: called with samples done, samples in all, and what is running.
@@ -69,10 +75,16 @@ def certify(
         CapabilityError: the model has no graph; names the operator in the way. Or the threat
             model is `L0`.
     """
-    certifier = _certifier(method)
     samples = check_samples(model, x, y, threat, sample_ids)
     if memory_limit is not None:
         check_count("memory_limit", memory_limit)
+    if isinstance(method, Smoothing):
+        return method.certify(model, samples, threat, memory_limit=memory_limit, progress=progress)
+    certifier = _certifier(method)
+    if isinstance(threat, Transformation):
+        raise CapabilityError(
+            f"certifiers do not cover {threat.norm}: it is no region around the input; attack only"
+        )
     if isinstance(threat, L0):
         raise CapabilityError("certifiers do not cover L0; use certify=None, or another norm")
     graph = model.graph

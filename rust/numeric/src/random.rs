@@ -115,6 +115,25 @@ impl Generator {
         (product >> 32) as u32
     }
 
+    /// Fills `values` with what repeated [`Generator::next_u32`] gives, several times faster.
+    pub fn words(&mut self, values: &mut [u32]) {
+        let (chunks, mut rest) = values.as_chunks_mut::<TOGETHER>();
+        if self.used == 4 {
+            pulp::Arch::new().dispatch(
+                #[inline(always)]
+                || {
+                    for chunk in chunks {
+                        *chunk = philox_blocks(self.counter, self.key);
+                        self.counter[3] = self.counter[3].wrapping_add(BLOCKS as u32);
+                    }
+                },
+            );
+        } else {
+            rest = values;
+        }
+        rest.fill_with(|| self.next_u32());
+    }
+
     /// Standard normal, by inversion: one word a number, |value| < 6.4.
     pub fn normal(&mut self) -> f32 {
         inverse_normal(probability(self.next_u32())) as f32
@@ -421,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn many_normals_are_the_same_numbers() {
+    fn many_numbers_are_the_same_numbers() {
         let stream = Stream::new(5, "normals", 0);
         for count in [0, 1, 31, 32, 33, 500] {
             for skipped in [0, 1, 4] {
@@ -432,6 +451,9 @@ mod tests {
                 let mut values = vec![0.0; count];
                 many.normals(&mut values);
                 assert!(values.iter().all(|&value| value == one.normal()));
+                let mut words = vec![0; count];
+                many.words(&mut words);
+                assert!(words.iter().all(|&word| word == one.next_u32()));
                 assert_eq!(one.next_u32(), many.next_u32());
             }
         }

@@ -9,8 +9,10 @@ mod call;
 mod checker;
 mod detect;
 mod graph;
+mod input_split;
 mod numeric;
 mod search;
+mod smoothing;
 
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -19,7 +21,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     numeric::register(module)?;
     graph::register(module)?;
     bounds::register(module)?;
+    input_split::register(module)?;
     search::register(module)?;
+    smoothing::register(module)?;
     detect::register(module)?;
     checker::register(module)
 }
