@@ -4,6 +4,7 @@ from ._attack import attack
 from .apgd import APGD, APGDT
 from .base import Attack, Found, Problem
 from .carlini_wagner import CarliniWagner
+from .corruptions import CommonCorruptions
 from .ddn import DDN
 from .deepfool import DeepFool
 from .fab import FAB, FABT
@@ -13,6 +14,7 @@ from .min_norm import Nearest, nearest
 from .rays import RayS
 from .sigma_zero import SigmaZero
 from .sparse_rs import SparseRS
+from .spatial import SpatialGrid, WorstOfK
 from .square import Square
 from .target import Target
 
@@ -25,6 +27,7 @@ __all__ = [
     "FMN",
     "Attack",
     "CarliniWagner",
+    "CommonCorruptions",
     "DeepFool",
     "Found",
     "HopSkipJump",
@@ -33,8 +36,10 @@ __all__ = [
     "RayS",
     "SigmaZero",
     "SparseRS",
+    "SpatialGrid",
     "Square",
     "Target",
+    "WorstOfK",
     "attack",
     "nearest",
 ]

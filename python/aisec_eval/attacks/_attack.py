@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from .._validate import check_count, check_samples, check_seed
+from ..cases import Cases
 from ..errors import CapabilityError, InputError
 from ..findings import Fault, join_faults
 from ..lattice import Lattice
@@ -22,6 +23,7 @@ from ..results import (
     AttackResult,
     Spent,
 )
+from ..threats import Corruptions, Transformation
 from . import diagnostics
 from .base import FAILED, FOUND, Problem
 from .judge import judge
@@ -118,7 +120,8 @@ def attack(
     if grid is not None:
         grid.check(samples.x)
     attacks = resolve(method, threat)
-    if method in ("fast", "light") and not model.capabilities.scores:
+    moving = isinstance(threat, Transformation)
+    if method in ("fast", "light") and not model.capabilities.scores and not moving:
         attacks = by_labels(threat)
     target = Target.of(model, backend, batch_size=batch_size, memory_limit=memory_limit)
     general = isinstance(method, str) and method in METHODS
@@ -143,7 +146,8 @@ def attack(
     for candidate in possible:
         for restart in range(candidate.restarts):
             search.run(candidate, restart)
-    if grid is not None:
+    # A transformed image moved onto a lattice is no longer the transformed image.
+    if grid is not None and not moving:
         search.settle(grid)
     return search.result(tuple(notes), part=part)
 
@@ -169,6 +173,11 @@ class _Search:
         self.found_by = [""] * n
         self.evidence = [""] * n
         self.spent = Spent.zeros(n)
+        moving = isinstance(problem.threat, Transformation)
+        self.transform = [""] * n if moving else []
+        self.cases: Cases | None = None
+        if isinstance(problem.threat, Corruptions):
+            self.cases = Cases.unknown(problem.threat.cases, n)
         self.refused: dict[str, Fault] = {}
         """Candidates that the re-check did not confirm, by attack."""
         self.clean = np.empty((n, target.model.num_classes), np.float32)
@@ -208,12 +217,16 @@ class _Search:
 
     def run(self, attack: Attack, restart: int) -> None:
         """Run one attack on every sample that is still open, and re-check what it finds."""
-        rows = np.flatnonzero(self.verdict == VERDICTS.index(OPEN))
+        open_ = self.verdict == VERDICTS.index(OPEN)
+        wrong = self.verdict == VERDICTS.index(MISCLASSIFIED)
+        rows = np.flatnonzero(open_ | (wrong & getattr(attack, "exhaustive", False)))
         problem = replace(self.problem, clean=self.clean, best=self.x_adv, margin=self.margin)
         for start in range(0, len(rows), BLOCK):
             self._tell(attack.name)
             part = rows[start : start + BLOCK]
             found = attack.run(self.target, problem.take(part), restart)
+            if self.cases is not None and found.cases is not None:
+                self.cases.correct[part] = found.cases
             if attack.needs_gradient:
                 smaller = np.minimum(self.gradient_margin[part], found.margin)
                 self.gradient_margin[part] = smaller
@@ -225,16 +238,18 @@ class _Search:
         self.spent.forwards[rows] += found.forwards
         self.spent.gradients[rows] += found.gradients
         self.spent.queries[rows] += found.queries
-        self.failed[rows] |= found.status == FAILED
-        better = (found.status != FOUND) & (found.margin < self.margin[rows])
+        open_ = self.verdict[rows] == VERDICTS.index(OPEN)
+        self.failed[rows[open_]] |= found.status[open_] == FAILED
+        better = open_ & (found.status != FOUND) & (found.margin < self.margin[rows])
         self.x_adv[rows[better]] = found.x[better]
         self.margin[rows[better]] = found.margin[better]
 
-        candidates = np.flatnonzero(found.status == FOUND)
+        candidates = np.flatnonzero(open_ & (found.status == FOUND))
         if len(candidates) == 0:
             return
         rows, x_adv = rows[candidates], np.ascontiguousarray(found.x[candidates])
-        checked = replay(self.target, self.problem.take(rows), x_adv)
+        transform = [found.transform[i] for i in candidates] if found.transform else []
+        checked = replay(self.target, self.problem.take(rows), x_adv, transform)
         self.spent.forwards[rows] += checked.forwards
         confirmed = rows[checked.confirmed]
         self.verdict[confirmed] = VERDICTS.index(BROKEN)
@@ -243,6 +258,8 @@ class _Search:
         for row in confirmed:
             self.found_by[row] = name
             self.evidence[row] = FLOAT32
+        for position in np.flatnonzero(checked.confirmed) if transform else ():
+            self.transform[rows[position]] = transform[position]
         for position in np.flatnonzero(~checked.confirmed):
             fault = Fault(1, int(self.problem.ids[rows[position]]), checked.reason[position])
             self.refused = join_faults([self.refused, {name: fault}])
@@ -289,6 +306,8 @@ class _Search:
             spent=replace(self.spent),
             flags=judge(findings),
             findings=findings,
+            transform=tuple(self.transform),
+            cases=self.cases,
         )
 
     def _trail(self, broken: NDArray[np.bool_]) -> diagnostics.Trail:

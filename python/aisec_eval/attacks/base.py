@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from .._validate import input_range
+from ..threats import Transformation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,10 +52,13 @@ class Problem:
 
     @property
     def region(self) -> dict[str, Any]:
-        """Norm, radius and input range as the native searches take them."""
+        """Norm, radius and input range as the native searches take them.
+
+        Of transformations only the range: which inputs they reach is for `replay` to say.
+        """
         lower, upper = (b if b.ndim else float(b) for b in input_range(self.threat))
-        eps = self.threat.eps_lower
-        return {"norm": self.threat.norm, "eps": eps, "lower": lower, "upper": upper}
+        norm = "box" if isinstance(self.threat, Transformation) else self.threat.norm
+        return {"norm": norm, "eps": self.threat.eps_lower, "lower": lower, "upper": upper}
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,10 @@ class Found:
     forwards: NDArray[np.int64]
     gradients: NDArray[np.int64]
     queries: NDArray[np.int64]
+    transform: tuple[str, ...] = ()
+    """Under threat models of transformations: which one gave `x` [m]."""
+    cases: NDArray[np.int8] | None = None
+    """Under finite threat models: what became of each case [m, k], codes of `Cases`."""
 
     @staticmethod
     def nothing(problem: Problem) -> Found:
@@ -78,7 +86,9 @@ class Found:
             problem.x.copy(),
             np.full(m, np.inf),
             np.zeros(m, np.int8),
-            *(np.zeros(m, np.int64) for _ in range(3)),
+            np.zeros(m, np.int64),
+            np.zeros(m, np.int64),
+            np.zeros(m, np.int64),
         )
 
 

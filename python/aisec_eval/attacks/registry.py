@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import InputError
+from ..threats import Corruptions, Transformation
 from . import autoattack, custom
 from .apgd import APGD, APGDT
 from .carlini_wagner import CarliniWagner
+from .corruptions import CommonCorruptions
 from .ddn import DDN
 from .deepfool import DeepFool
 from .fab import FAB, FABT
@@ -18,6 +20,7 @@ from .portfolio import fast, light
 from .rays import RayS
 from .sigma_zero import SigmaZero
 from .sparse_rs import SparseRS
+from .spatial import SpatialGrid, WorstOfK
 from .square import Square
 
 if TYPE_CHECKING:
@@ -40,6 +43,9 @@ ATTACKS: dict[str, Attack] = {
     "sigma-zero": SigmaZero(),
     "carlini-wagner": CarliniWagner(),
     "deepfool": DeepFool(),
+    "spatial-grid": SpatialGrid(),
+    "worst-of-k": WorstOfK(),
+    "common-corruptions": CommonCorruptions(),
 }
 """Single attacks with their defaults."""
 
@@ -62,6 +68,8 @@ def resolve(
         InputError: an unknown name, or an empty list.
     """
     if isinstance(method, str):
+        if method in METHODS and isinstance(threat, Transformation):
+            return _of_transformations(method, threat)
         if method in METHODS:
             return METHODS[method](threat)
         return (named(method),)
@@ -71,6 +79,17 @@ def resolve(
     if not attacks:
         raise InputError("no attacks given; name one, e.g. method='fast'")
     return attacks
+
+
+def _of_transformations(method: str, threat: Transformation) -> tuple[Attack, ...]:
+    """Return what a method is under a threat model of transformations."""
+    if method not in ("fast", "light"):
+        raise InputError(
+            f"method={method!r} is AutoAttack's and for norm balls, not {threat.norm}; use 'fast'"
+        )
+    if isinstance(threat, Corruptions):
+        return (CommonCorruptions(),)
+    return (WorstOfK(),) if method == "light" else (WorstOfK(), SpatialGrid())
 
 
 def named(name: str) -> Attack:

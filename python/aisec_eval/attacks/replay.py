@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..threats import Corruptions, Spatial, ThreatModel, Transformation
+from . import corruption_library, spatial_check
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from .base import Problem
@@ -26,8 +31,13 @@ class Replay:
     forwards: NDArray[np.int64]
 
 
-def replay(target: Target, problem: Problem, x_adv: NDArray[np.float32]) -> Replay:
+def replay(
+    target: Target, problem: Problem, x_adv: NDArray[np.float32], transform: Sequence[str] = ()
+) -> Replay:
     """Check norm, input range and a strictly negative margin, all without tolerance.
+
+    Under threat models of transformations `transform` says which one made each candidate; it is
+    computed again, see `refuse_transform`.
 
     Where the model has a graph the margin is bounded by float64 interval arithmetic; otherwise it
     is that of a fresh call on the candidate alone, in whatever precision the model has.
@@ -40,12 +50,17 @@ def replay(target: Target, problem: Problem, x_adv: NDArray[np.float32]) -> Repl
         confirmed, margin, _, faults = check_adversarial(
             graph, problem.x, x_adv, problem.y, **problem.region
         )
+        faults = [
+            why or _untransformed(problem, i, x_adv[i], transform) for i, why in enumerate(faults)
+        ]
+        confirmed = np.array([not why for why in faults], np.bool_)
         return Replay(confirmed, margin, tuple(faults), np.zeros(n, np.int64))
     confirmed = np.zeros(n, np.bool_)
     margin = np.full(n, np.nan)
     reasons = []
     for i in range(n):
         reason = _outside(problem, i, x_adv[i])
+        reason = reason or _untransformed(problem, i, x_adv[i], transform)
         if not reason:
             logits = target.logits(x_adv[i : i + 1])
             margin[i] = margins(logits, problem.y[i : i + 1])[0]
@@ -54,6 +69,44 @@ def replay(target: Target, problem: Problem, x_adv: NDArray[np.float32]) -> Repl
         confirmed[i] = not reason
         reasons.append(reason)
     return Replay(confirmed, margin, tuple(reasons), np.ones(n, np.int64))
+
+
+def refuse_transform(
+    threat: ThreatModel,
+    clean: NDArray[np.float32],
+    point: NDArray[np.float32],
+    transform: str,
+    *,
+    seed: int,
+    sample: int,
+) -> str:
+    """Say why a point is not what a transformation makes of a clean sample; empty where it is.
+
+    Rotations and translations are computed again in float64 by other code
+    (`spatial_check.TOLERANCE`); corruptions from the clean sample, seed and sample id by the
+    library that defines them (`corruption_library.TOLERANCE`). The margin is that of the point
+    itself. Threat models that are not of transformations refuse nothing here.
+    """
+    if isinstance(threat, Spatial):
+        return spatial_check.refuse(threat, clean, point, transform)
+    if isinstance(threat, Corruptions):
+        return corruption_library.refuse(threat, clean, point, transform, seed=seed, sample=sample)
+    return ""
+
+
+def _untransformed(
+    problem: Problem, row: int, point: NDArray[np.float32], transform: Sequence[str]
+) -> str:
+    if not isinstance(problem.threat, Transformation):
+        return ""
+    return refuse_transform(
+        problem.threat,
+        problem.x[row],
+        point,
+        transform[row] if transform else "",
+        seed=problem.seed,
+        sample=int(problem.ids[row]),
+    )
 
 
 def margins(logits: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float64]:

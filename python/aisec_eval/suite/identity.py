@@ -20,6 +20,7 @@ _ROOMS = (
     "models",
     "_core*",
     "_validate.py",
+    "cases.py",
     "evaluation.py",
     "findings.py",
     "results.py",
