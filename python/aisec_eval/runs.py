@@ -3,6 +3,7 @@
 ```
 manifest.json                     what was run: schema, kind, versions, entries; never a time
 evaluations/000-net-linf-0.3/     verdicts.parquet  evidence.npz  evaluation.json
+                                  cases.parquet: under corruptions, which the model got right
 scans/000-digits/                 scores.parquet  scan.json
 errors.json                       one line for each shard that failed
 ```
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _files
+from .cases import CORRECT, UNKNOWN, WRONG, Cases
 from .errors import RunError
 from .findings import Findings
 from .results import BROKEN, EVIDENCE, VERDICTS, Evaluation, Run, Scan, ScanResult, Spent
@@ -161,7 +163,11 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> Path:
             f"cannot write {folder}: {len(rows)} broken samples need as many adversarial examples "
             f"and clean inputs, got {evaluation.x_adv.shape} and {evaluation.x_clean.shape}"
         )
+    if evaluation.transform and len(evaluation.transform) != len(evaluation.verdict):
+        raise RunError(f"cannot write {folder}: every sample needs a transformation, or none")
     _files.write_parquet(folder / "verdicts.parquet", evaluation.frame)
+    if evaluation.cases is not None:
+        _files.write_parquet(folder / "cases.parquet", _case_frame(evaluation.cases))
     _files.write_npz(
         folder / "evidence.npz",
         {
@@ -181,6 +187,8 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> Path:
             "samples": len(evaluation.verdict),
             "input_shape": list(evaluation.x_adv.shape[1:]),
         }
+        | ({"transforms": True} if evaluation.transform else {})
+        | ({} if evaluation.cases is None else {"cases": list(evaluation.cases.names)})
         | ({} if evaluation.findings is None else {"findings": evaluation.findings.to_json()}),
     )
     return folder
@@ -197,6 +205,7 @@ def read_evaluation(folder: Path) -> Evaluation:
     about = _object(folder / "evaluation.json")
     verdicts = folder / "verdicts.parquet"
     integer, real = pl.Int64(), pl.Float64()
+    moved = about.get("transforms") is True
     frame = _files.read_parquet(
         verdicts,
         {
@@ -208,6 +217,7 @@ def read_evaluation(folder: Path) -> Evaluation:
             "distance": real,
             "found_by": pl.String(),
             "evidence": pl.Enum(EVIDENCE),
+            **({"transform": pl.String()} if moved else {}),
             "forwards": integer,
             "gradients": integer,
             "queries": integer,
@@ -239,7 +249,40 @@ def read_evaluation(folder: Path) -> Evaluation:
         flags=_texts(folder / "evaluation.json", about, "flags"),
         info=_mapping(folder / "evaluation.json", about, "info"),
         findings=_findings(folder / "evaluation.json", about.get("findings")),
+        transform=tuple(frame["transform"]) if moved else (),
+        cases=_cases(folder, about.get("cases"), len(verdict)),
     )
+
+
+def _case_frame(cases: Cases) -> pl.DataFrame:
+    """Lay cases out, a column each: 1 where the model is correct, 0 wrong, -1 unknown."""
+    import polars as pl
+
+    return pl.DataFrame(
+        {name: codes for name, codes in zip(cases.names, cases.correct.T, strict=True)}
+    )
+
+
+def _cases(folder: Path, names: Any, samples: int) -> Cases | None:
+    import polars as pl
+
+    if names is None:
+        return None
+    path = folder / "cases.parquet"
+    if (
+        not isinstance(names, list)
+        or not names
+        or not all(isinstance(name, str) for name in names)
+        or len(set(names)) < len(names)
+    ):
+        raise RunError(f"{folder / 'evaluation.json'}: cases must be a list of distinct names")
+    frame = _files.read_parquet(path, dict.fromkeys(names, pl.Int8()))
+    correct = frame.to_numpy()
+    if frame.height != samples or not np.isin(correct, (CORRECT, WRONG, UNKNOWN)).all():
+        raise RunError(
+            f"{path}: expected {samples} rows of 1 (correct), 0 (wrong) and -1 (unknown)"
+        )
+    return Cases(tuple(names), np.ascontiguousarray(correct))
 
 
 def _findings(path: Path, value: Any) -> Findings | None:
