@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ._validate import check_count, check_samples, check_seed
-from .attacks import attack
+from .attacks import attack, corruption_library
 from .attacks.judge import judge
 from .attacks.registry import METHODS, checked, resolve
 from .cases import Cases
@@ -31,7 +31,7 @@ from .results import (
     Evaluation,
     Spent,
 )
-from .threats import Transformation
+from .threats import Corruptions, Transformation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -141,6 +141,8 @@ def evaluate(
         "backend": backend,
         "lattice": None if lattice is None else str(Lattice.of(lattice).spacing),
     }
+    if isinstance(threat, Corruptions):
+        info["library"] = corruption_library.versions()
     return state.result(threat, info)
 
 

@@ -258,9 +258,7 @@ def _case_frame(cases: Cases) -> pl.DataFrame:
     """Lay cases out, a column each: 1 where the model is correct, 0 wrong, -1 unknown."""
     import polars as pl
 
-    return pl.DataFrame(
-        {name: codes for name, codes in zip(cases.names, cases.correct.T, strict=True)}
-    )
+    return pl.DataFrame(dict(zip(cases.names, cases.correct.T, strict=True)))
 
 
 def _cases(folder: Path, names: Any, samples: int) -> Cases | None:

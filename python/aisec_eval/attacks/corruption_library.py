@@ -40,13 +40,10 @@ def versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
-        names = (PACKAGE, "scikit-image", "scipy", "numba", "pillow")
-        found = {name: version(name) for name in names}
+        names = (PACKAGE, "numpy", "scipy", "scikit-image", "opencv-python", "numba", "pillow")
+        return {name: version(name) for name in names}
     except PackageNotFoundError:
         raise _missing() from None
-    import cv2
-
-    return found | {"opencv": str(cv2.__version__)}
 
 
 def unfit(shape: tuple[int, ...]) -> str | None:
