@@ -1,0 +1,215 @@
+//! Rows carried back through a network, in plain arithmetic with its cost taken off: a row `a` at
+//! some nodes and a constant stand for a lower bound `constant + Σ a·z` of what was asked for.
+//!
+//! The computed coefficients are taken as they are; what they differ from the exact ones meets
+//! elements no larger than `Cell::size`, and is paid for with the constant at once.
+
+use std::sync::Arc;
+
+use super::domain::{Cell, How};
+use super::network::{Network, Rule};
+use super::number::Number;
+use super::region::{Region, box_minimum};
+
+/// Where rows end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// At the input's region.
+    Input,
+    /// At the bounds of the first node on each path that is not linear.
+    Bounds,
+}
+
+/// `weight · sign·(z - at)` is taken off a row where `sign·(z - at) >= 0` is known.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Multiplier {
+    pub node: usize,
+    pub index: usize,
+    pub positive: bool,
+    pub at: f64,
+    pub weight: f64,
+}
+
+pub(crate) struct Carry<'a, T> {
+    pub network: &'a Network<'a>,
+    pub cells: &'a [Arc<Cell<T>>],
+    pub region: &'a Region<T>,
+    pub stop: Stop,
+    pub multipliers: &'a [Multiplier],
+}
+
+struct Rows<T> {
+    constants: Vec<T>,
+    /// Coefficients at each node, row after row.
+    at: Vec<Option<Vec<T>>>,
+}
+
+impl<T: Number> Carry<'_, T> {
+    /// Lower bounds of `rows` (row-major, over the node `start`), NaN where nothing is known.
+    pub fn minima(&self, start: usize, rows: Vec<T>) -> Vec<T> {
+        let count = rows.len() / self.network.places[start].len;
+        let mut state = Rows { constants: vec![T::zero(); count], at: vec![None; start + 1] };
+        state.at[start] = Some(rows);
+        for multiplier in self.multipliers {
+            if multiplier.node <= start {
+                let len = self.network.places[multiplier.node].len;
+                state.at[multiplier.node].get_or_insert_with(|| vec![T::zero(); count * len]);
+            }
+        }
+        for node in (0..=start).rev() {
+            let Some(mut rows) = state.at[node].take() else { continue };
+            self.take_off(&mut state, node, &mut rows);
+            match &self.network.places[node].rule {
+                Rule::Input => self.end(&mut state, node, &rows),
+                Rule::Linear(_) => self.through_linear(&mut state, node, &rows),
+                _ if self.stop == Stop::Bounds => self.end(&mut state, node, &rows),
+                Rule::Active(_) => self.through_lines(&mut state, node, &rows),
+                Rule::Largest(_) => self.through_picks(&mut state, node, &rows),
+            }
+        }
+        state.constants
+    }
+
+    fn end(&self, state: &mut Rows<T>, node: usize, rows: &[T]) {
+        let cell = &self.cells[node];
+        for (row, constant) in rows.chunks_exact(cell.lower.len()).zip(&mut state.constants) {
+            let least = if node == 0 {
+                self.region.minimum(row, &cell.size)
+            } else {
+                box_minimum(row, &cell.lower, &cell.upper, &cell.size)
+            };
+            *constant = constant.plus_down(&least);
+        }
+    }
+
+    fn take_off(&self, state: &mut Rows<T>, node: usize, rows: &mut [T]) {
+        let cell = &self.cells[node];
+        let len = cell.lower.len();
+        for m in self.multipliers.iter().filter(|m| m.node == node) {
+            let signed = T::of(if m.positive { m.weight } else { -m.weight });
+            let shift = signed.times_down(&T::of(m.at));
+            for (row, constant) in rows.chunks_exact_mut(len).zip(&mut state.constants) {
+                let sum = row[m.index].plus(&signed.negated());
+                if !T::EXACT {
+                    let size = row[m.index].size().plus(&signed.size()).times(&cell.size[m.index]);
+                    *constant = constant.minus_down(&T::cost(2, &size, &T::one()));
+                }
+                row[m.index] = sum;
+                *constant = constant.plus_down(&shift);
+            }
+        }
+    }
+
+    /// Makes room at the inputs of `node`, and pays for rounding that rows already there will be
+    /// part of.
+    fn open(&self, state: &mut Rows<T>, node: usize) {
+        let place = &self.network.places[node];
+        for &input in &place.inputs {
+            let (len, count) = (self.network.places[input].len, state.constants.len());
+            match &state.at[input] {
+                None => state.at[input] = Some(vec![T::zero(); count * len]),
+                Some(_) if T::EXACT => {}
+                Some(rows) => {
+                    for (row, constant) in rows.chunks_exact(len).zip(&mut state.constants) {
+                        let mut size = T::zero();
+                        let sizes = row.iter().zip(&self.cells[input].size);
+                        sizes.for_each(|(a, m)| size.gather(&a.size(), m));
+                        let cost = T::cost(place.fan + len, &size, &T::one());
+                        *constant = constant.minus_down(&cost);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds what the constants of the node contribute, less the cost of the whole step.
+    fn pay(&self, state: &mut Rows<T>, node: usize, rows: &[T], part: impl Fn(&T, usize) -> T) {
+        let (place, cell) = (&self.network.places[node], &self.cells[node]);
+        for (row, constant) in rows.chunks_exact(place.len).zip(&mut state.constants) {
+            let (mut sum, mut size) = (T::zero(), T::zero());
+            for (i, a) in row.iter().enumerate().filter(|(_, a)| !a.is_zero()) {
+                sum = sum.plus(&part(a, i));
+                if !T::EXACT {
+                    size.gather(&a.size(), &cell.weight[i]);
+                }
+            }
+            let cost = T::cost(place.fan.max(place.len), &size, &cell.reach);
+            *constant = constant.plus_down(&sum.minus_down(&cost));
+        }
+    }
+
+    fn through_linear(&self, state: &mut Rows<T>, node: usize, rows: &[T]) {
+        let place = &self.network.places[node];
+        let Rule::Linear(linear) = &place.rule else { unreachable!("it is linear") };
+        self.pay(state, node, rows, |a, i| {
+            let constant = linear.constant(i);
+            if constant == 0.0 { T::zero() } else { a.times(&T::of(constant)) }
+        });
+        self.open(state, node);
+        let count = state.constants.len();
+        let mut alive: Vec<(usize, T)> = Vec::with_capacity(count);
+        for output in 0..place.len {
+            alive.clear();
+            let divisor = linear.divisor(output);
+            for row in 0..count {
+                let a = &rows[row * place.len + output];
+                if !a.is_zero() {
+                    let a = if divisor == 1.0 { a.clone() } else { a.over(&T::of(divisor)) };
+                    alive.push((row, a));
+                }
+            }
+            if alive.is_empty() {
+                continue;
+            }
+            linear.terms(output, |slot, start, weights| {
+                let input = place.inputs[slot];
+                let len = self.network.places[input].len;
+                let sums = state.at[input].as_mut().expect("room was made");
+                for (row, a) in &alive {
+                    let first = row * len + start;
+                    let sums = &mut sums[first..first + weights.len()];
+                    sums.iter_mut().zip(weights).for_each(|(sum, &w)| sum.gather(a, &T::of(w)));
+                }
+            });
+        }
+    }
+
+    fn through_lines(&self, state: &mut Rows<T>, node: usize, rows: &[T]) {
+        let How::Lines(lines) = &self.cells[node].how else { unreachable!("it has lines") };
+        self.pay(state, node, rows, |a, i| {
+            let line = &lines[i];
+            a.times(if *a > T::zero() { &line.lower_offset } else { &line.upper_offset })
+        });
+        self.open(state, node);
+        let sums = state.at[self.network.places[node].inputs[0]].as_mut().expect("room was made");
+        let len = lines.len();
+        for (sums, row) in sums.chunks_exact_mut(len).zip(rows.chunks_exact(len)) {
+            for ((sum, a), line) in sums.iter_mut().zip(row).zip(lines) {
+                if !a.is_zero() {
+                    let slope = if *a > T::zero() { &line.lower_slope } else { &line.upper_slope };
+                    sum.gather(a, slope);
+                }
+            }
+        }
+    }
+
+    fn through_picks(&self, state: &mut Rows<T>, node: usize, rows: &[T]) {
+        let How::Picks(picks) = &self.cells[node].how else { unreachable!("it has picks") };
+        self.pay(state, node, rows, |a, i| match picks[i].above {
+            None if *a < T::zero() => a.times(&picks[i].most),
+            _ => T::zero(),
+        });
+        self.open(state, node);
+        let input = self.network.places[node].inputs[0];
+        let sums = state.at[input].as_mut().expect("room was made");
+        let (len, wide) = (picks.len(), self.network.places[input].len);
+        for (sums, row) in sums.chunks_exact_mut(wide).zip(rows.chunks_exact(len)) {
+            for (a, pick) in row.iter().zip(picks).filter(|(a, _)| !a.is_zero()) {
+                let to = if *a > T::zero() { Some(pick.below) } else { pick.above };
+                if let Some(to) = to {
+                    sums[to] = sums[to].plus(a);
+                }
+            }
+        }
+    }
+}

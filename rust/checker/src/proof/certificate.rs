@@ -1,0 +1,272 @@
+//! The certificate format: strict JSON, see `docs/certificates.md`.
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, Visitor};
+
+/// Most bytes of a certificate that is read, after decompression.
+pub const MAX_BYTES: usize = 1 << 30;
+
+/// Most splits and claims one below the other.
+pub(crate) const MAX_DEPTH: usize = 1000;
+
+/// A finite float64, written as a hexadecimal float: `-0x1.8p-3`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Hex(pub f64);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Certificate {
+    pub format: String,
+    pub version: u32,
+    /// Digest of the graph.
+    pub graph: String,
+    pub cases: Vec<Case>,
+}
+
+/// A region, clauses, and a proof that no point of the region meets one of them.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Case {
+    pub region: RegionSpec,
+    pub clauses: Vec<ClauseSpec>,
+    /// A binary tree in preorder.
+    pub proof: Vec<Entry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RegionSpec {
+    pub lower: Vec<Hex>,
+    pub upper: Vec<Hex>,
+    #[serde(default)]
+    pub ball: Option<BallSpec>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BallSpec {
+    pub norm: NormSpec,
+    pub center: Vec<Hex>,
+    pub radius: Hex,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum NormSpec {
+    L1,
+    L2,
+}
+
+/// `rows · y <= rhs` in every row.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ClauseSpec {
+    pub rows: Vec<Vec<Hex>>,
+    pub rhs: Vec<Hex>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Entry {
+    /// Node, element and where: the part at most there follows, then the part at least there.
+    Split(usize, usize, Hex),
+    /// Bounds and lines are found anew, for the part that follows.
+    Bounds(BoundsClaim),
+    /// The part is done: one refutation for each clause.
+    Leaf(Vec<Refutation>),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BoundsClaim {
+    pub rule: Intermediate,
+    #[serde(default)]
+    pub claims: Vec<NodeClaim>,
+}
+
+/// How bounds that are not claimed are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Intermediate {
+    Interval,
+    Crown,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NodeClaim {
+    pub node: usize,
+    pub lower: Vec<Hex>,
+    pub upper: Vec<Hex>,
+    #[serde(default)]
+    pub by: Vec<ClaimPart>,
+}
+
+/// Slopes by which some of the bounds are proven.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ClaimPart {
+    /// Elements whose lower bound is meant.
+    #[serde(default)]
+    pub lower: Vec<usize>,
+    #[serde(default)]
+    pub upper: Vec<usize>,
+    pub slopes: Vec<NodeSlopes>,
+}
+
+/// Slopes of the lines of an activation; what is not listed has the usual ones.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NodeSlopes {
+    pub node: usize,
+    pub at: Vec<usize>,
+    /// One an element of `at`, or none: the usual ones then.
+    #[serde(default)]
+    pub lower: Vec<Hex>,
+    #[serde(default)]
+    pub upper: Vec<Hex>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Refutation {
+    pub clause: usize,
+    /// One a row of the clause.
+    pub weights: Vec<Hex>,
+    /// One a split above that cuts an inner node, in order.
+    #[serde(default)]
+    pub betas: Vec<Hex>,
+    #[serde(default)]
+    pub slopes: Vec<NodeSlopes>,
+    pub bound: Hex,
+}
+
+impl Certificate {
+    /// Reads a certificate; memory stays in proportion to the text.
+    pub fn parse(text: &[u8]) -> Result<Self, String> {
+        if text.len() > MAX_BYTES {
+            return Err(format!("larger than {} MiB", MAX_BYTES >> 20));
+        }
+        let found: Self = serde_json::from_slice(text).map_err(|error| {
+            let mut line = error.to_string().replace(|c: char| c.is_control(), " ");
+            line.truncate((0..=200).rev().find(|&n| line.is_char_boundary(n)).unwrap_or(0));
+            line
+        })?;
+        if found.format != "aisec certificate" || found.version != 1 {
+            return Err("not an \"aisec certificate\" of version 1".to_owned());
+        }
+        Ok(found)
+    }
+}
+
+impl<'de> Deserialize<'de> for Hex {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Hex;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("a finite number as a hexadecimal float like \"-0x1.8p-3\"")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Hex, E> {
+                parse_hex(text).map(Hex).ok_or_else(|| {
+                    E::invalid_value(serde::de::Unexpected::Other("another text"), &self)
+                })
+            }
+        }
+        deserializer.deserialize_str(Text).map_err(D::Error::custom)
+    }
+}
+
+/// `[-]0x1.<up to 13 hex digits>p<exponent>`, or a leading 0 for zero and subnormal numbers:
+/// what C's `%a` and Python's `float.hex` write, of numbers that a float64 holds exactly.
+pub(crate) fn parse_hex(text: &str) -> Option<f64> {
+    let (negative, text) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let text = text.strip_prefix("0x")?;
+    let (digits, exponent) = text.split_once('p')?;
+    let (lead, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let lead: u64 = match lead {
+        "0" => 0,
+        "1" => 1,
+        _ => return None,
+    };
+    let plain = |s: &str| !s.is_empty() && s.len() <= 4 && s.bytes().all(|b| b.is_ascii_digit());
+    let (down, size) = match exponent.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, exponent.strip_prefix('+').unwrap_or(exponent)),
+    };
+    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    if !plain(size) || fraction.len() > 13 || !fraction.bytes().all(hex) {
+        return None;
+    }
+    let size: i64 = size.parse().ok()?;
+    let exponent = if down { -size } else { size };
+    let mut mantissa = lead;
+    for digit in fraction.chars() {
+        mantissa = mantissa << 4 | u64::from(digit.to_digit(16)?);
+    }
+    mantissa <<= 4 * (13 - fraction.len());
+    let value = match (lead, mantissa, exponent) {
+        (_, 0, _) => 0.0,
+        (1, _, -1022..=1023) => {
+            f64::from_bits(((exponent + 1023) as u64) << 52 | (mantissa & ((1 << 52) - 1)))
+        }
+        (0, _, -1022) => f64::from_bits(mantissa),
+        _ => return None,
+    };
+    Some(if negative { -value } else { value })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hexadecimal_floats() {
+        for (text, value) in [
+            ("0x1p+0", 1.0),
+            ("-0x1.8p-3", -0.1875),
+            ("0x1.999999999999ap-4", 0.1),
+            ("0x0.0p+0", 0.0),
+            ("0x0p0", 0.0),
+            ("0x0.0000000000001p-1022", f64::from_bits(1)),
+            ("0x1.fffffffffffffp+1023", f64::MAX),
+            ("0x1.0000000000000p+10", 1024.0),
+        ] {
+            assert_eq!(parse_hex(text), Some(value), "{text}");
+        }
+        assert!(parse_hex("-0x0.0p+0").unwrap().is_sign_negative());
+        for text in [
+            "",
+            "1",
+            "0x",
+            "0x1",
+            "0x1p",
+            "0x2p+0",
+            "0x1p+1024",
+            "0x1p-1023",
+            "0x1.p+0x",
+            "inf",
+            "nan",
+            "-inf",
+            "0x1.00000000000000p+0",
+            "0x1p+00000",
+            "0X1p+0",
+            "0x1.Ap+0",
+            "+0x1p+0",
+            " 0x1p+0",
+            "0x1p+0 ",
+            "0x1p--1",
+            "0x1p+-1",
+            "0x0.1p+5",
+            "--0x1p+0",
+            "0x1é.p+0",
+        ] {
+            assert_eq!(parse_hex(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,469 @@
+//! Walks a proof: every part of the region is reached, and in every part each clause is refuted.
+
+use aisec_graph::Graph;
+use aisec_numeric::Cancel;
+use num_rational::BigRational;
+
+use super::carry::{Carry, Multiplier, Stop};
+use super::certificate::{
+    BoundsClaim, Case, Certificate, Entry, Hex, Intermediate, MAX_DEPTH, NodeSlopes, NormSpec,
+    Refutation,
+};
+use super::domain::Domain;
+use super::network::{Network, Rule};
+use super::number::Number;
+use super::region::{Ball, Norm, Region};
+
+/// How a proof is computed again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// Float64 with every rounding error taken off.
+    Float,
+    /// Rationals: slow, for small networks.
+    Exact,
+}
+
+/// Why a certificate is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The text is not a certificate.
+    #[error("not a certificate: {0}")]
+    Malformed(String),
+    /// It speaks of another network.
+    #[error("the certificate is of graph {certificate}, this one is {graph}")]
+    Graph { certificate: String, graph: String },
+    /// The checker has no rule for an operator.
+    #[error("cannot be checked: {0}")]
+    Unsupported(String),
+    /// It does not prove what it claims.
+    #[error("{0}")]
+    Unproven(String),
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// What a certificate proves, once it is accepted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Proven {
+    pub cases: Vec<ProvenCase>,
+}
+
+/// No point of the region meets any of the clauses.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProvenCase {
+    pub lower: Vec<f64>,
+    pub upper: Vec<f64>,
+    pub ball: Option<Ball>,
+    /// Rows (row-major) and right-hand sides of `rows · y <= rhs`.
+    pub clauses: Vec<(Vec<f64>, Vec<f64>)>,
+    /// The least bound that was claimed, and proven, of each clause.
+    pub bounds: Vec<f64>,
+    pub leaves: usize,
+}
+
+/// Checks a certificate of `graph`.
+///
+/// Accepted means: no point of the region of any case has outputs that meet one of its clauses, in
+/// real arithmetic.
+///
+/// # Errors
+/// When the certificate is malformed, of another graph, or does not prove what it claims; or on
+/// cancellation.
+pub fn check_certificate(
+    graph: &Graph,
+    text: &[u8],
+    arithmetic: Arithmetic,
+    cancel: &Cancel,
+) -> Result<Proven, Refusal> {
+    let certificate = Certificate::parse(text).map_err(Refusal::Malformed)?;
+    if certificate.graph != graph.digest() {
+        let shown = certificate.graph.chars().filter(char::is_ascii_alphanumeric).take(64);
+        return Err(Refusal::Graph {
+            certificate: shown.collect(),
+            graph: graph.digest().to_owned(),
+        });
+    }
+    let network = Network::new(graph, cancel).map_err(Refusal::Unsupported)?;
+    let check = |(number, case): (usize, &Case)| {
+        let run = || {
+            let tree = Tree::of(&network, case)?;
+            let leaves = match arithmetic {
+                Arithmetic::Float => tree.prove::<f64>()?,
+                Arithmetic::Exact => tree.prove::<BigRational>()?,
+            };
+            Ok(proven(case, leaves))
+        };
+        run().map_err(|why: String| match cancel.check() {
+            Err(_) => Refusal::Cancelled,
+            Ok(()) => Refusal::Unproven(format!("case {number}: {why}")),
+        })
+    };
+    let cases: Vec<ProvenCase> =
+        certificate.cases.iter().enumerate().map(check).collect::<Result<_, _>>()?;
+    cancel.check().map_err(|_| Refusal::Cancelled)?;
+    Ok(Proven { cases })
+}
+
+fn floats(values: &[Hex]) -> Vec<f64> {
+    values.iter().map(|x| x.0).collect()
+}
+
+fn ball(case: &Case) -> Option<Ball> {
+    case.region.ball.as_ref().map(|ball| Ball {
+        norm: if ball.norm == NormSpec::L2 { Norm::L2 } else { Norm::L1 },
+        center: floats(&ball.center),
+        radius: ball.radius.0,
+    })
+}
+
+fn proven(case: &Case, leaves: usize) -> ProvenCase {
+    let mut bounds = vec![f64::INFINITY; case.clauses.len()];
+    for entry in &case.proof {
+        if let Entry::Leaf(refutations) = entry {
+            for refutation in refutations {
+                let bound = &mut bounds[refutation.clause];
+                *bound = bound.min(refutation.bound.0);
+            }
+        }
+    }
+    let clauses = case.clauses.iter().map(|clause| {
+        (clause.rows.iter().flat_map(|row| floats(row)).collect(), floats(&clause.rhs))
+    });
+    ProvenCase {
+        lower: floats(&case.region.lower),
+        upper: floats(&case.region.upper),
+        ball: ball(case),
+        clauses: clauses.collect(),
+        bounds,
+        leaves,
+    }
+}
+
+/// A case whose sizes and indices fit the network.
+struct Tree<'a> {
+    network: &'a Network<'a>,
+    case: &'a Case,
+    /// Where the second part of each split starts.
+    second: Vec<usize>,
+}
+
+/// A split above some part: it holds there.
+type Literal = (usize, usize, f64, bool);
+
+fn need(holds: bool, why: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(why()) }
+}
+
+impl<'a> Tree<'a> {
+    fn of(network: &'a Network<'a>, case: &'a Case) -> Result<Self, String> {
+        let (inputs, outputs) = (network.places[0].len, network.places[network.output()].len);
+        let region = &case.region;
+        need(region.lower.len() == inputs && region.upper.len() == inputs, || {
+            format!(
+                "the region's corners have {} and {} elements, the input has {inputs}",
+                region.lower.len(),
+                region.upper.len()
+            )
+        })?;
+        let crossed = region.lower.iter().zip(&region.upper).position(|(l, u)| l.0 > u.0);
+        need(crossed.is_none(), || {
+            format!("lower exceeds upper at element {}", crossed.unwrap_or(0))
+        })?;
+        if let Some(ball) = &region.ball {
+            need(ball.center.len() == inputs && ball.radius.0 >= 0.0, || {
+                "the ball does not fit the input, or its radius is negative".to_owned()
+            })?;
+        }
+        for (number, clause) in case.clauses.iter().enumerate() {
+            let fits = clause.rows.len() == clause.rhs.len()
+                && clause.rows.iter().all(|row| row.len() == outputs);
+            need(fits, || {
+                format!(
+                    "clause {number}: expected rows of {outputs} numbers and as many right-hand sides"
+                )
+            })?;
+        }
+        let tree = Self { network, case, second: seconds(&case.proof)? };
+        for (at, entry) in case.proof.iter().enumerate() {
+            tree.check_entry(entry).map_err(|why| format!("entry {at}: {why}"))?;
+        }
+        Ok(tree)
+    }
+
+    /// Whether everything an entry refers to is there.
+    fn check_entry(&self, entry: &Entry) -> Result<(), String> {
+        let len = |node: usize| self.network.places.get(node).map(|place| place.len);
+        match entry {
+            Entry::Split(node, index, _) => need(len(*node).is_some_and(|n| *index < n), || {
+                format!("there is no element {index} of node {node}")
+            }),
+            Entry::Bounds(claim) => {
+                for part in &claim.claims {
+                    let n = len(part.node).unwrap_or(0);
+                    need(part.node > 0 && part.lower.len() == n && part.upper.len() == n, || {
+                        format!("bounds of node {} do not fit it", part.node)
+                    })?;
+                    for by in &part.by {
+                        need(by.lower.iter().chain(&by.upper).all(|&i| i < n), || {
+                            format!("node {} has {n} elements", part.node)
+                        })?;
+                        self.check_slopes(&by.slopes)?;
+                    }
+                }
+                Ok(())
+            }
+            Entry::Leaf(refutations) => {
+                let mut done = vec![false; self.case.clauses.len()];
+                for refutation in refutations {
+                    let Some(clause) = self.case.clauses.get(refutation.clause) else {
+                        return Err(format!("there is no clause {}", refutation.clause));
+                    };
+                    let fits = refutation.weights.len() == clause.rows.len();
+                    let signs =
+                        refutation.weights.iter().chain(&refutation.betas).all(|w| w.0 >= 0.0);
+                    need(fits && signs, || {
+                        format!(
+                            "clause {}: weights and multipliers must be one a row and a split, none negative",
+                            refutation.clause
+                        )
+                    })?;
+                    self.check_slopes(&refutation.slopes)?;
+                    done[refutation.clause] = true;
+                }
+                let missing = done.iter().position(|done| !done);
+                need(missing.is_none(), || {
+                    format!("clause {} is not refuted", missing.unwrap_or(0))
+                })
+            }
+        }
+    }
+
+    fn check_slopes(&self, slopes: &[NodeSlopes]) -> Result<(), String> {
+        slopes.iter().try_for_each(|part| {
+            let place = self.network.places.get(part.node);
+            let fits = place.is_some_and(|place| {
+                let sided = |side: &[Hex]| side.is_empty() || side.len() == part.at.len();
+                matches!(place.rule, Rule::Active(_))
+                    && part.at.iter().all(|&i| i < place.len)
+                    && sided(&part.lower)
+                    && sided(&part.upper)
+            });
+            need(fits, || format!("slopes do not fit node {}", part.node))
+        })
+    }
+
+    /// Proves the case; returns how many leaves it took.
+    fn prove<T: Number>(&self) -> Result<usize, String> {
+        let exact = |values: &[Hex]| values.iter().map(|x| T::of(x.0)).collect();
+        let region = Region {
+            lower: exact(&self.case.region.lower),
+            upper: exact(&self.case.region.upper),
+            ball: ball(self.case),
+        };
+        let domain = Domain::new(self.network, region)?;
+        self.walk(0, domain, &[], true)
+    }
+
+    /// Proves the part that starts at an entry, where `path` holds. `cheap`: bounds are those of
+    /// interval arithmetic.
+    fn walk<T: Number>(
+        &self,
+        at: usize,
+        domain: Domain<T>,
+        path: &[Literal],
+        cheap: bool,
+    ) -> Result<usize, String> {
+        self.network.cancel.check().map_err(|_| "cancelled".to_owned())?;
+        match &self.case.proof[at] {
+            Entry::Leaf(refutations) => {
+                self.leaf(&domain, path, refutations, cheap)
+                    .map_err(|why| format!("entry {at}: {why}"))?;
+                Ok(1)
+            }
+            Entry::Bounds(claim) => {
+                let drawn = domain
+                    .redraw(self.network, claim)
+                    .map_err(|why| format!("entry {at}: {why}"))?;
+                self.walk(at + 1, drawn, path, is_cheap(claim))
+            }
+            &Entry::Split(node, index, Hex(limit)) => {
+                let part = |above: bool| {
+                    let domain = domain.cut(self.network, (node, index), limit, above);
+                    let path = [path, &[(node, index, limit, above)]].concat();
+                    let first = if above { self.second[at] } else { at + 1 };
+                    self.walk(first, domain, &path, cheap)
+                };
+                let (below, above) = rayon::join(|| part(false), || part(true));
+                Ok(below? + above?)
+            }
+        }
+    }
+
+    fn leaf<T: Number>(
+        &self,
+        domain: &Domain<T>,
+        path: &[Literal],
+        refutations: &[Refutation],
+        cheap: bool,
+    ) -> Result<(), String> {
+        // Those that need nothing of their own are carried back together.
+        let (plain, special): (Vec<&Refutation>, Vec<&Refutation>) =
+            refutations.iter().partition(|r| r.slopes.is_empty() && r.betas.is_empty());
+        let mut groups: Vec<Vec<&Refutation>> = plain.chunks(64).map(<[_]>::to_vec).collect();
+        groups.extend(special.into_iter().map(|refutation| vec![refutation]));
+        groups.iter().try_for_each(|group| self.refute(domain, path, group, cheap))
+    }
+
+    /// Carries back one row for each refutation; they share slopes and multipliers.
+    fn refute<T: Number>(
+        &self,
+        domain: &Domain<T>,
+        path: &[Literal],
+        group: &[&Refutation],
+        cheap: bool,
+    ) -> Result<(), String> {
+        let first = group[0];
+        let drawn;
+        let domain = if first.slopes.is_empty() {
+            domain
+        } else {
+            drawn = domain.with_slopes(self.network, &first.slopes)?;
+            &drawn
+        };
+        let multipliers = multipliers(path, &first.betas)?;
+        let output = self.network.output();
+        let (mut rows, mut constants) = (Vec::new(), Vec::new());
+        for refutation in group {
+            let (row, constant) = self.combined::<T>(domain, refutation);
+            rows.extend(row);
+            constants.push(constant);
+        }
+        let mut best: Vec<Option<T>> = vec![None; group.len()];
+        // What the bounds of the last activations give is cheap, and all there is to interval
+        // arithmetic.
+        let stops: &[Stop] =
+            if cheap { &[Stop::Bounds, Stop::Input] } else { &[Stop::Input, Stop::Bounds] };
+        for &stop in stops {
+            let proven = |k: usize, best: &Option<T>| {
+                best.as_ref().is_some_and(|b| *b > T::zero() && *b >= T::of(group[k].bound.0))
+            };
+            if best.iter().enumerate().all(|(k, best)| proven(k, best)) {
+                break;
+            }
+            let (cells, region) = (&domain.cells, &*domain.region);
+            let carry =
+                Carry { network: self.network, cells, region, stop, multipliers: &multipliers };
+            let found = carry.minima(output, rows.clone());
+            for ((best, found), constant) in best.iter_mut().zip(found).zip(&constants) {
+                let bound = found.plus_down(constant);
+                if best
+                    .as_ref()
+                    .is_none_or(|known| bound > *known || known.partial_cmp(known).is_none())
+                {
+                    *best = Some(bound);
+                }
+            }
+        }
+        for (refutation, best) in group.iter().zip(best) {
+            let best = best.expect("one pass was made");
+            let claimed = refutation.bound.0;
+            need(claimed > 0.0, || {
+                format!("clause {}: a bound of {claimed:e} refutes nothing", refutation.clause)
+            })?;
+            need(best > T::zero() && best >= T::of(claimed), || {
+                format!(
+                    "clause {}: bound {claimed:e} is claimed, {:e} is proven",
+                    refutation.clause,
+                    best.below()
+                )
+            })?;
+        }
+        Ok(())
+    }
+
+    /// `Σ weight·row` over the output, and a lower bound of `-Σ weight·rhs` less what rounding of
+    /// the row may cost.
+    fn combined<T: Number>(&self, domain: &Domain<T>, refutation: &Refutation) -> (Vec<T>, T) {
+        let clause = &self.case.clauses[refutation.clause];
+        let output = &domain.cells[self.network.output()];
+        let mut row = vec![T::zero(); output.lower.len()];
+        let (mut constant, mut size) = (T::zero(), T::zero());
+        for ((weight, coefficients), rhs) in
+            refutation.weights.iter().zip(&clause.rows).zip(&clause.rhs)
+        {
+            let weight = T::of(weight.0);
+            constant = constant.minus_down(&weight.times_up(&T::of(rhs.0)));
+            for (i, c) in coefficients.iter().enumerate() {
+                row[i].gather(&weight, &T::of(c.0));
+                if !T::EXACT {
+                    size.gather(&weight.times(&T::of(c.0)).size(), &output.size[i]);
+                }
+            }
+        }
+        let terms = 2 * row.len() * clause.rows.len().max(1);
+        let whole = clause.rows.len() == 1 && refutation.weights[0].0 == 1.0;
+        if !whole {
+            constant = constant.minus_down(&T::cost(terms, &size, &T::one()));
+        }
+        (row, constant)
+    }
+}
+
+fn is_cheap(claim: &BoundsClaim) -> bool {
+    claim.rule == Intermediate::Interval && claim.claims.is_empty()
+}
+
+/// The multipliers of the splits of inner nodes, in the order of the path.
+fn multipliers(path: &[Literal], betas: &[Hex]) -> Result<Vec<Multiplier>, String> {
+    if betas.is_empty() {
+        return Ok(Vec::new());
+    }
+    let inner: Vec<&Literal> = path.iter().filter(|literal| literal.0 > 0).collect();
+    need(inner.len() == betas.len(), || {
+        format!("{} multipliers for {} splits", betas.len(), inner.len())
+    })?;
+    let pair = |(&&(node, index, at, positive), beta): (&&Literal, &Hex)| Multiplier {
+        node,
+        index,
+        positive,
+        at,
+        weight: beta.0,
+    };
+    Ok(inner.iter().zip(betas).map(pair).filter(|m| m.weight > 0.0).collect())
+}
+
+/// Where the second part of each split starts; fails unless the entries are one binary tree of
+/// moderate depth.
+fn seconds(proof: &[Entry]) -> Result<Vec<usize>, String> {
+    let mut second = vec![0; proof.len()];
+    // Depth and end of the part that starts at each entry, from the last one on.
+    let mut part: Vec<(usize, usize)> = vec![(0, 0); proof.len()];
+    let cut = || "the proof ends before all parts are covered".to_owned();
+    for at in (0..proof.len()).rev() {
+        let get = |start: usize| part.get(start).copied().ok_or_else(cut);
+        part[at] = match &proof[at] {
+            Entry::Leaf(_) => (1, at + 1),
+            Entry::Bounds(_) => {
+                let (depth, end) = get(at + 1)?;
+                (depth + 1, end)
+            }
+            Entry::Split(..) => {
+                let (below, middle) = get(at + 1)?;
+                let (above, end) = get(middle)?;
+                second[at] = middle;
+                (below.max(above) + 1, end)
+            }
+        };
+        need(part[at].0 <= MAX_DEPTH, || {
+            format!("more than {MAX_DEPTH} splits one below the other")
+        })?;
+    }
+    match part.first() {
+        None => Err(cut()),
+        Some((_, end)) if *end < proof.len() => {
+            Err(format!("entry {end} and what follows is no part of the proof"))
+        }
+        Some(_) => Ok(second),
+    }
+}

@@ -1,0 +1,412 @@
+//! What is proven of every node in one part of the input region, and drawing it anew.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::carry::{Carry, Stop};
+use super::certificate::{BoundsClaim, Hex, Intermediate, NodeClaim, NodeSlopes};
+use super::linear::Linear;
+use super::lines::{Line, Slopes};
+use super::network::{Network, Rule};
+use super::number::{Number, greatest, larger, smaller};
+use super::region::Region;
+
+/// Rows carried back together.
+const BLOCK: usize = 32;
+
+/// One node's bounds, and how it is bounded by lines in its inputs.
+#[derive(Debug, Clone)]
+pub(crate) struct Cell<T> {
+    pub lower: Vec<T>,
+    pub upper: Vec<T>,
+    /// At least the absolute value of every element.
+    pub size: Vec<T>,
+    /// At least the absolute values of all terms of an element together, once its line is
+    /// evaluated: what rounding errors are relative to.
+    pub weight: Vec<T>,
+    /// At least 1 and the sum of the sizes of the inputs: what underflow is relative to.
+    pub reach: T,
+    pub how: How<T>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum How<T> {
+    Linear,
+    Lines(Vec<Line<T>>),
+    Picks(Vec<Pick<T>>),
+}
+
+/// An output of a maximum: at least the input `below`; at most the input `above` or, where that is
+/// not one of them, `most`.
+#[derive(Debug, Clone)]
+pub(crate) struct Pick<T> {
+    pub below: usize,
+    pub above: Option<usize>,
+    pub most: T,
+}
+
+/// A part of the region; cells are shared with the parts it is cut from.
+#[derive(Debug, Clone)]
+pub(crate) struct Domain<T> {
+    pub region: Arc<Region<T>>,
+    pub cells: Vec<Arc<Cell<T>>>,
+}
+
+impl<T: Number> Domain<T> {
+    /// The whole region, with bounds by interval arithmetic.
+    pub fn new(network: &Network, region: Region<T>) -> Result<Self, String> {
+        let nothing = BoundsClaim { rule: Intermediate::Interval, claims: Vec::new() };
+        Self { region: Arc::new(region), cells: Vec::new() }.redraw(network, &nothing)
+    }
+
+    /// Bounds and lines found again for this part, never looser than they were.
+    pub fn redraw(&self, network: &Network, wanted: &BoundsClaim) -> Result<Self, String> {
+        let mut drawn = Self { region: self.region.clone(), cells: Vec::new() };
+        for at in 0..network.places.len() {
+            if network.cancel.check().is_err() {
+                return Err("cancelled".to_owned());
+            }
+            let known = self.cells.get(at).map(|cell| (&cell.lower[..], &cell.upper[..]));
+            let cell = drawn.cell(network, at, known);
+            drawn.cells.push(Arc::new(cell));
+            drawn.refine(network, at, wanted.rule == Intermediate::Crown);
+            for claim in wanted.claims.iter().filter(|claim| claim.node == at) {
+                drawn.prove(network, claim)?;
+            }
+            let cell = Arc::make_mut(&mut drawn.cells[at]);
+            cell.size = sizes(&cell.lower, &cell.upper);
+        }
+        Ok(drawn)
+    }
+
+    /// A node by interval arithmetic from the bounds of its inputs.
+    fn cell(&self, network: &Network, at: usize, known: Option<(&[T], &[T])>) -> Cell<T> {
+        let place = &network.places[at];
+        let inputs: Vec<&Cell<T>> = place.inputs.iter().map(|&i| &*self.cells[i]).collect();
+        let reach = inputs.iter().fold(T::one(), |sum, cell| {
+            let most = greatest(cell.size.iter().cloned());
+            sum.plus_up(&T::of(cell.size.len() as f64).times_up(&most))
+        });
+        let (mut lower, mut upper, mut weight);
+        let mut how = How::Linear;
+        match &place.rule {
+            Rule::Input => {
+                (lower, upper) = (self.region.lower.clone(), self.region.upper.clone());
+                weight = sizes(&lower, &upper);
+            }
+            Rule::Linear(linear) => {
+                let (mut l, mut u, mut w) = (Vec::new(), Vec::new(), Vec::new());
+                for output in 0..place.len {
+                    let (low, high, size) = range(linear, output, &inputs, &reach);
+                    l.push(low);
+                    u.push(high);
+                    w.push(size);
+                }
+                (lower, upper, weight) = (l, u, w);
+            }
+            Rule::Active(activation) => {
+                let bounds = inputs[0].lower.iter().zip(&inputs[0].upper);
+                (lower, upper) = bounds.clone().map(|(l, u)| activation.interval(l, u)).unzip();
+                let lines: Vec<Line<T>> =
+                    bounds.map(|(l, u)| activation.line(l, u, Slopes::default())).collect();
+                let sizes = lines.iter().zip(&inputs[0].size);
+                weight = sizes.map(|(line, size)| line.weight(size)).collect();
+                how = How::Lines(lines);
+            }
+            Rule::Largest(windows) => {
+                let picks: Vec<Pick<T>> = windows.iter().map(|w| pick(w, inputs[0])).collect();
+                let over =
+                    |values: &[T], w: &[usize]| greatest(w.iter().map(|&i| values[i].clone()));
+                lower = windows.iter().map(|w| over(&inputs[0].lower, w)).collect();
+                upper = picks.iter().map(|pick| pick.most.clone()).collect();
+                weight = windows.iter().map(|w| over(&inputs[0].size, w)).collect();
+                how = How::Picks(picks);
+            }
+        }
+        if let Some((l, u)) = known {
+            lower = lower.into_iter().zip(l).map(|(a, b)| larger(a, b.clone())).collect();
+            upper = upper.into_iter().zip(u).map(|(a, b)| smaller(a, b.clone())).collect();
+        }
+        let size = sizes(&lower, &upper);
+        if T::EXACT {
+            weight = Vec::new();
+        }
+        Cell { lower, upper, size, weight, reach, how }
+    }
+
+    /// Tightens the bounds of the last node where something that reads it would gain.
+    fn refine(&mut self, network: &Network, at: usize, by_lines: bool) {
+        let place = &network.places[at];
+        let is_box = self.region.ball.is_none();
+        // Interval arithmetic knows nothing of a ball.
+        let wanted = if is_box {
+            by_lines && !place.exact_on_boxes
+        } else {
+            by_lines || place.linear_in_input
+        };
+        if !wanted {
+            return;
+        }
+        for upper in [false, true] {
+            let loose = self.loose(network, at);
+            self.tighten(network, at, upper, &loose);
+        }
+    }
+
+    /// Elements of a node that a reader would like to know better.
+    fn loose(&self, network: &Network, at: usize) -> Vec<usize> {
+        let cell = &self.cells[at];
+        let mut loose = vec![false; cell.lower.len()];
+        for &reader in &network.places[at].readers {
+            match &network.places[reader].rule {
+                Rule::Active(activation) => {
+                    let bounds = cell.lower.iter().zip(&cell.upper);
+                    loose.iter_mut().zip(bounds).for_each(|(x, (l, u))| {
+                        *x |= activation.is_loose(l, u);
+                    });
+                }
+                Rule::Largest(windows) => {
+                    for window in windows {
+                        let pick = pick(window, cell);
+                        let floor = &cell.lower[pick.below];
+                        for &i in window.iter().filter(|_| pick.above.is_none()) {
+                            loose[i] |= i == pick.below || !(cell.upper[i] <= *floor);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        (0..loose.len()).filter(|&i| loose[i]).collect()
+    }
+
+    /// Bounds single elements of the last node by rows carried back to the input.
+    fn tighten(&mut self, network: &Network, at: usize, upper: bool, elements: &[usize]) {
+        let found = self.units(network, at, upper, elements);
+        let cell = Arc::make_mut(&mut self.cells[at]);
+        for (&element, bound) in elements.iter().zip(found) {
+            if upper {
+                let known = cell.upper[element].clone();
+                cell.upper[element] = smaller(known, bound.negated());
+            } else {
+                let known = cell.lower[element].clone();
+                cell.lower[element] = larger(known, bound);
+            }
+        }
+    }
+
+    /// Lower bounds of elements, or of what is below zero by them.
+    fn units(&self, network: &Network, at: usize, upper: bool, elements: &[usize]) -> Vec<T> {
+        let len = network.places[at].len;
+        let sign = T::of(if upper { -1.0 } else { 1.0 });
+        let block = |elements: &[usize]| {
+            let mut rows = vec![T::zero(); elements.len() * len];
+            for (row, &element) in rows.chunks_exact_mut(len).zip(elements) {
+                row[element] = sign.clone();
+            }
+            self.minima(network, at, rows)
+        };
+        if elements.len() <= BLOCK {
+            return if elements.is_empty() { Vec::new() } else { block(elements) };
+        }
+        let blocks: Vec<Vec<T>> = elements.par_chunks(BLOCK).map(block).collect();
+        blocks.into_iter().flatten().collect()
+    }
+
+    fn minima(&self, network: &Network, at: usize, rows: Vec<T>) -> Vec<T> {
+        if network.cancel.check().is_err() {
+            return vec![T::of(-f64::MAX); rows.len() / network.places[at].len];
+        }
+        let (cells, region) = (&self.cells, &self.region);
+        Carry { network, cells, region, stop: Stop::Input, multipliers: &[] }.minima(at, rows)
+    }
+
+    /// Proves bounds that are claimed of the last node, by the slopes that come with them and then
+    /// by the usual ones.
+    fn prove(&mut self, network: &Network, claim: &NodeClaim) -> Result<(), String> {
+        let at = claim.node;
+        for (number, part) in claim.by.iter().enumerate() {
+            let drawn = self
+                .with_slopes(network, &part.slopes)
+                .map_err(|why| format!("bounds of node {at}, part {number}: {why}"))?;
+            let mut helper = drawn;
+            for upper in [false, true] {
+                let elements = if upper { &part.upper } else { &part.lower };
+                helper.tighten(network, at, upper, elements);
+            }
+            let (from, to) = (&helper.cells[at], &self.cells[at]);
+            let cell =
+                Cell { lower: from.lower.clone(), upper: from.upper.clone(), ..(**to).clone() };
+            self.cells[at] = Arc::new(cell);
+        }
+        for upper in [false, true] {
+            let open = self.unproven(claim, upper);
+            self.tighten(network, at, upper, &open);
+            if let Some(element) = self.unproven(claim, upper).first() {
+                let (side, cell) = (if upper { "upper" } else { "lower" }, &self.cells[at]);
+                let (claimed, proven) = if upper {
+                    (claim.upper[*element].0, cell.upper[*element].above())
+                } else {
+                    (claim.lower[*element].0, cell.lower[*element].below())
+                };
+                return Err(format!(
+                    "node {at}, element {element}: {side} bound {claimed:e} is claimed, {proven:e} is proven"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Elements of the last node whose claimed bound is closer than what is known.
+    fn unproven(&self, claim: &NodeClaim, upper: bool) -> Vec<usize> {
+        let cell = &self.cells[claim.node];
+        let holds = |i: usize| {
+            if upper {
+                cell.upper[i] <= T::of(claim.upper[i].0)
+            } else {
+                cell.lower[i] >= T::of(claim.lower[i].0)
+            }
+        };
+        (0..cell.lower.len()).filter(|&i| !holds(i)).collect()
+    }
+
+    /// The same bounds with lines of other slopes; fails where one is out of range.
+    pub fn with_slopes(&self, network: &Network, slopes: &[NodeSlopes]) -> Result<Self, String> {
+        let mut drawn = self.clone();
+        for part in slopes {
+            let (at, Rule::Active(activation)) = (part.node, &network.places[part.node].rule)
+            else {
+                return Err(format!("node {} has no slopes", part.node));
+            };
+            if at >= drawn.cells.len() {
+                return Err(format!("slopes of node {at}, which comes later"));
+            }
+            let input = drawn.cells[network.places[at].inputs[0]].clone();
+            let (low, high) = activation.range();
+            let cell = Arc::make_mut(&mut drawn.cells[at]);
+            let How::Lines(lines) = &mut cell.how else { unreachable!("it has lines") };
+            for (number, &element) in part.at.iter().enumerate() {
+                let pick = |side: &[Hex]| side.get(number).map(|x| x.0);
+                let chosen = Slopes { lower: pick(&part.lower), upper: pick(&part.upper) };
+                let inside = |slope: Option<f64>| slope.is_none_or(|s| low <= s && s <= high);
+                if !inside(chosen.lower) || !inside(chosen.upper) {
+                    return Err(format!(
+                        "node {at}, element {element}: slope {:?} or {:?} is not in [{low}, {high}]",
+                        chosen.lower, chosen.upper
+                    ));
+                }
+                let line = activation.line(&input.lower[element], &input.upper[element], chosen);
+                if !T::EXACT {
+                    cell.weight[element] = line.weight(&input.size[element]);
+                }
+                lines[element] = line;
+            }
+        }
+        Ok(drawn)
+    }
+
+    /// The part where an element is at most (at least) `at`, with the lines that follow.
+    pub fn cut(
+        &self,
+        network: &Network,
+        (node, index): (usize, usize),
+        at: f64,
+        above: bool,
+    ) -> Self {
+        let mut part = self.clone();
+        let limit = T::of(at);
+        let cell = Arc::make_mut(&mut part.cells[node]);
+        if above {
+            cell.lower[index] = larger(cell.lower[index].clone(), limit);
+        } else {
+            cell.upper[index] = smaller(cell.upper[index].clone(), limit);
+        }
+        let (l, u) = (cell.lower[index].clone(), cell.upper[index].clone());
+        if node == 0 {
+            let region = Arc::make_mut(&mut part.region);
+            (region.lower[index], region.upper[index]) = (l.clone(), u.clone());
+        }
+        for &reader in &network.places[node].readers {
+            let Rule::Active(activation) = &network.places[reader].rule else { continue };
+            let size = part.cells[node].size[index].clone();
+            let cell = Arc::make_mut(&mut part.cells[reader]);
+            let line = activation.line(&l, &u, Slopes::default());
+            if !T::EXACT {
+                cell.weight[index] = line.weight(&size);
+            }
+            let How::Lines(lines) = &mut cell.how else { unreachable!("it has lines") };
+            lines[index] = line;
+        }
+        part
+    }
+}
+
+/// At least the absolute values between the bounds.
+fn sizes<T: Number>(lower: &[T], upper: &[T]) -> Vec<T> {
+    lower.iter().zip(upper).map(|(l, u)| greatest([l.size(), u.size()])).collect()
+}
+
+impl<T: Number> Line<T> {
+    /// See `Cell::weight`.
+    fn weight(&self, size: &T) -> T {
+        let slope = greatest([self.lower_slope.size(), self.upper_slope.size()]);
+        let offset = greatest([self.lower_offset.size(), self.upper_offset.size()]);
+        slope.times_up(size).plus_up(&offset)
+    }
+}
+
+/// Bounds of one element of an affine operator, and its weight.
+fn range<T: Number>(linear: &Linear, output: usize, inputs: &[&Cell<T>], reach: &T) -> (T, T, T) {
+    let (mut low, mut high, mut size) = (T::zero(), T::zero(), T::zero());
+    let mut count = 0;
+    let mut exact = true;
+    linear.terms(output, |slot, start, weights| {
+        let cell = inputs[slot];
+        let part = start..start + weights.len();
+        let (l, u, m) = (&cell.lower[part.clone()], &cell.upper[part.clone()], &cell.size[part]);
+        exact = exact && count == 0 && weights == [1.0];
+        count += weights.len();
+        for (i, &w) in weights.iter().enumerate() {
+            let weight = T::of(w);
+            low.gather(&weight, if w >= 0.0 { &l[i] } else { &u[i] });
+            high.gather(&weight, if w >= 0.0 { &u[i] } else { &l[i] });
+            size.gather(&T::of(w.abs()), &m[i]);
+        }
+    });
+    // What is only moved stays as it is.
+    if !exact {
+        let cost = T::cost(count, &size, reach);
+        (low, high) = (low.minus_down(&cost), high.plus_up(&cost));
+        size = size.plus_up(&cost);
+    }
+    let (divisor, constant) = (linear.divisor(output), linear.constant(output));
+    if divisor != 1.0 {
+        let d = T::of(divisor);
+        (low, high) = if divisor > 0.0 {
+            (low.over_down(&d), high.over_up(&d))
+        } else {
+            (high.over_down(&d), low.over_up(&d))
+        };
+        size = size.over_up(&d.size());
+    }
+    if constant != 0.0 {
+        let c = T::of(constant);
+        (low, high) = (low.plus_down(&c), high.plus_up(&c));
+        size = size.plus_up(&c.size());
+    }
+    (low, high, size)
+}
+
+/// Below: the first input whose lower bound is the largest. Above: that input, where no other can
+/// exceed it.
+fn pick<T: Number>(window: &[usize], cell: &Cell<T>) -> Pick<T> {
+    let below = window
+        .iter()
+        .copied()
+        .reduce(|best, i| if cell.lower[i] > cell.lower[best] { i } else { best });
+    let below = below.expect("every window sees something");
+    let decided = window.iter().all(|&i| i == below || cell.upper[i] <= cell.lower[below]);
+    let most = greatest(window.iter().map(|&i| cell.upper[i].clone()));
+    Pick { below, above: decided.then_some(below), most }
+}

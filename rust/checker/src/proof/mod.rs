@@ -1,0 +1,17 @@
+//! Certificates checked by code that has nothing in common with what wrote them: operators from
+//! their definitions, bounds by weak duality, no search and no fast kernels.
+
+mod carry;
+mod certificate;
+mod check;
+mod curve;
+mod domain;
+mod linear;
+mod lines;
+mod network;
+mod number;
+mod region;
+
+pub use certificate::MAX_BYTES;
+pub use check::{Arithmetic, Proven, ProvenCase, Refusal, check_certificate};
+pub use region::{Ball, Norm};

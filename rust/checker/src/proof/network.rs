@@ -1,0 +1,104 @@
+//! A graph as the checker reads it: operators from their definitions, nothing of their code.
+
+use aisec_graph::Graph;
+use aisec_numeric::Cancel;
+
+use super::curve::Curve;
+use super::linear::{Linear, Windows, attr};
+use super::lines::Activation;
+
+/// What a node computes.
+#[derive(Debug)]
+pub(crate) enum Rule {
+    Input,
+    Linear(Linear),
+    Active(Activation),
+    /// The largest of some elements of the input, for each element.
+    Largest(Vec<Vec<usize>>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub rule: Rule,
+    pub inputs: Vec<usize>,
+    pub len: usize,
+    /// The nodes that are not linear and read this one.
+    pub readers: Vec<usize>,
+    /// Interval arithmetic gives the exact range of each element over a box of inputs.
+    pub exact_on_boxes: bool,
+    /// Every path from the input is linear.
+    pub linear_in_input: bool,
+    /// The most terms that meet in one coefficient carried back through the node.
+    pub fan: usize,
+}
+
+/// Everything up to the output.
+#[derive(Debug)]
+pub(crate) struct Network<'a> {
+    pub places: Vec<Place>,
+    pub cancel: &'a Cancel,
+}
+
+impl<'a> Network<'a> {
+    /// Fails with the operator that has no rule here.
+    pub fn new(graph: &Graph, cancel: &'a Cancel) -> Result<Self, String> {
+        let mut places: Vec<Place> = Vec::new();
+        let mut boxes: Vec<bool> = Vec::new();
+        for (at, node) in graph.nodes().iter().take(graph.output() + 1).enumerate() {
+            let name = node.op.name();
+            let fail = |why: String| format!("node {at} ({name}): {why}");
+            let rule = match name {
+                "input" => Rule::Input,
+                "relu" => Rule::Active(Activation::Hinge(0.0)),
+                "leaky_relu" => {
+                    Rule::Active(Activation::Hinge(attr(&node.attrs, "slope").map_err(fail)?))
+                }
+                "sigmoid" => Rule::Active(Activation::Curve(Curve::Sigmoid)),
+                "tanh" => Rule::Active(Activation::Curve(Curve::Tanh)),
+                "max_pool2d" => {
+                    let input = graph.input_shapes(at)[0];
+                    let kernel = attr(&node.attrs, "kernel").map_err(fail)?;
+                    let windows = Windows::new(node, input, kernel).map_err(fail)?;
+                    let (area, outputs) = (input[1] * input[2], node.shape[1] * node.shape[2]);
+                    let window = |output: usize| {
+                        let mut seen = Vec::new();
+                        let first = output / outputs * area;
+                        windows.taps(output % outputs, |_, position| seen.push(first + position));
+                        seen
+                    };
+                    Rule::Largest((0..node.len()).map(window).collect())
+                }
+                _ => match Linear::new(graph, at).map_err(fail)? {
+                    Some(linear) => Rule::Linear(linear),
+                    None => return Err(fail("the checker knows no such operator".to_owned())),
+                },
+            };
+            let linear = matches!(rule, Rule::Input | Rule::Linear(_));
+            let separable = match &rule {
+                Rule::Input | Rule::Active(_) => true,
+                Rule::Linear(linear) => linear.is_separable(),
+                Rule::Largest(_) => false,
+            };
+            let from_box = node.inputs.len() <= 1 && node.inputs.iter().all(|&input| boxes[input]);
+            boxes.push(from_box && separable);
+            if !linear {
+                node.inputs.iter().for_each(|&input| places[input].readers.push(at));
+            }
+            places.push(Place {
+                rule,
+                inputs: node.inputs.clone(),
+                len: node.len(),
+                readers: Vec::new(),
+                exact_on_boxes: from_box,
+                linear_in_input: linear && node.inputs.iter().all(|&i| places[i].linear_in_input),
+                // One for each output and slot, what is there already, and a division.
+                fan: node.len() * node.inputs.len() + 2,
+            });
+        }
+        Ok(Self { places, cancel })
+    }
+
+    pub fn output(&self) -> usize {
+        self.places.len() - 1
+    }
+}

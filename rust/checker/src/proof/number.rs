@@ -1,0 +1,244 @@
+//! The two arithmetics a proof can be checked in: float64 with every rounding accounted for, and
+//! exact rationals.
+
+use std::fmt::Debug;
+
+use aisec_numeric::rounding;
+use num_rational::BigRational;
+use num_traits::{Signed, ToPrimitive, Zero};
+
+/// Numbers whose plain operations round to nearest or not at all, with a bound of what that
+/// costs, and whose directed operations never lie on the wrong side of the real result.
+pub(crate) trait Number: Clone + PartialOrd + Send + Sync + Debug + 'static {
+    /// Whether nothing is ever rounded.
+    const EXACT: bool;
+
+    /// The float, which must be finite where numbers are exact.
+    fn of(x: f64) -> Self;
+    /// A float that does not exceed the number.
+    fn below(&self) -> f64;
+    /// A float that the number does not exceed.
+    fn above(&self) -> f64;
+
+    fn plus(&self, other: &Self) -> Self;
+    fn times(&self, other: &Self) -> Self;
+    fn over(&self, divisor: &Self) -> Self;
+    fn negated(&self) -> Self;
+    fn size(&self) -> Self;
+    /// Adds `a · b`.
+    fn gather(&mut self, a: &Self, b: &Self);
+
+    fn plus_down(&self, other: &Self) -> Self;
+    fn times_down(&self, other: &Self) -> Self;
+    fn over_down(&self, divisor: &Self) -> Self;
+    fn plus_up(&self, other: &Self) -> Self {
+        self.negated().plus_down(&other.negated()).negated()
+    }
+    fn times_up(&self, other: &Self) -> Self {
+        self.negated().times_down(other).negated()
+    }
+    fn over_up(&self, divisor: &Self) -> Self {
+        self.negated().over_down(divisor).negated()
+    }
+    fn minus_down(&self, other: &Self) -> Self {
+        self.plus_down(&other.negated())
+    }
+    fn minus_up(&self, other: &Self) -> Self {
+        self.plus_up(&other.negated())
+    }
+
+    /// An upper bound of what plain operations can have cost a sum of `terms` products whose
+    /// absolute values sum, in plain operations, to `size`; `reach` bounds what the sum is
+    /// multiplied with later (at least 1).
+    fn cost(terms: usize, size: &Self, reach: &Self) -> Self;
+
+    fn zero() -> Self {
+        Self::of(0.0)
+    }
+    fn one() -> Self {
+        Self::of(1.0)
+    }
+    fn is_zero(&self) -> bool {
+        *self == Self::zero()
+    }
+}
+
+impl Number for f64 {
+    const EXACT: bool = false;
+
+    #[inline(always)]
+    fn of(x: f64) -> Self {
+        x
+    }
+    fn below(&self) -> f64 {
+        *self
+    }
+    fn above(&self) -> f64 {
+        *self
+    }
+    #[inline(always)]
+    fn plus(&self, other: &Self) -> Self {
+        self + other
+    }
+    #[inline(always)]
+    fn times(&self, other: &Self) -> Self {
+        self * other
+    }
+    #[inline(always)]
+    fn over(&self, divisor: &Self) -> Self {
+        self / divisor
+    }
+    #[inline(always)]
+    fn negated(&self) -> Self {
+        -self
+    }
+    #[inline(always)]
+    fn size(&self) -> Self {
+        self.abs()
+    }
+    #[inline(always)]
+    fn gather(&mut self, a: &Self, b: &Self) {
+        *self += a * b;
+    }
+    #[inline]
+    fn plus_down(&self, other: &Self) -> Self {
+        rounding::add_down(*self, *other)
+    }
+    #[inline]
+    fn times_down(&self, other: &Self) -> Self {
+        rounding::mul_down(*self, *other)
+    }
+    #[inline]
+    fn over_down(&self, divisor: &Self) -> Self {
+        rounding::div_down(*self, *divisor)
+    }
+
+    /// With `n` terms, the sum is within `gamma(n)·S + n·2^-1074` of the real one, `S` being the
+    /// real sum of sizes, and the computed `size` is at least `(1 - gamma(n))·S - n·2^-1074`.
+    /// So `gamma(2n)` of the computed size covers the first part; the other one may still be
+    /// multiplied.
+    fn cost(terms: usize, size: &Self, reach: &Self) -> Self {
+        let rounded = rounding::mul_up(rounding::gamma(2 * terms + 16), *size);
+        rounding::add_up(rounded, rounding::mul_up(rounding::underflow(4 * terms + 16), *reach))
+    }
+}
+
+impl Number for BigRational {
+    const EXACT: bool = true;
+
+    fn of(x: f64) -> Self {
+        BigRational::from_float(x).expect("only finite floats become rationals")
+    }
+    fn below(&self) -> f64 {
+        let mut near = self.to_f64().unwrap_or(f64::NAN);
+        while near.is_finite() && BigRational::of(near) > *self {
+            near = near.next_down();
+        }
+        if near == f64::INFINITY { f64::MAX } else { near }
+    }
+    fn above(&self) -> f64 {
+        -(-self.clone()).below()
+    }
+    fn plus(&self, other: &Self) -> Self {
+        self + other
+    }
+    fn times(&self, other: &Self) -> Self {
+        self * other
+    }
+    fn over(&self, divisor: &Self) -> Self {
+        self / divisor
+    }
+    fn negated(&self) -> Self {
+        -self.clone()
+    }
+    fn size(&self) -> Self {
+        self.abs()
+    }
+    fn gather(&mut self, a: &Self, b: &Self) {
+        *self += a * b;
+    }
+    fn plus_down(&self, other: &Self) -> Self {
+        self + other
+    }
+    fn times_down(&self, other: &Self) -> Self {
+        self * other
+    }
+    fn over_down(&self, divisor: &Self) -> Self {
+        self / divisor
+    }
+    fn cost(_terms: usize, _size: &Self, _reach: &Self) -> Self {
+        Zero::zero()
+    }
+}
+
+/// The larger of two lower bounds; one that is not a number says nothing.
+pub(crate) fn larger<T: Number>(a: T, b: T) -> T {
+    if b > a || a.partial_cmp(&a).is_none() { b } else { a }
+}
+
+/// The smaller of two upper bounds; one that is not a number says nothing.
+pub(crate) fn smaller<T: Number>(a: T, b: T) -> T {
+    if b < a || a.partial_cmp(&a).is_none() { b } else { a }
+}
+
+/// The least of some numbers, NaN if one is.
+pub(crate) fn least<T: Number>(values: impl IntoIterator<Item = T>) -> T {
+    let mut values = values.into_iter();
+    let first = values.next().expect("there is at least one");
+    values.fold(first, |a, b| if b < a || b.partial_cmp(&b).is_none() { b } else { a })
+}
+
+/// The greatest of some numbers, NaN if one is.
+pub(crate) fn greatest<T: Number>(values: impl IntoIterator<Item = T>) -> T {
+    least(values.into_iter().map(|x| x.negated())).negated()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_around_rationals_are_on_their_sides() {
+        let third = BigRational::of(1.0).over(&BigRational::of(3.0));
+        for x in [third.clone(), third.negated(), BigRational::of(0.5), BigRational::of(0.0)] {
+            let (low, high) = (BigRational::of(x.below()), BigRational::of(x.above()));
+            assert!(low <= x && x <= high);
+            assert!(x.above() - x.below() <= f64::EPSILON * 0.5);
+        }
+        let huge = BigRational::of(f64::MAX).times(&BigRational::of(4.0));
+        assert_eq!((huge.below(), huge.above()), (f64::MAX, f64::INFINITY));
+        let tiny = BigRational::of(f64::from_bits(1)).over(&BigRational::of(4.0));
+        assert!(tiny.below() == 0.0 && tiny.above() > 0.0);
+    }
+
+    #[test]
+    fn nan_is_no_bound() {
+        assert_eq!(larger(f64::NAN, 1.0), 1.0);
+        assert_eq!(larger(1.0, f64::NAN), 1.0);
+        assert_eq!(smaller(f64::NAN, 1.0), 1.0);
+        assert!(least([1.0, f64::NAN, 2.0]).is_nan() && least([f64::NAN, 1.0]).is_nan());
+        assert!(greatest([1.0, f64::NAN]).is_nan());
+        assert_eq!((least([2.0, 1.0]), greatest([2.0, 1.0])), (1.0, 2.0));
+    }
+
+    /// Worst cases of accumulated rounding stay within the cost.
+    #[test]
+    fn cost_covers_plain_sums() {
+        let mut state = 7u64;
+        let mut next = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 11) as f64 / (1u64 << 53) as f64 - 0.5
+        };
+        for n in 1..60usize {
+            let terms: Vec<(f64, f64)> = (0..n).map(|_| (next(), next() * 1e8)).collect();
+            let (mut sum, mut size, mut exact) = (0.0, 0.0, BigRational::of(0.0));
+            for (a, b) in &terms {
+                sum.gather(a, b);
+                size += (a * b).abs();
+                exact.gather(&BigRational::of(*a), &BigRational::of(*b));
+            }
+            let cost = f64::cost(n, &size, &1.0);
+            assert!((BigRational::of(sum) - exact).abs() <= BigRational::of(cost));
+        }
+    }
+}
