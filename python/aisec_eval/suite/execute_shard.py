@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import AisecError, DatasetError, ModelImportError, RunError
 from ..results import Evaluation, Scan
-from ..threats import L1, L2, Linf, ThreatModel
+from ..threats import parse
+from .attack_table import attack_objects
 from .identity import engine, samples_digest
 from .inputs import load_samples, load_suite_model
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from ..models.base import Model
     from .inputs import Samples
     from .shard import Shard
-
-_BALLS: dict[str, type[ThreatModel]] = {"linf": Linf, "l2": L2, "l1": L1}
 
 
 def execute_shard(shard: Shard) -> Evaluation | Scan:
@@ -61,9 +60,7 @@ def _evaluate(
     identity = shard.identity
     if model.digest != identity["model"]["digest"]:
         raise ModelImportError(f"model {model.name}: changed since the run was planned; run again")
-    threat = _BALLS[identity["threat"]["norm"]](
-        Fraction(identity["threat"]["eps"]), bounds=samples.bounds
-    )
+    threat = parse(identity["threat"])
     return evaluate(
         model,
         x,
@@ -92,22 +89,6 @@ def _scan(shard: Shard, samples: Samples) -> Scan:
         rate=None if rate is None else float(Fraction(rate)),
     )
     return Scan(shard.data.name, result, samples.poison)
-
-
-def attack_objects(attacks: str | Sequence[Mapping[str, Any]]) -> Any:
-    """Return what `evaluate(attacks=...)` takes, from a shard's identity."""
-    if isinstance(attacks, str):
-        return attacks
-    from ..attacks import APGD, Square
-
-    found: list[Any] = []
-    for table in attacks:
-        options = {key: value for key, value in table.items() if key != "name"}
-        if table["name"] == "square":
-            found.append(Square(**options | {"p_init": float(Fraction(table["p_init"]))}))
-        else:
-            found.append(APGD(loss=table["name"].removeprefix("apgd-"), **options))
-    return found
 
 
 def one_line(error: BaseException) -> str:

@@ -25,6 +25,7 @@ _ROOMS = (
     "findings.py",
     "results.py",
     "threats.py",
+    "suite/attack_table.py",
     "suite/inputs.py",
     "suite/execute_shard.py",
 )

@@ -9,12 +9,13 @@ from decimal import Decimal
 from difflib import get_close_matches
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 
 from pydantic import BaseModel, ValidationError
 
 from ..errors import AisecError, SuiteError, UnsafeArtifactError
 from . import spec
+from .attack_table import table_of
 from .gate import parse_gate
 from .spec import EvaluateTable, Suite
 from .toml_lines import Path as KeyPath
@@ -30,14 +31,11 @@ _TABLES: dict[tuple[str, ...], type[BaseModel]] = {
     ("model",): spec.ModelTable,
     ("data",): spec.DataTable,
     ("data", "plant"): spec.PlantTable,
-    ("threat",): spec.ThreatTable,
+    ("threat", "ball"): spec.BallTable,
+    ("threat", "spatial"): spec.SpatialTable,
+    ("threat", "corruptions"): spec.CorruptionsTable,
     ("task", "evaluate"): spec.EvaluateTable,
     ("task", "scan"): spec.ScanTable,
-    **{
-        ("task", "evaluate", "attacks", "listed", name): table
-        for table in (spec.ApgdTable, spec.SquareTable)
-        for name in get_args(table.model_fields["name"].annotation)
-    },
 }
 """Table by the names on the way to it, as pydantic gives them: knows the keys there are."""
 
@@ -138,7 +136,7 @@ class _Loader:
         message = first["msg"].removeprefix("Value error, ")
         if kind == "extra_forbidden":
             names = tuple(str(part) for part in first["loc"][:-1] if not isinstance(part, int))
-            table = _TABLES.get(names)
+            table = _TABLES.get(names) or self.attack_at(key[:-1])
             known = [f.alias or n for n, f in table.model_fields.items()] if table else []
             near = get_close_matches(str(key[-1]), known, n=1)
             message = "unknown key; " + (
@@ -150,6 +148,7 @@ class _Loader:
             message = "must be 1 to 64 letters, digits, dots, dashes or underscores"
         elif kind == "union_tag_invalid":
             tag = str(context["discriminator"]).strip("'")
+            tag = "kind" if tag == "_threat_kind()" else tag
             key = (*key, tag)
             message = f"'{context['tag']}' is not known; there are {context['expected_tags']}"
         elif kind == "union_tag_not_found":
@@ -158,6 +157,14 @@ class _Loader:
         else:
             message = message[0].lower() + message[1:]
         self.refuse(key, message, more=len(found) - 1)
+
+    def attack_at(self, key: KeyPath) -> type[BaseModel] | None:
+        """Return the table of the attack that stands at `key`."""
+        node: Any = self.raw
+        for part in key:
+            node = node[part]
+        name = node.get("name") if isinstance(node, dict) else None
+        return table_of(name) if isinstance(name, str) else None
 
     def raw_path(self, loc: tuple[int | str, ...]) -> KeyPath:
         """Drop what pydantic puts between the keys: union tags and discriminators."""

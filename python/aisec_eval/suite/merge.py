@@ -144,11 +144,7 @@ def describe(cell: Cell) -> dict[str, Any]:
     }
     if cell.threat is not None:
         about["model"] = cell.model
-        about["threat"] = {
-            "norm": cell.threat.norm,
-            "eps": str(cell.threat.eps),
-            "bounds": list(cell.threat.bounds),
-        }
+        about["threat"] = cell.threat.describe()
     return about
 
 

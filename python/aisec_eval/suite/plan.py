@@ -8,7 +8,6 @@ workers, so the same suite has the same shards everywhere.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,14 +15,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..errors import AisecError, InputError, SuiteError
+from ..threats import Corruptions
+from .attack_table import attack_objects
 from .identity import engine, ranges, samples_digest
 from .inputs import DataSource, ModelSource, Plant, Samples, load_samples, load_suite_model
 from .load import is_file_source, split_scope
 from .shard import Shard
-from .spec import ApgdTable, DataTable, EvaluateTable, ModelTable, ScanTable, Suite
+from .spec import DataTable, EvaluateTable, ModelTable, ScanTable, Suite
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence, Set
+    from fractions import Fraction
 
     from ..models.base import Model
     from ..threats import ThreatModel
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 TARGET_WORK = 100_000_000_000
 """Multiply-adds one shard is to cost at most: 5 to 30 seconds on one core."""
+CORRUPTION_WORK = 50_000_000
+"""What making one corrupted image costs, some milliseconds, in multiply-adds."""
 SHARD_SAMPLES = (16, 2048)
 """Fewest and most samples of a shard."""
 MAX_CELLS = 100_000
@@ -189,7 +193,6 @@ class _Planner:
         place: ModelSource,
     ) -> Iterable[Shard]:
         from ..attacks.registry import resolve
-        from .execute_shard import attack_objects
 
         samples = load_samples(source)
         backend = task.backend
@@ -200,11 +203,7 @@ class _Planner:
             "schema": 1,
             "engine": engine() | (_jax_versions() if backend == "jax" else {}),
             "model": {"digest": model.digest, "name": model.name},
-            "threat": {
-                "norm": threat.norm,
-                "eps": str(threat.eps),
-                "bounds": [str(Fraction(bound)) for bound in threat.bounds],
-            },
+            "threat": threat.describe(),
             "attacks": attacks_json(task),
             "certify": None if task.certify == "none" else task.certify,
             "backend": backend,
@@ -216,7 +215,7 @@ class _Planner:
         if any(getattr(attack, "starts", 0) for attack in attacks):
             pool = self.rows_identity(data_id, samples, 0, len(samples.y))
             common["pool"] = pool["digest"]
-        size = shard_samples(task, model)
+        size = shard_samples(task, model, threat)
         for first in range(0, len(samples.y), size):
             stop = min(first + size, len(samples.y))
             rows = self.rows_identity(data_id, samples, first, stop)
@@ -277,17 +276,23 @@ def attacks_json(task: EvaluateTable) -> str | list[dict[str, Any]]:
     """Return the attacks of a task as they stand in a shard's identity."""
     if isinstance(task.attacks, str):
         return task.attacks
-    return [
-        {k: str(v) if isinstance(v, Fraction) else v for k, v in table.model_dump().items()}
-        for table in task.attacks
-    ]
+    return [table.to_json() for table in task.attacks]
 
 
 _METHOD_FORWARDS = {"light": 3_000, "standard": 11_000, "plus": 15_000, "rand": 12_000}
 """Evaluations a sample may cost, a gradient counted as two more."""
+_CERTIFY_FORWARDS = {"none": 1, "ibp": 5, "crown-ibp": 30, "crown": 100, "alpha-crown": 1_000}
 
 
-def shard_samples(task: EvaluateTable, model: Model) -> int:
+def _forwards(attack: Any) -> int:
+    """Return what an attack may cost a sample, a gradient counted as two evaluations more."""
+    gradient = 3 if attack.needs_gradient else 1
+    names = ("budget", "queries", "steps", "k")
+    runs = [int(n) for name in names if isinstance(n := getattr(attack, name, None), int)]
+    return gradient * max(1, next(iter(runs), 1_000)) * max(1, int(attack.restarts))
+
+
+def shard_samples(task: EvaluateTable, model: Model, threat: ThreatModel) -> int:
     """Return how many samples one shard of a cell gets: a power of two, by the cost of one.
 
     The estimate is an upper one: every attack runs to its end on every sample.
@@ -297,12 +302,14 @@ def shard_samples(task: EvaluateTable, model: Model) -> int:
         work = 1000 * prod(model.input_shape)
     else:
         work = 50 * sum(prod(graph.node_shape(i)) for i in range(graph.num_nodes))
-    forwards = {"none": 1, "ibp": 5, "crown": 100}[task.certify]
-    if isinstance(task.attacks, str):
+    forwards = _CERTIFY_FORWARDS[task.certify]
+    if isinstance(threat, Corruptions):
+        forwards = len(threat.cases)
+        work += CORRUPTION_WORK
+    elif isinstance(task.attacks, str):
         forwards += _METHOD_FORWARDS.get(task.attacks, 10_000)
-    for table in () if isinstance(task.attacks, str) else task.attacks:
-        steps = 3 * table.steps if isinstance(table, ApgdTable) else table.queries
-        forwards += table.restarts * steps
+    else:
+        forwards += sum(map(_forwards, attack_objects(attacks_json(task))))
     fewest, most = SHARD_SAMPLES
     samples = max(1, TARGET_WORK // (forwards * work))
     return int(np.clip(1 << (samples.bit_length() - 1), fewest, most))

@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from difflib import get_close_matches
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -42,7 +43,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     StrictBool,
@@ -53,7 +53,17 @@ from pydantic import (
     model_validator,
 )
 
-from ..threats import L1, L2, Linf, ThreatModel
+from ..threats import (
+    CORRUPTIONS,
+    L1,
+    L2,
+    SEVERITIES,
+    Corruptions,
+    Linf,
+    Spatial,
+    ThreatModel,
+)
+from .attack_table import STRICT, AttackList
 from .gate import Gate, parse_gate
 
 MAX_ENTRIES = 1000
@@ -79,7 +89,7 @@ Rational = Annotated[Fraction, BeforeValidator(_number)]
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    model_config = STRICT
 
 
 class ModelTable(_Table):
@@ -124,9 +134,10 @@ class DataTable(_Table):
 _BALLS: dict[str, type[ThreatModel]] = {"linf": Linf, "l2": L2, "l1": L1}
 
 
-class ThreatTable(_Table):
+class BallTable(_Table):
     """`[[threat]]`: one norm at one or more radii, in the units of the data's range."""
 
+    kind: Literal["ball"] = "ball"
     norm: Literal["linf", "l2", "l1"]
     eps: Annotated[list[Annotated[Rational, Field(ge=0)]], Field(min_length=1, max_length=100)]
     id: Identifier | None = None
@@ -146,36 +157,84 @@ class ThreatTable(_Table):
         return [_BALLS[self.norm](eps, bounds=bounds) for eps in self.eps]
 
 
-class ApgdTable(_Table):
-    """APGD on one of its losses."""
+class _OtherThreat(_Table):
+    """A threat model that has no radius."""
 
-    name: Literal["apgd-ce", "apgd-dlr", "apgd-margin"]
-    steps: Annotated[StrictInt, Field(gt=0, le=100_000)] = 100
-    restarts: Annotated[StrictInt, Field(gt=0, le=10_000)] = 1
+    id: Identifier | None = None
 
+    @property
+    def norm(self) -> str:
+        """What gates may call it besides its id."""
+        return str(getattr(self, "kind"))  # noqa: B009 - every subclass has one
 
-class SquareTable(_Table):
-    """Square attack: queries only."""
+    @property
+    def name(self) -> str:
+        """The id, or the kind when there is none."""
+        return self.id or self.norm
 
-    name: Literal["square"]
-    queries: Annotated[StrictInt, Field(gt=0, le=10_000_000)] = 5000
-    p_init: Annotated[Rational, Field(gt=0, le=1)] = Fraction(4, 5)
-    restarts: Annotated[StrictInt, Field(gt=0, le=10_000)] = 1
-
-
-def _attack_table(value: object) -> object:
-    """A bare name stands for the attack with its defaults."""
-    if isinstance(value, str):
-        return {"name": value}
-    if not isinstance(value, dict):
-        raise ValueError('must be a name such as "apgd-ce" or a table { name = ..., steps = ... }')
-    return value
+    @property
+    def eps(self) -> list[Fraction]:
+        """No radii."""
+        return []
 
 
-AttackTable = Annotated[
-    ApgdTable | SquareTable, Field(discriminator="name"), BeforeValidator(_attack_table)
+class SpatialTable(_OtherThreat):
+    """`[[threat]] kind = "spatial"`: rotations (degrees) and translations (pixels) of images."""
+
+    kind: Literal["spatial"]
+    max_rotation: Annotated[Rational, Field(ge=0, le=180)] = Fraction(30)
+    max_translation: Annotated[Rational, Field(ge=0, le=10_000)] = Fraction(3)
+    fill: Rational = Fraction(0)
+
+    def models(self, bounds: tuple[float, float]) -> list[ThreatModel]:
+        """Return the threat model.
+
+        Raises:
+            InputError: the padding does not fit `bounds`.
+        """
+        limits = self.max_rotation, self.max_translation
+        return [Spatial(*limits, fill=float(self.fill), bounds=bounds)]
+
+
+def _corruption(name: str) -> str:
+    if name not in CORRUPTIONS:
+        near = get_close_matches(name, CORRUPTIONS, n=1)
+        hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(CORRUPTIONS)}"
+        raise ValueError(f'no corruption "{name}"; {hint}')
+    return name
+
+
+class CorruptionsTable(_OtherThreat):
+    """`[[threat]] kind = "corruptions"`: common corruptions of images."""
+
+    kind: Literal["corruptions"]
+    names: Annotated[
+        list[Annotated[StrictStr, AfterValidator(_corruption)]], Field(min_length=1)
+    ] = list(CORRUPTIONS)
+    severities: Annotated[
+        list[Annotated[StrictInt, Field(ge=1, le=5)]], Field(min_length=1, max_length=5)
+    ] = list(SEVERITIES)
+
+    def models(self, bounds: tuple[float, float]) -> list[ThreatModel]:
+        """Return the threat model.
+
+        Raises:
+            InputError: a corruption or a severity is named twice.
+        """
+        return [Corruptions(self.names, self.severities, bounds=bounds)]
+
+
+def _threat_kind(value: object) -> str:
+    found = value.get("kind", "ball") if isinstance(value, dict) else getattr(value, "kind", "")
+    return str(found)
+
+
+ThreatTable = Annotated[
+    Annotated[BallTable, Tag("ball")]
+    | Annotated[SpatialTable, Tag("spatial")]
+    | Annotated[CorruptionsTable, Tag("corruptions")],
+    Discriminator(_threat_kind),
 ]
-AttackList = Annotated[list[AttackTable], Field(min_length=1, max_length=20)]
 
 
 def _method(name: str) -> str:
@@ -203,7 +262,7 @@ class EvaluateTable(_Table):
         | Annotated[AttackList, Tag("listed")],
         Discriminator(_attacks_tag),
     ] = "fast"
-    certify: Literal["none", "ibp", "crown"] = "crown"
+    certify: Literal["none", "ibp", "crown-ibp", "crown", "alpha-crown"] = "crown"
     backend: Literal["auto", "native", "jax"] = "auto"
 
 
