@@ -74,40 +74,38 @@ pub struct Split {
 /// A proof by cutting the region's box, for searches that split the input: nodes in any order,
 /// the first is the whole region.
 ///
-/// At every node but one under [`Clip`]s bounds and lines are found anew, for its box, as
-/// `Operator::relax` chooses them, intersected with those of the nodes above it.
+/// At every node bounds and lines are found for its box as `Operator::relax` chooses them, never
+/// looser than those of the nodes above it. Then, for each clause that is not refuted yet, the
+/// box is clipped to where counterexamples may be: by the plane of each row, twice, and by that of
+/// its joint condition, twice. A clause for which nothing is left is refuted. What is left for
+/// the others, the hull, is cut in two.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct BoxProof {
     pub nodes: Vec<BoxNode>,
 }
 
 /// One box.
-#[derive(Debug, Clone, PartialEq)]
-pub enum BoxNode {
-    /// No output of the box meets any of the clauses: one refutation for each.
-    Refuted(Vec<Refutation>),
-    /// Cut in two at `at` across an input; the nodes of the two parts.
-    Cut { input: usize, at: f64, below: usize, above: usize },
-    /// What lies beyond the clips is refuted, one list of refutations (all clauses) a clip, with
-    /// the lines of this whole box; `rest` is the node of what is left. Clips apply in order.
-    /// Leave them room: what is cut off should be refuted by more than rounding, so a clip goes
-    /// 1e-9 of the edge less far than it might.
-    Clipped { clips: Vec<(Clip, Vec<Refutation>)>, rest: usize },
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct BoxNode {
+    /// At most one a clause.
+    pub joint: Vec<Joint>,
+    /// `None` where every clause is refuted.
+    pub halves: Option<Halves>,
 }
 
-/// Takes off a box what lies beyond `at`.
+/// A condition that follows from those of a clause: `Σ weights·(row · y - rhs) <= 0`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Joint {
+    pub clause: usize,
+    /// One a row of the clause, none negative.
+    pub weights: Vec<f64>,
+}
+
+/// A box cut at `at` across an input: the nodes of what is at most and at least there.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Clip {
+pub struct Halves {
     pub input: usize,
     pub at: f64,
-    /// What is above `at` goes; what is below otherwise.
-    pub above: bool,
-}
-
-/// Why a clause cannot be met: `min Σ weights·(row · y - rhs)` is above zero.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Refutation {
-    pub clause: usize,
-    /// One a row of the clause, none negative, not all zero.
-    pub weights: Vec<f64>,
+    pub below: usize,
+    pub above: usize,
 }
