@@ -196,6 +196,7 @@ _Outcomes = tuple[
     NDArray[np.int8],
     NDArray[np.int64],
     NDArray[np.int64],
+    NDArray[np.float64],
 ]
 
 def search(

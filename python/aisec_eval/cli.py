@@ -159,7 +159,10 @@ def certify(
     ids: Ids = None,
     method: Annotated[
         str,
-        typer.Option(help='"crown"; "ibp": faster and looser; "smoothing": the vote under noise.'),
+        typer.Option(
+            help='"ibp", "crown-ibp", "crown", "alpha-crown": each tighter and slower than the '
+            'one before; "smoothing": the vote under noise.'
+        ),
     ] = "crown",
     sigma: Annotated[
         float | None, typer.Option(help="Of smoothing: the noise's standard deviation.")

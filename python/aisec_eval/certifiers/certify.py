@@ -61,8 +61,9 @@ def certify(
         x: inputs, float32 [n, *input_shape], inside the threat model's range.
         y: labels, int [n], below `model.num_classes`.
         threat: `Linf`, `L2`, `L1` or `Box`.
-        method: "ibp", "crown-ibp", "crown", "alpha-crown" or a certifier. With `Smoothing` it is not the model that is
-            certified but its smoothed vote; any model will do, and the threat model is `L2`.
+        method: "ibp", "crown-ibp", "crown", "alpha-crown" or a certifier. With `Smoothing` it is
+            not the model that is certified but its smoothed vote; any model will do, and the
+            threat model is `L2`.
         memory_limit: bytes that working memory may take; bounds do not depend on it.
         sample_ids: distinct int [n]; 0..n-1 when None.
         progress: called with samples done, samples in all, and what is running.

@@ -28,7 +28,8 @@ class Regions:
     """[n, *input_shape]"""
     upper: NDArray[np.float64]
     center: NDArray[np.float64] | None = None
-    radius: float = 0.0
+    radius: float | NDArray[np.float64] = 0.0
+    """One for all samples, or one each [n]."""
     norm: str = "linf"
 
     @staticmethod

@@ -16,6 +16,7 @@ use crate::prepared::Prepared;
 use crate::region::box_minimum;
 use crate::state::{NodeState, State};
 use crate::trace::{Action, Source, Step, Trace};
+use crate::tuned::Own;
 
 /// Buffers that are used again from one block of rows to the next.
 #[derive(Default)]
@@ -101,7 +102,20 @@ impl<'a> Route<'a> {
     /// Lower bounds of the rows (row-major, over the part the trace was asked for) over the
     /// region; a bound that is not finite is `-inf`.
     pub fn lower_bounds(&self, rows: Vec<f64>, count: usize, pool: &mut Pool) -> Vec<f64> {
-        let mut pass = self.begin(rows, count, pool);
+        self.lower_bounds_with(rows, count, &[], pool)
+    }
+
+    /// [`Route::lower_bounds`] where each row has lines and multipliers of its own, one `Own` a
+    /// row. The route is over a state without the lines that rows have themselves, and the trace
+    /// over whole nodes.
+    pub fn lower_bounds_with(
+        &self,
+        rows: Vec<f64>,
+        count: usize,
+        own: &[Own],
+        pool: &mut Pool,
+    ) -> Vec<f64> {
+        let mut pass = self.begin(rows, count, own, pool);
         for (step, local) in self.trace.steps.iter().zip(&self.locals) {
             pass.step(step, local, pool);
         }
@@ -113,7 +127,7 @@ impl<'a> Route<'a> {
     /// (row-major) and constants; zero and `-inf` where nothing finite is known. The trace must
     /// start from a whole node and stop at the input.
     pub fn planes(&self, rows: Vec<f64>, count: usize, pool: &mut Pool) -> (Vec<f64>, Vec<f64>) {
-        let mut pass = self.begin(rows, count, pool);
+        let mut pass = self.begin(rows, count, &[], pool);
         // The input is visited last.
         for (step, local) in self.trace.steps.iter().zip(&self.locals) {
             if step.node > 0 {
@@ -131,11 +145,18 @@ impl<'a> Route<'a> {
         (coefficients, pass.constants)
     }
 
-    fn begin(&self, rows: Vec<f64>, count: usize, pool: &mut Pool) -> Pass<'_> {
+    fn begin<'r>(
+        &'r self,
+        rows: Vec<f64>,
+        count: usize,
+        own: &'r [Own],
+        pool: &mut Pool,
+    ) -> Pass<'r> {
         let start = self.trace.steps[0].node;
         let mut pass = Pass {
             route: self,
             count,
+            own,
             constants: vec![0.0; count],
             rows: (0..=start).map(|_| None).collect(),
         };
@@ -148,6 +169,8 @@ impl<'a> Route<'a> {
 struct Pass<'r> {
     route: &'r Route<'r>,
     count: usize,
+    /// One a row, or none at all.
+    own: &'r [Own<'r>],
     constants: Vec<f64>,
     /// Coefficients at each node that is still to be visited.
     rows: Vec<Option<Vec<f64>>>,
@@ -155,7 +178,8 @@ struct Pass<'r> {
 
 impl Pass<'_> {
     fn step(&mut self, step: &Step, local: &Local, pool: &mut Pool) {
-        let rows = self.rows[step.node].take().expect("a step has coefficients");
+        let mut rows = self.rows[step.node].take().expect("a step has coefficients");
+        self.take_off_multipliers(step.node, &mut rows);
         let node = &self.route.state.nodes[step.node];
         match &step.action {
             Action::Bound => {
@@ -172,7 +196,7 @@ impl Pass<'_> {
             }
             Action::Relaxed { input, patch, shape } => {
                 let part = match &local.lines {
-                    Some(lines) => self.through_lines(rows, lines, local, node),
+                    Some(lines) => self.through_lines(step.node, rows, lines, local),
                     None => {
                         let part =
                             self.through_select(step, (*input, *patch, shape), &rows, local, pool);
@@ -242,23 +266,47 @@ impl Pass<'_> {
         parts
     }
 
+    /// Elements with lines of the row's own have none in `lines`; their terms come on top.
     fn through_lines(
         &mut self,
+        node: usize,
         mut rows: Vec<f64>,
         lines: &[Cow<[f64]>; 4],
         local: &Local,
-        node: &NodeState,
     ) -> Vec<f64> {
         let len = local.weight.len();
-        let factor = gamma(2 * len + 16);
+        let lost = self.route.state.nodes[node].lost;
+        let factor = gamma(4 * len + 32);
         let [lower_slope, lower_offset, upper_slope, upper_offset] = lines;
         let lines =
             Lines { lower_slope, lower_offset, upper_slope, upper_offset, size: &local.weight };
         for (row, coefficients) in rows.chunks_exact_mut(len).enumerate() {
-            let (constant, size) = through_lines(coefficients, lines);
-            self.charge(row, constant, add_up(mul_up(factor, size), node.lost));
+            let own = self.own.get(row).and_then(|own| own.at(node));
+            let taken = own.map(|own| own.gather(coefficients));
+            let (mut constant, mut size) = through_lines(coefficients, lines);
+            if let (Some(own), Some(taken)) = (own, taken) {
+                let terms = own.scatter(&taken, coefficients);
+                constant += terms.0;
+                size += terms.1;
+            }
+            self.charge(row, constant, add_up(mul_up(factor, size), lost));
         }
         rows
+    }
+
+    /// Takes the rows' multipliers of splits off the coefficients of the elements split.
+    fn take_off_multipliers(&mut self, node: usize, rows: &mut [f64]) {
+        let len = rows.len() / self.count.max(1);
+        for (row, own) in self.own.iter().enumerate() {
+            for multiplier in own.multipliers.iter().filter(|m| m.node == node) {
+                let coefficient = &mut rows[row * len + multiplier.index];
+                *coefficient -= multiplier.amount;
+                // One rounding, relative to the computed value.
+                let size = self.route.state.nodes[node].size[multiplier.index];
+                let error = mul_up(mul_up(gamma(2), coefficient.abs()), size);
+                self.constants[row] = sub_down(self.constants[row], error);
+            }
+        }
     }
 
     /// Positive coefficients go to the input that bounds the output from below, others to the

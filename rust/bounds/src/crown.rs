@@ -5,6 +5,7 @@ use aisec_numeric::Cancelled;
 use aisec_numeric::rounding::add_down;
 use rayon::prelude::*;
 
+use crate::ascent::Tuning;
 use crate::backward::{Pool, Route};
 use crate::prepared::Prepared;
 use crate::region::Region;
@@ -19,13 +20,24 @@ const BLOCK: usize = 32;
 const TILE: usize = 2;
 
 /// How intermediate bounds are found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Method {
     /// Interval arithmetic.
     Ibp,
+    /// Interval arithmetic, and linear bounds for the output alone.
+    CrownIbp,
     /// Interval arithmetic first, then linear bounds for every element whose relaxation it
     /// leaves loose.
     Crown,
+    /// `Crown`, and slopes optimised for every row of the output.
+    AlphaCrown(Tuning),
+}
+
+impl Method {
+    /// Whether intermediate bounds are intervals.
+    fn by_intervals(self) -> bool {
+        matches!(self, Self::Ibp | Self::CrownIbp)
+    }
 }
 
 /// What is known of linear functions of the output over one region, or over several, one after
@@ -64,9 +76,12 @@ impl Analysis<'_> {
     pub fn margins(&self, region: Region, rows: &[f64]) -> Result<Vec<f64>, Cancelled> {
         let (state, output) = (self.state(region)?, self.prepared.graph.output());
         let mut bounds = self.rows(&state, output, rows, Stop::Nonlinear)?;
-        if self.method == Method::Crown {
+        if self.method != Method::Ibp {
             let linear = self.rows(&state, output, rows, Stop::Input)?;
             bounds.iter_mut().zip(linear).for_each(|(bound, linear)| *bound = bound.max(linear));
+        }
+        if let Method::AlphaCrown(tuning) = self.method {
+            self.tune_margins(&state, rows, &tuning, &mut bounds)?;
         }
         Ok(bounds)
     }
@@ -99,7 +114,7 @@ impl Analysis<'_> {
         let mut state = State::new(region);
         for index in 1..=self.prepared.graph.output() {
             let facts = &self.prepared.nodes[index];
-            let carried = self.method == Method::Crown
+            let carried = self.method != Method::Ibp
                 || facts.behind_output
                 || (facts.affine_in_input && !state.region.is_box());
             state.push(self.prepared, carried);
@@ -111,7 +126,7 @@ impl Analysis<'_> {
     /// Tightens the bounds of the last node where an operator that reads it would gain.
     fn refine(&self, state: &mut State, index: usize) -> Result<(), Cancelled> {
         let facts = &self.prepared.nodes[index];
-        let only_linear = self.method == Method::Ibp;
+        let only_linear = self.method.by_intervals();
         // Interval arithmetic knows nothing of a ball: even it starts from linear bounds of
         // whatever is affine in the input.
         let skip = if state.region.is_box() {
@@ -245,7 +260,7 @@ impl Analysis<'_> {
     }
 
     /// How many rows go together when one keeps up to `peak` coefficients alive.
-    fn block(&self, peak: usize) -> usize {
+    pub fn block(&self, peak: usize) -> usize {
         (self.block_bytes / (8 * peak.max(1))).clamp(1, BLOCK)
     }
 }

@@ -2,17 +2,27 @@
 //! they hold for the graph in real arithmetic.
 #![forbid(unsafe_code)]
 
+mod alpha;
+mod ascent;
 mod backward;
 mod crown;
+pub mod input_split;
 mod kernels;
+mod lanes;
+mod layout;
 mod margin;
 mod prepared;
 mod proof;
 mod region;
+pub mod smoothing;
 mod state;
 mod trace;
+mod tuned;
 
+pub use ascent::Tuning;
 pub use crown::{Method, Planes};
 pub use margin::{Options, margin_bounds, margin_planes};
-pub use proof::{Leaf, NodeBounds, Proof, RootSlopes, Split};
+pub use proof::{
+    BoxNode, BoxProof, Halves, Joint, Leaf, NodeBounds, Proof, RootSlopes, Split,
+};
 pub use region::{Norm, Region, RegionError};

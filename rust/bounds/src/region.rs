@@ -134,6 +134,20 @@ impl Region {
             Some(ball) => larger(corner, ball.minimum(row)),
         }
     }
+
+    /// Replaces a row by a point of the region where it is about smallest; a guide, not a bound.
+    pub(crate) fn minimiser(&self, row: &mut [f32]) {
+        let wide: Vec<f64> = row.iter().map(|&a| f64::from(a)).collect();
+        match &self.ball {
+            None => {
+                let ends = self.lower.iter().zip(&self.upper);
+                row.iter_mut().zip(ends).for_each(|(a, (&l, &u))| {
+                    *a = if *a > 0.0 { l } else { u } as f32;
+                });
+            }
+            Some(ball) => ball.minimiser(&wide, row),
+        }
+    }
 }
 
 /// The better of two valid lower bounds, NaN counting as none.
@@ -166,6 +180,32 @@ impl Ball {
             Norm::Linf => unreachable!("an Linf ball is a box"),
         };
         add_down(base, shift)
+    }
+
+    /// See [`Region::minimiser`].
+    fn minimiser(&self, row: &[f64], point: &mut [f32]) {
+        let moved = |i: usize, step: f64| {
+            (self.center[i] + step.max(self.below[i]).min(self.above[i])) as f32
+        };
+        match self.norm {
+            Norm::L2 => {
+                let t = self.l2_multiplier(row);
+                for (i, (x, &a)) in point.iter_mut().zip(row).enumerate() {
+                    *x = moved(i, if t > 0.0 && a != 0.0 { -a / t } else { 0.0 });
+                }
+            }
+            Norm::L1 | Norm::Linf => {
+                let mut order: Vec<usize> = (0..row.len()).collect();
+                order.sort_unstable_by(|&a, &b| row[b].abs().total_cmp(&row[a].abs()));
+                let mut left = self.radius;
+                for i in order {
+                    let room = if row[i] > 0.0 { -self.below[i] } else { self.above[i] };
+                    let step = room.min(left).max(0.0);
+                    point[i] = moved(i, if row[i] > 0.0 { -step } else { step });
+                    left -= step;
+                }
+            }
+        }
     }
 
     /// `Σ min over d in [below, above] of a·d + t|d|  -  t·r`: each piece is convex and

@@ -10,12 +10,14 @@ use crate::region::Region;
 ///
 /// Propagation only reads it, so whoever chooses slopes or splits neurons edits this and
 /// nothing else.
+#[derive(Clone)]
 pub(crate) struct State {
     pub region: Region,
     pub nodes: Vec<NodeState>,
 }
 
 /// One node's bounds and linear relaxation over the region.
+#[derive(Clone)]
 pub(crate) struct NodeState {
     pub lower: Vec<f64>,
     pub upper: Vec<f64>,

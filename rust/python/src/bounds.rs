@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aisec_bounds::{Method, Norm, Options, Region};
+use aisec_bounds::{Method, Norm, Options, Region, Tuning};
 use numpy::{IntoPyArray, PyArray2, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
@@ -20,53 +20,26 @@ pub(crate) fn corner(what: &str, value: &Bound<'_, PyAny>, shape: &[usize]) -> P
     Ok(array::<f64>(what, value, &sizes)?.as_slice()?.to_vec())
 }
 
-/// Lower bounds of `spec · logits` over the intersection of a box and a norm ball, valid for the
-/// graph in real arithmetic.
-///
-/// Args:
-///     graph: the network.
-///     lower: corners of each sample's box, float64 `[n, *input_shape]`.
-///     upper: the same.
-///     spec: rows over the logits, float64 `[n, m, K]`.
-///     method: "ibp" or "crown".
-///     center: centres of the balls, float64 `[n, *input_shape]`; without them the box stands
-///         alone.
-///     radius: radius of the balls in `norm`.
-///     norm: "linf", "l2" or "l1".
-///     memory_limit: bytes that coefficients may take while they are carried back.
-///
-/// Returns:
-///     float64 `[n, m]`, `-inf` where nothing finite is known; bit for bit the same for any
-///     batch, thread count and memory limit.
-///
-/// Raises:
-///     ValueError: an array has another shape, dtype or layout, a region is empty or not
-///         finite, or a name is unknown.
-#[pyfunction]
-#[pyo3(signature = (
-    graph, lower, upper, *, spec, method, center=None, radius=0.0, norm="linf", memory_limit=None
-))]
-fn margin_bounds<'py>(
-    graph: &PyGraph,
-    lower: &Bound<'py, PyAny>,
-    upper: &Bound<'py, PyAny>,
-    spec: &Bound<'py, PyAny>,
-    method: &str,
-    center: Option<&Bound<'py, PyAny>>,
-    radius: f64,
+/// One radius a sample, from one for all or an array.
+fn radii(radius: Option<&Bound<'_, PyAny>>, count: usize) -> PyResult<Vec<f64>> {
+    match radius {
+        None => Ok(vec![0.0; count]),
+        Some(radius) => match radius.extract::<f64>() {
+            Ok(radius) => Ok(vec![radius; count]),
+            Err(_) => Ok(array::<f64>("radius", radius, &[Some(count)])?.as_slice()?.to_vec()),
+        },
+    }
+}
+
+/// The regions of all samples: boxes, or boxes cut with balls where there are centres.
+fn regions(
+    len: usize,
+    lower: &[f64],
+    upper: &[f64],
+    center: Option<&[f64]>,
+    radii: &[f64],
     norm: &str,
-    memory_limit: Option<usize>,
-) -> PyResult<Bound<'py, PyArray2<f64>>> {
-    let (graph, py) = (graph.get(), lower.py());
-    let method = match method {
-        "ibp" => Method::Ibp,
-        "crown" => Method::Crown,
-        other => {
-            return Err(PyValueError::new_err(format!(
-                "method {other:?} is not one of \"ibp\", \"crown\""
-            )));
-        }
-    };
+) -> PyResult<Vec<Region>> {
     let norm = match norm {
         "linf" => Norm::Linf,
         "l2" => Norm::L2,
@@ -77,6 +50,77 @@ fn margin_bounds<'py>(
             )));
         }
     };
+    let region = |(sample, &radius): (usize, &f64)| {
+        let part = sample * len..(sample + 1) * len;
+        let (low, high) = (&lower[part.clone()], &upper[part.clone()]);
+        match center {
+            None => Region::cuboid(low, high),
+            Some(center) => Region::ball(low, high, &center[part], radius, norm),
+        }
+        .map_err(|error| PyValueError::new_err(format!("sample {sample}: {error}")))
+    };
+    radii.iter().enumerate().map(region).collect()
+}
+
+/// Lower bounds of `spec · logits` over the intersection of a box and a norm ball, valid for the
+/// graph in real arithmetic.
+///
+/// Args:
+///     graph: the network.
+///     lower: corners of each sample's box, float64 `[n, *input_shape]`.
+///     upper: the same.
+///     spec: rows over the logits, float64 `[n, m, K]`.
+///     method: "ibp", "crown-ibp", "crown" or "alpha-crown".
+///     center: centres of the balls, float64 `[n, *input_shape]`; without them the box stands
+///         alone.
+///     radius: radius of the balls in `norm`, a float or float64 `[n]`.
+///     norm: "linf", "l2" or "l1".
+///     memory_limit: bytes that coefficients may take while they are carried back.
+///     iterations: of "alpha-crown", the first of which is CROWN.
+///     rate: length of its first step.
+///     decay: what the length is multiplied with after each step.
+///     stop: leave a row alone once it is above zero.
+///
+/// Returns:
+///     float64 `[n, m]`, `-inf` where nothing finite is known; bit for bit the same for any
+///     batch, thread count and memory limit.
+///
+/// Raises:
+///     ValueError: an array has another shape, dtype or layout, a region is empty or not
+///         finite, or a name is unknown.
+#[pyfunction]
+#[pyo3(signature = (
+    graph, lower, upper, *, spec, method, center=None, radius=None, norm="linf",
+    memory_limit=None, iterations=20, rate=0.1, decay=0.98, stop=true
+))]
+fn margin_bounds<'py>(
+    graph: &PyGraph,
+    lower: &Bound<'py, PyAny>,
+    upper: &Bound<'py, PyAny>,
+    spec: &Bound<'py, PyAny>,
+    method: &str,
+    center: Option<&Bound<'py, PyAny>>,
+    radius: Option<&Bound<'py, PyAny>>,
+    norm: &str,
+    memory_limit: Option<usize>,
+    iterations: usize,
+    rate: f32,
+    decay: f32,
+    stop: bool,
+) -> PyResult<Bound<'py, PyArray2<f64>>> {
+    let (graph, py) = (graph.get(), lower.py());
+    let tuning = Tuning { iterations, rate, decay, stop, ..Tuning::default() };
+    let method = match method {
+        "ibp" => Method::Ibp,
+        "crown-ibp" => Method::CrownIbp,
+        "crown" => Method::Crown,
+        "alpha-crown" => Method::AlphaCrown(tuning),
+        other => {
+            return Err(PyValueError::new_err(format!(
+                "method {other:?} is not one of \"ibp\", \"crown-ibp\", \"crown\", \"alpha-crown\""
+            )));
+        }
+    };
     let (lower, count) = samples::<f64>("lower", lower, graph.input_shape(), None)?;
     let (upper, _) = samples::<f64>("upper", upper, graph.input_shape(), Some(count))?;
     let center = center
@@ -84,20 +128,11 @@ fn margin_bounds<'py>(
         .transpose()?;
     let spec = array::<f64>("spec", spec, &[Some(count), None, Some(graph.output_len())])?;
     let rows = spec.shape()[1];
-    let (lower, upper, spec) = (lower.as_slice()?, upper.as_slice()?, spec.as_slice()?);
+    let spec = spec.as_slice()?;
     let center = center.as_ref().map(|(center, _)| center.as_slice()).transpose()?;
-    let len = graph.input_len();
-    let regions = (0..count)
-        .map(|sample| {
-            let part = sample * len..(sample + 1) * len;
-            let (low, high) = (&lower[part.clone()], &upper[part.clone()]);
-            match center {
-                None => Region::cuboid(low, high),
-                Some(center) => Region::ball(low, high, &center[part], radius, norm),
-            }
-            .map_err(|error| PyValueError::new_err(format!("sample {sample}: {error}")))
-        })
-        .collect::<PyResult<Vec<Region>>>()?;
+    let radii = radii(radius, count)?;
+    let regions =
+        regions(graph.input_len(), lower.as_slice()?, upper.as_slice()?, center, &radii, norm)?;
     let options = Options { method, memory_limit };
     let bounds = call::interruptible(py, |cancel| {
         aisec_bounds::margin_bounds(graph, regions, spec, options, cancel)

@@ -1,0 +1,287 @@
+//! Gradient ascent on a row's bound by its slopes, touching points, multipliers and weights:
+//! alpha-CROWN (Xu et al. 2021, arXiv:2011.13824) and beta-CROWN (Wang et al. 2021,
+//! arXiv:2103.06624), with gradients in closed form.
+
+use aisec_numeric::Cancelled;
+
+use crate::lanes::{Cut, Lane, Row, Workspace, pass};
+use crate::layout::Layout;
+
+/// How bounds are optimised.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tuning {
+    /// Times a bound is evaluated; the first is CROWN's, each other follows a step of Adam.
+    pub iterations: usize,
+    /// Length of the first step of slopes, touching points and weights.
+    pub rate: f32,
+    /// Length of the first step of the multipliers of splits.
+    pub beta_rate: f32,
+    /// What lengths are multiplied with after each step.
+    pub decay: f32,
+    /// Whether a row is left alone once it is above zero.
+    pub stop: bool,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { iterations: 20, rate: 0.1, beta_rate: 0.05, decay: 0.98, stop: true }
+    }
+}
+
+/// Numbers that climb together, with Adam's moments (Kingma and Ba 2015, arXiv:1412.6980).
+#[derive(Clone, Default)]
+struct Climber {
+    now: Vec<f32>,
+    best: Vec<f32>,
+    mean: Vec<f32>,
+    square: Vec<f32>,
+    gradient: Vec<f32>,
+}
+
+/// Part of Adam's step that is the same for all numbers.
+#[derive(Clone, Copy)]
+struct Pace {
+    rate: f32,
+    mean: f32,
+    square: f32,
+}
+
+const MEAN: f32 = 0.9;
+const SQUARE: f32 = 0.999;
+
+impl Pace {
+    fn new(rate: f32, decay: f32, step: i32) -> Self {
+        Self {
+            rate: rate * decay.powi(step),
+            mean: 1.0 / (1.0 - MEAN.powi(step + 1)),
+            square: 1.0 / (1.0 - SQUARE.powi(step + 1)),
+        }
+    }
+}
+
+impl Climber {
+    fn new(start: Vec<f32>) -> Self {
+        let zeros = vec![0.0; start.len()];
+        Self {
+            best: start.clone(),
+            now: start,
+            mean: zeros.clone(),
+            square: zeros.clone(),
+            gradient: zeros,
+        }
+    }
+
+    /// One step up, kept between `least` and `most`.
+    fn step(&mut self, pace: Pace, least: &[f32], most: &[f32]) {
+        #[inline(always)]
+        fn body(climber: &mut Climber, pace: Pace, least: &[f32], most: &[f32]) {
+            let n = climber.now.len();
+            let (now, gradient) = (&mut climber.now[..n], &climber.gradient[..n]);
+            let (mean, square) = (&mut climber.mean[..n], &mut climber.square[..n]);
+            let (least, most) = (&least[..n], &most[..n]);
+            for i in 0..n {
+                let g = gradient[i];
+                mean[i] = MEAN * mean[i] + (1.0 - MEAN) * g;
+                square[i] = SQUARE * square[i] + (1.0 - SQUARE) * g * g;
+                let size = (square[i] * pace.square).sqrt() + 1e-8;
+                let moved = now[i] + pace.rate * mean[i] * pace.mean / size;
+                now[i] = if moved < least[i] {
+                    least[i]
+                } else if moved > most[i] {
+                    most[i]
+                } else {
+                    moved
+                };
+            }
+        }
+        pulp::Arch::new().dispatch(|| body(self, pace, least, most));
+    }
+}
+
+/// A row, what is chosen for it, and the best that was found.
+pub(crate) struct Ascent<'a> {
+    pub lane: Lane<'a>,
+    parameters: Climber,
+    betas: Climber,
+    weights: Climber,
+    /// The best bound so far, in float32.
+    pub bound: f32,
+    /// The point that the lane had at its last pass, where a caller asked for it.
+    pub minimiser: Vec<f32>,
+    /// Coefficients on the free elements' outputs at the best bound: what branching scores read.
+    pub coefficients: Vec<f32>,
+    finished: bool,
+}
+
+impl<'a> Ascent<'a> {
+    /// From the usual lines, or from those of `parameters`; weights are not negative and not all
+    /// zero.
+    pub fn new(
+        layout: &Layout,
+        rows: &'a [Row],
+        weights: Vec<f32>,
+        parameters: Option<&[f32]>,
+    ) -> Self {
+        let usual = || layout.activations.iter().flat_map(|f| f.usual.iter().copied()).collect();
+        let start: Vec<f32> = parameters.map_or_else(usual, <[f32]>::to_vec);
+        Self {
+            lane: Lane::new(layout, rows, weights.clone()),
+            parameters: Climber::new(start),
+            betas: Climber::default(),
+            weights: Climber::new(weights),
+            bound: f32::NEG_INFINITY,
+            minimiser: Vec::new(),
+            coefficients: Vec::new(),
+            finished: false,
+        }
+    }
+
+    /// Splits, the lines of the elements split, and multipliers to start from.
+    pub fn split(&mut self, layout: &Layout, cuts: Vec<Cut>, betas: Vec<f32>) {
+        for cut in &cuts {
+            let free = &layout.activations[cut.activation];
+            let at = free.first + cut.at;
+            let slope = match (cut.positive, free.kind) {
+                (true, _) => 1.0,
+                (false, aisec_graph::Activation::Hinge { slope }) => slope as f32,
+                (false, aisec_graph::Activation::Curve(_)) => {
+                    unreachable!("only hinges are split")
+                }
+            };
+            let lines = &mut self.lane.lines;
+            (lines.lower_slope[at], lines.upper_slope[at]) = (slope, slope);
+            (lines.lower_offset[at], lines.upper_offset[at]) = (0.0, 0.0);
+        }
+        self.lane.cuts = cuts;
+        self.lane.betas.clone_from(&betas);
+        self.betas = Climber::new(betas);
+    }
+
+    pub fn parameters(&self) -> &[f32] {
+        &self.parameters.best
+    }
+
+    pub fn betas(&self) -> &[f32] {
+        &self.betas.best
+    }
+
+    pub fn weights(&self) -> &[f32] {
+        &self.weights.best
+    }
+
+    /// Lines of the present parameters.
+    fn aim(&mut self, layout: &Layout) {
+        for free in &layout.activations {
+            let range = free.first_parameter..free.first_parameter + free.usual.len();
+            free.aim(&self.parameters.now[range], &mut self.lane.lines, free.first);
+        }
+        for cut in &self.lane.cuts {
+            // The slope of an element that was split is no choice.
+            let free = &layout.activations[cut.activation];
+            if let aisec_graph::Activation::Hinge { slope } = free.kind {
+                let slope = if cut.positive { 1.0 } else { slope as f32 };
+                self.lane.lines.lower_slope[free.first + cut.at] = slope;
+                self.lane.lines.upper_slope[free.first + cut.at] = slope;
+            }
+        }
+        self.lane.betas.clone_from(&self.betas.now);
+        self.lane.weights.clone_from(&self.weights.now);
+    }
+
+    fn keep(&mut self) {
+        if self.lane.bound > self.bound {
+            self.bound = self.lane.bound;
+            self.parameters.best.clone_from(&self.parameters.now);
+            self.betas.best.clone_from(&self.betas.now);
+            self.weights.best.clone_from(&self.weights.now);
+            self.coefficients.clone_from(&self.lane.coefficients);
+        }
+    }
+
+    fn climb(&mut self, layout: &Layout, tuning: &Tuning, limits: &Limits, step: i32) {
+        let pace = Pace::new(tuning.rate, tuning.decay, step);
+        for free in &layout.activations {
+            let range = free.first_parameter..free.first_parameter + free.usual.len();
+            let marks = free.first..free.first + free.at.len();
+            free.gradient(
+                &self.parameters.now[range.clone()],
+                (&self.lane.coefficients[marks.clone()], &self.lane.values[marks]),
+                &mut self.parameters.gradient[range],
+            );
+        }
+        self.parameters.step(pace, &limits.least, &limits.most);
+        if !self.lane.cuts.is_empty() {
+            for (gradient, cut) in self.betas.gradient.iter_mut().zip(&self.lane.cuts) {
+                let at = layout.activations[cut.activation].first + cut.at;
+                *gradient = -cut.sign() * self.lane.values[at];
+            }
+            let ends = (vec![0.0; self.lane.cuts.len()], vec![f32::MAX; self.lane.cuts.len()]);
+            let pace = Pace::new(tuning.beta_rate, tuning.decay, step);
+            self.betas.step(pace, &ends.0, &ends.1);
+        }
+        let rows = self.lane.rows.len();
+        if rows > 1 {
+            self.weights.gradient.clone_from(&self.lane.residuals);
+            let before = self.weights.now.clone();
+            self.weights.step(pace, &vec![0.0; rows], &vec![1.0; rows]);
+            let sum: f32 = self.weights.now.iter().sum();
+            if sum > 1e-3 {
+                self.weights.now.iter_mut().for_each(|w| *w /= sum);
+            } else {
+                self.weights.now = before;
+            }
+        }
+    }
+}
+
+/// Ranges of all parameters of a layout.
+struct Limits {
+    least: Vec<f32>,
+    most: Vec<f32>,
+}
+
+/// Improves the bounds of all rows; each ends as it would have without the others.
+///
+/// A row is finished once its bound exceeds `goal`, if the tuning says so. With `points` the
+/// point of its last pass stays in `minimiser`.
+pub(crate) fn ascend(
+    layout: &Layout,
+    ascents: &mut [Ascent],
+    tuning: &Tuning,
+    goal: f32,
+    points: bool,
+    workspace: &mut Workspace,
+) -> Result<(), Cancelled> {
+    let gather = |side: fn(&crate::layout::Free) -> &[f32]| {
+        layout.activations.iter().flat_map(|free| side(free).iter().copied()).collect()
+    };
+    let limits = Limits { least: gather(|f| &f.least), most: gather(|f| &f.most) };
+    let input = layout.lower.len();
+    for step in 0..tuning.iterations.max(1) {
+        layout.prepared.cancel.check()?;
+        let mut active: Vec<&mut Ascent> =
+            ascents.iter_mut().filter(|ascent| !ascent.finished).collect();
+        if active.is_empty() {
+            break;
+        }
+        active.iter_mut().for_each(|ascent| ascent.aim(layout));
+        {
+            let mut lanes: Vec<&mut Lane> =
+                active.iter_mut().map(|ascent| &mut ascent.lane).collect();
+            pass(layout, &mut lanes, workspace);
+        }
+        let last = step + 1 == tuning.iterations.max(1);
+        for (ascent, point) in active.iter_mut().zip(workspace.minimisers.chunks_exact(input)) {
+            ascent.keep();
+            ascent.finished = tuning.stop && ascent.bound > goal;
+            if points && (last || ascent.finished) {
+                ascent.minimiser = point.to_vec();
+            }
+            if !(last || ascent.finished) {
+                ascent.climb(layout, tuning, &limits, step as i32);
+            }
+        }
+    }
+    ascents.iter_mut().for_each(|ascent| ascent.finished = false);
+    Ok(())
+}

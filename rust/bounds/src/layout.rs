@@ -1,0 +1,295 @@
+//! A graph up to one node as the search for slopes sees it: what is the same for all rows, in
+//! float32.
+
+use aisec_graph::{Activation, Node, Operator, Relaxation, Site};
+
+use crate::prepared::Prepared;
+use crate::region::Region;
+use crate::state::State;
+
+/// The way from the input to `start`, and what of it can be chosen.
+pub(crate) struct Layout<'a> {
+    pub prepared: &'a Prepared<'a>,
+    pub start: usize,
+    /// The nodes `start` is computed from, itself included, in topological order.
+    pub steps: Vec<Step>,
+    pub activations: Vec<Free>,
+    /// Elements with lines of their own, all activations together.
+    pub elements: usize,
+    /// Parameters of these elements.
+    pub parameters: usize,
+    pub lower: Vec<f32>,
+    pub upper: Vec<f32>,
+    pub region: &'a Region,
+}
+
+pub(crate) struct Step {
+    pub node: usize,
+    pub role: Role,
+}
+
+pub(crate) enum Role {
+    Input,
+    /// A value that does not depend on the input.
+    Constant,
+    Affine,
+    /// An index into `activations`.
+    Activation(usize),
+    /// Max pooling: the input element below each output, the one above it or a constant.
+    Select {
+        below: Vec<u32>,
+        above: Vec<u32>,
+        offset: Vec<f32>,
+    },
+}
+
+/// In `Role::Select`, no element: the constant counts.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// An activation and those of its elements whose lines are chosen.
+pub(crate) struct Free {
+    pub node: usize,
+    /// The node it reads.
+    pub input: usize,
+    pub kind: Activation,
+    /// In ascending order.
+    pub at: Vec<u32>,
+    /// Slopes of the other elements, zero for the free ones; empty if all are free.
+    pub base: Vec<f32>,
+    /// Where its elements and its parameters start among those of all activations.
+    pub first: usize,
+    pub first_parameter: usize,
+    /// Of each parameter: what [`Operator::relax`] uses, and the range of choices.
+    pub usual: Vec<f32>,
+    pub least: Vec<f32>,
+    pub most: Vec<f32>,
+    /// Lines over the whole region for the usual parameters.
+    pub lines: Lines,
+}
+
+/// Slopes and offsets of some elements, in order.
+#[derive(Clone, Default)]
+pub(crate) struct Lines {
+    pub lower_slope: Vec<f32>,
+    pub lower_offset: Vec<f32>,
+    pub upper_slope: Vec<f32>,
+    pub upper_offset: Vec<f32>,
+}
+
+impl<'a> Layout<'a> {
+    /// `None` where there is nothing to choose: `start` does not depend on the input, or a line
+    /// needs a number that float32 or the state does not have.
+    pub fn new(prepared: &'a Prepared<'a>, state: &'a State, start: usize) -> Option<Self> {
+        let nodes = prepared.graph.nodes();
+        let mut needed = vec![false; start + 1];
+        needed[start] = true;
+        for node in (0..=start).rev() {
+            if needed[node] {
+                nodes[node].inputs.iter().for_each(|&input| needed[input] = true);
+            }
+        }
+        if !needed[0] {
+            return None; // a constant
+        }
+        let mut activations: Vec<Free> = Vec::new();
+        let (mut elements, mut parameters) = (0, 0);
+        let mut steps = Vec::new();
+        for index in (0..=start).filter(|&node| needed[node]) {
+            let node = &nodes[index];
+            let role = if index == 0 {
+                Role::Input
+            } else if node.inputs.is_empty() {
+                Role::Constant
+            } else if prepared.nodes[index].affine {
+                Role::Affine
+            } else if let Some(kind) = node.op.activation() {
+                let free = Free::new(state, node, index, kind, (elements, parameters))?;
+                elements += free.at.len();
+                parameters += free.usual.len();
+                activations.push(free);
+                Role::Activation(activations.len() - 1)
+            } else {
+                select(state, index)?
+            };
+            steps.push(Step { node: index, role });
+        }
+        let region = &state.region;
+        let narrow = |corner: &[f64]| corner.iter().map(|&x| x as f32).collect();
+        let (lower, upper) = (narrow(region.lower()), narrow(region.upper()));
+        Some(Self {
+            prepared,
+            start,
+            steps,
+            activations,
+            elements,
+            parameters,
+            lower,
+            upper,
+            region,
+        })
+    }
+
+    /// Numbers one row keeps alive in the search: node buffers, lines, marks and parameters.
+    pub fn row_size(&self) -> usize {
+        let nodes = self.prepared.graph.nodes();
+        let buffers: usize = self.steps.iter().map(|step| nodes[step.node].len()).sum();
+        2 * buffers + 7 * self.elements + 5 * self.parameters
+    }
+}
+
+fn select(state: &State, index: usize) -> Option<Role> {
+    let Relaxation::Select { lower_index, upper_index, upper_offset } =
+        &state.nodes[index].relaxation
+    else {
+        return None;
+    };
+    let narrow = |at: usize| u32::try_from(at).ok();
+    Some(Role::Select {
+        below: lower_index.iter().map(|&at| narrow(at)).collect::<Option<_>>()?,
+        above: upper_index.iter().map(|at| at.map_or(Some(NONE), narrow)).collect::<Option<_>>()?,
+        offset: upper_offset.iter().map(|&offset| offset as f32).collect(),
+    })
+}
+
+impl Free {
+    fn new(
+        state: &State,
+        node: &Node,
+        index: usize,
+        kind: Activation,
+        (first, first_parameter): (usize, usize),
+    ) -> Option<Self> {
+        let input = node.inputs[0];
+        let (lower, upper) = (&state.nodes[input].lower, &state.nodes[input].upper);
+        let Relaxation::Elementwise { lower_slope, lower_offset, upper_slope, upper_offset } =
+            &state.nodes[index].relaxation
+        else {
+            return None;
+        };
+        let open = |i: usize| match kind {
+            Activation::Hinge { .. } => !(lower[i] >= 0.0 || upper[i] <= 0.0),
+            Activation::Curve(_) => true,
+        };
+        let at: Vec<usize> = (0..lower.len()).filter(|&i| open(i)).collect();
+        let pick = |values: &[f64]| -> Option<Vec<f32>> {
+            let picked = at.iter().map(|&i| values[i] as f32);
+            picked.map(|x| x.is_finite().then_some(x)).collect()
+        };
+        let lines = Lines {
+            lower_slope: pick(lower_slope)?,
+            lower_offset: pick(lower_offset)?,
+            upper_slope: pick(upper_slope)?,
+            upper_offset: pick(upper_offset)?,
+        };
+        let mut base = Vec::new();
+        if at.len() < lower.len() {
+            base.extend(lower_slope.iter().map(|&slope| slope as f32));
+            at.iter().for_each(|&i| base[i] = 0.0);
+        }
+        let (mut usual, mut least, mut most) = (Vec::new(), Vec::new(), Vec::new());
+        let mut parameter = |value: f64, range: (f64, f64)| {
+            usual.push(value as f32);
+            least.push(range.0 as f32);
+            most.push(range.1 as f32);
+        };
+        match kind {
+            Activation::Hinge { slope } => {
+                let range = (slope.min(1.0), slope.max(1.0));
+                let through_zero = if slope <= 1.0 { lower_slope } else { upper_slope };
+                at.iter().for_each(|&i| parameter(through_zero[i], range));
+            }
+            Activation::Curve(curve) => {
+                let touches: Vec<_> =
+                    at.iter().map(|&i| curve.touches(lower[i], upper[i])).collect();
+                for side in 0..2 {
+                    for touch in touches.iter().map(|touches| touches[side]) {
+                        parameter(touch.usual, touch.range.unwrap_or((touch.usual, touch.usual)));
+                    }
+                }
+            }
+        }
+        let at = at.into_iter().map(|i| u32::try_from(i).ok()).collect::<Option<_>>()?;
+        Some(Self {
+            node: index,
+            input,
+            kind,
+            at,
+            base,
+            first,
+            first_parameter,
+            usual,
+            least,
+            most,
+            lines,
+        })
+    }
+
+    /// The lines that depend on parameters, for the parameters given.
+    pub fn aim(&self, parameters: &[f32], lines: &mut Lines, first: usize) {
+        let count = self.at.len();
+        let range = first..first + count;
+        match self.kind {
+            Activation::Hinge { slope } if slope <= 1.0 => {
+                lines.lower_slope[range].copy_from_slice(parameters);
+            }
+            Activation::Hinge { .. } => lines.upper_slope[range].copy_from_slice(parameters),
+            Activation::Curve(curve) => {
+                let (below, above) = parameters.split_at(count);
+                let sides = [
+                    (below, &self.least[..count], &self.most[..count]),
+                    (above, &self.least[count..], &self.most[count..]),
+                ];
+                for (side, (points, least, most)) in sides.into_iter().enumerate() {
+                    for (i, &point) in points.iter().enumerate() {
+                        if least[i] >= most[i] {
+                            continue; // nothing to choose
+                        }
+                        let point = f64::from(point);
+                        let [value, slope, _] = curve.derivatives(point);
+                        let offset = (value - slope * point) as f32;
+                        if side == 0 {
+                            lines.lower_slope[first + i] = slope as f32;
+                            lines.lower_offset[first + i] = offset;
+                        } else {
+                            lines.upper_slope[first + i] = slope as f32;
+                            lines.upper_offset[first + i] = offset;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gradient of the row's bound by the parameters, from the coefficients on the activation's
+    /// outputs and the values that it reads at the minimiser (both of the free elements).
+    pub fn gradient(&self, parameters: &[f32], marks: (&[f32], &[f32]), gradient: &mut [f32]) {
+        let (coefficients, values) = marks;
+        let count = self.at.len();
+        match self.kind {
+            Activation::Hinge { slope } => {
+                let below = slope <= 1.0;
+                for ((g, &a), &z) in gradient.iter_mut().zip(coefficients).zip(values) {
+                    *g = if below { a.max(0.0) } else { a.min(0.0) } * z;
+                }
+            }
+            Activation::Curve(curve) => {
+                for (i, (&a, &z)) in coefficients.iter().zip(values).enumerate() {
+                    let own = if a > 0.0 { i } else { count + i };
+                    (gradient[i], gradient[count + i]) = (0.0, 0.0);
+                    if self.least[own] < self.most[own] {
+                        let point = f64::from(parameters[own]);
+                        let bend = curve.derivatives(point)[2];
+                        gradient[own] = a * (bend * (f64::from(z) - point)) as f32;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Layout<'_> {
+    /// Where `node` is applied to `count` rows.
+    pub fn site<'s>(&'s self, node: usize, shapes: &'s [&'s [usize]], count: usize) -> Site<'s> {
+        Site { batch: count, inputs: shapes, output: &self.prepared.graph.nodes()[node].shape }
+    }
+}
