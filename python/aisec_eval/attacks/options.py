@@ -127,7 +127,7 @@ def _fields(kind: Any, attack: Any) -> dict[str, Option]:
 
 
 def _parameters(kind: type) -> dict[str, Option]:
-    hints = _hints(kind.__init__)
+    hints = _hints(vars(kind).get("__init__", kind))
     found = {}
     for name, parameter in inspect.signature(kind).parameters.items():
         default = parameter.default

@@ -48,6 +48,7 @@ def bundle(folder: str | Path, suite: str | Path, out: str | Path) -> Path:
         raise RunError(f"cannot write {target}: is a folder; give a file")
     run, loaded = runs.load_run(folder), load_suite(suite)
     _refuse_incomplete(run)
+    _refuse_others(loaded)
     _refuse_unproven(run, loaded)
     plan = make_plan(loaded)
     used = [model for model in loaded.model if any(c.model == model.id for c in plan.cells)]
@@ -75,6 +76,22 @@ def bundle(folder: str | Path, suite: str | Path, out: str | Path) -> Path:
     finally:
         part.unlink(missing_ok=True)
     return target
+
+
+def _refuse_others(suite: Suite) -> None:
+    """Refuse what a stranger could not replay from the bundle alone."""
+    for model in suite.model:
+        if model.url is not None:
+            raise RunError(
+                f"{suite.path}: model {model.id} is a black box behind a URL; a bundle holds its "
+                "models, so that anybody can replay them: leave it out of the suite"
+            )
+    for threat in suite.threat:
+        if threat.kind != "ball":
+            raise RunError(
+                f"{suite.path}: threat {threat.name}: bundles are of norm balls; leave it out of "
+                "the suite"
+            )
 
 
 def _refuse_incomplete(run: Run) -> None:

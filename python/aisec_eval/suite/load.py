@@ -29,6 +29,7 @@ MAX_DEPTH = 8
 _TABLES: dict[tuple[str, ...], type[BaseModel]] = {
     (): Suite,
     ("model",): spec.ModelTable,
+    ("model", "endpoint"): spec.EndpointTable,
     ("data",): spec.DataTable,
     ("data", "plant"): spec.PlantTable,
     ("threat", "ball"): spec.BallTable,
@@ -211,7 +212,8 @@ class _Loader:
     def check_paths(self, suite: Suite) -> None:
         """Every file stands inside the suite's folder and exists."""
         for i, model in enumerate(suite.model):
-            self.check_file(("model", i, "path"), model.path)
+            if model.path is not None:
+                self.check_file(("model", i, "path"), model.path)
         for i, data in enumerate(suite.data):
             if is_file_source(data.source):
                 self.check_file(("data", i, "source"), data.source)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from .plan import Cell, Plan
     from .shard import Shard
+    from .spec import ModelTable
     from .store import Store
 
 
@@ -74,7 +75,7 @@ def merge(plan: Plan, store: Store, errors: Mapping[str, str]) -> list[GateResul
         },
         "engine": engine(),
         "models": [
-            {"id": m.id, "path": m.path, "digest": d}
+            {"id": m.id, "digest": d, **({"path": m.path} if m.url is None else _stated(m))}
             for m in plan.suite.model
             if (d := next((c.model_digest for c in plan.cells if c.model == m.id), None))
         ],
@@ -95,6 +96,11 @@ def merge(plan: Plan, store: Store, errors: Mapping[str, str]) -> list[GateResul
     lines = [errors[shard.key] for shard in plan.shards if shard.key in errors]
     write(store, manifest, evaluations, scans, lines)
     return gates
+
+
+def _stated(model: ModelTable) -> dict[str, Any]:
+    """Return what a suite says of a black box."""
+    return {"url": model.url, "version": model.version}
 
 
 def judge_gates(plan: Plan, results: Mapping[int, Evaluation | Scan]) -> list[GateResult]:

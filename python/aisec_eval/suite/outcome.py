@@ -31,5 +31,5 @@ def where(shard: Shard) -> str:
     parts = [shard.data.name, f"rows {first}-{stop - 1}"]
     if shard.model is not None:
         threat: Mapping[str, Any] = shard.identity["threat"]
-        parts = [shard.model.name, f"{threat['norm']} {threat['eps']}", *parts]
+        parts = [shard.model.name, f"{threat['norm']} {threat.get('eps', '')}".strip(), *parts]
     return ", ".join(parts)

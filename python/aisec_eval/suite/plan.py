@@ -21,7 +21,7 @@ from .identity import engine, ranges, samples_digest
 from .inputs import DataSource, ModelSource, Plant, Samples, load_samples, load_suite_model
 from .load import is_file_source, split_scope
 from .shard import Shard
-from .spec import DataTable, EvaluateTable, ModelTable, ScanTable, Suite
+from .spec import DataTable, EndpointTable, EvaluateTable, ModelTable, ScanTable, Suite
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence, Set
@@ -202,7 +202,8 @@ class _Planner:
             "kind": "evaluate",
             "schema": 1,
             "engine": engine() | (_jax_versions() if backend == "jax" else {}),
-            "model": {"digest": model.digest, "name": model.name},
+            "model": {"digest": model.digest, "name": model.name}
+            | ({} if place.version is None else {"url": place.path, "version": place.version}),
             "threat": threat.describe(),
             "attacks": attacks_json(task),
             "certify": None if task.certify == "none" else task.certify,
@@ -269,7 +270,10 @@ def data_source(suite: Suite, table: DataTable) -> DataSource:
 def model_source(suite: Suite, table: ModelTable) -> ModelSource:
     """Return where a suite's model is, its path made absolute."""
     shape = None if table.input_shape is None else tuple(table.input_shape)
-    return ModelSource(table.id, str((suite.path.parent / table.path).resolve()), shape)
+    if table.url is not None:
+        endpoint = (table.endpoint or EndpointTable()).endpoint()
+        return ModelSource(table.id, table.url, shape, table.version, endpoint)
+    return ModelSource(table.id, str((suite.path.parent / str(table.path)).resolve()), shape)
 
 
 def attacks_json(task: EvaluateTable) -> str | list[dict[str, Any]]:

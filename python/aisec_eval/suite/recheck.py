@@ -8,7 +8,6 @@ samples, where the data is given, are compared with it; gates are judged anew.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from ..errors import RunError
 from ..results import BROKEN, CERTIFIED, ERROR, MISCLASSIFIED, VERDICTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -94,7 +93,16 @@ def _recheck(
 ) -> Rechecked:
     codes = {verdict: code for code, verdict in enumerate(VERDICTS)}
     rows = np.flatnonzero(e.verdict == codes[BROKEN])
-    confirmed, reasons = replay(model, e.x_clean, e.x_adv, e.label[rows], threat)
+    confirmed, reasons = replay(
+        model,
+        e.x_clean,
+        e.x_adv,
+        e.label[rows],
+        threat,
+        transform=[e.transform[row] for row in rows] if e.transform else (),
+        ids=e.sample[rows],
+        seed=_seed(e),
+    )
     certified = e.verdict == codes[CERTIFIED]
     problems = [
         f"sample {e.sample[row]}: adversarial example refused: {reason}"
@@ -124,12 +132,23 @@ def _recheck(
     )
 
 
+def _seed(e: Evaluation) -> int:
+    seed = e.info.get("seed", 0)
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**64:
+        raise RunError(f"{e.model}, {e.threat}: seed {seed!r} is no integer of 0 to 2**64 - 1")
+    return seed
+
+
 def replay(
     model: Model,
     x: NDArray[np.float32],
     x_adv: NDArray[np.float32],
     labels: NDArray[np.int64],
     threat: Mapping[str, Any],
+    *,
+    transform: Sequence[str] = (),
+    ids: NDArray[np.int64] | None = None,
+    seed: int = 0,
 ) -> tuple[NDArray[np.bool_], list[str]]:
     """Check adversarial examples with the engine's independent checker.
 
@@ -138,33 +157,33 @@ def replay(
         x: clean inputs [n, *input].
         x_adv: adversarial examples [n, *input].
         labels: true labels [n].
-        threat: `norm`, `eps` (an exact rational as text) and `bounds`.
+        threat: what `ThreatModel.describe` gave.
+        transform: under threat models of transformations, which one made each of them [n].
+        ids: sample ids [n], and
+        seed: of the evaluation, which the random numbers of corruptions follow from.
 
     Returns:
         Which hold [n], and the reason of each one that does not.
 
     Raises:
         RunError: the model has no graph to replay on.
+        InputError: `threat` is no threat model.
+        CapabilityError: corruptions cannot be computed here.
     """
-    from .._core import check_adversarial
-    from ..threats import round_down
+    from ..attacks.base import Problem
+    from ..attacks.replay import replay as check
+    from ..attacks.target import Target
+    from ..threats import parse
 
     if model.graph is None:
         why = model.report.not_certifiable or "it has no graph"
         raise RunError(f"model {model.name!r} cannot be replayed: {why}")
     if len(x) == 0:
         return np.zeros(0, dtype=np.bool_), []
-    low, high = (float(Fraction(bound)) for bound in threat["bounds"])
-    ok, _, _, reason = check_adversarial(
-        model.graph,
-        x,
-        x_adv,
-        labels,
-        norm=threat["norm"],
-        eps=round_down(Fraction(threat["eps"])),
-        lower=low,
-        upper=high,
-    )
+    ids = np.arange(len(x)) if ids is None else ids
+    problem = Problem(x, labels, ids, parse(threat), seed)
+    found = check(Target.of(model, "native"), problem, x_adv, transform)
+    ok, reason = found.confirmed, found.reason
     return ok, [text for good, text in zip(ok, reason, strict=True) if not good]
 
 

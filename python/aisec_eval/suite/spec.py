@@ -53,6 +53,7 @@ from pydantic import (
     model_validator,
 )
 
+from ..models.endpoint import Endpoint
 from ..threats import (
     CORRUPTIONS,
     L1,
@@ -92,15 +93,75 @@ class _Table(BaseModel):
     model_config = STRICT
 
 
+_KEY = "AISEC_EVAL_"
+
+
+class EndpointTable(_Table):
+    """`[model.endpoint]`: how a black box may be asked, see `models.Endpoint`.
+
+    Every process that computes shards keeps to these limits by itself.
+    """
+
+    max_batch: StrictInt = 64
+    requests_per_second: Rational | None = None
+    max_queries: StrictInt | None = None
+    timeout: Rational = Fraction(30)
+    retries: StrictInt = 5
+    backoff: Rational = Fraction(1)
+    num_classes: StrictInt | None = None
+    api_key_env: StrictStr | None = None
+    """Starts with AISEC_EVAL_: a suite of somebody else's can ask for no other secret."""
+    api_key_header: StrictStr = "Authorization"
+
+    @model_validator(mode="after")
+    def _fits(self) -> EndpointTable:
+        if self.api_key_env is not None and not self.api_key_env.startswith(_KEY):
+            raise ValueError(
+                f"api_key_env={self.api_key_env!r} must start with {_KEY}: a suite may send keys "
+                "that were set for it, and no other"
+            )
+        self.endpoint()
+        return self
+
+    def endpoint(self) -> Endpoint:
+        """Return the options as the model adapter takes them.
+
+        Raises:
+            InputError: a value is out of range.
+        """
+        values: dict[str, Any] = {
+            name: float(value) if isinstance(value, Fraction) else value
+            for name, value in self.model_dump().items()
+        }
+        return Endpoint(**values)
+
+
 class ModelTable(_Table):
-    """`[[model]]`: an ONNX file beside the suite."""
+    """`[[model]]`: an ONNX file beside the suite, or the URL of a black box."""
 
     id: Identifier
-    path: Text
+    path: Text | None = None
+    url: Annotated[Text, StringConstraints(pattern=r"^https?://")] | None = None
+    version: Text | None = None
+    """What stands behind the URL, in the suite author's words: part of the model's identity, since
+    nothing else tells one model at an address from the next."""
+    endpoint: EndpointTable | None = None
     input_shape: Annotated[list[Annotated[StrictInt, Field(gt=0)]], Field(max_length=8)] | None = (
         None
     )
-    """One sample's shape, where the file leaves it open."""
+    """One sample's shape, where the file leaves it open; needed with a URL."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> ModelTable:
+        if (self.path is None) == (self.url is None):
+            raise ValueError('needs either path = "model.onnx" or url = "https://..."')
+        if self.url is None and (self.version or self.endpoint):
+            raise ValueError("version and endpoint are for a model behind a url")
+        if self.url is not None and self.version is None:
+            raise ValueError('a url needs version = "...": what stands behind it, in your words')
+        if self.url is not None and self.input_shape is None:
+            raise ValueError("a url needs input_shape = [...]: one sample's shape")
+        return self
 
 
 class PlantTable(_Table):
