@@ -63,4 +63,5 @@ def scan(
         raise InputError(f"rate={rate!r} must be between 0 and 0.5, both excluded, or None")
     if memory_limit is not None and memory_limit < 4 * MIB:
         raise InputError(f"memory_limit={memory_limit!r} bytes is less than {4 * MIB}, the least")
-    return METHODS[method](open_source(features, labels), rate, memory_limit, progress)
+    source = open_source(features, labels, memory_limit=memory_limit)
+    return METHODS[method](source, rate, memory_limit, progress)

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..datasets.npy import load as load_npy
-from ..datasets.parquet import features as feature_columns
-from ..errors import AisecError, DatasetError, InputError
+from ..errors import DatasetError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from io import RawIOBase
 
-    import polars as pl
     from numpy.typing import NDArray
 
     Batch = tuple[NDArray[np.float32] | NDArray[np.float64], NDArray[np.int64]]
 
 MIB = 1 << 20
+WINDOW = 144 * MIB
+"""Bytes of decoded columns: a row group of 262,144 rows of 128 float32 fits."""
+_PARQUET = (".parquet", ".pq")
 
 
 @dataclass(frozen=True)
@@ -37,99 +34,88 @@ class Source(ABC):
     row_bytes: int
     """Bytes of one row in a batch."""
 
+    @property
+    def window_bytes(self) -> int:
+        """Bytes held between batches, beside the batch itself."""
+        return 0
+
     @abstractmethod
-    def batches(self, rows: int) -> Iterator[Batch]:
-        """Yield features [<= rows, d], float32 or float64 and C-contiguous, with int64 labels."""
+    def batches(self, rows: int, first: int = 0) -> Iterator[Batch]:
+        """Yield features [<= rows, d], float32 or float64 and C-contiguous, with int64 labels.
+
+        Features may be a view of a buffer that the next batch overwrites; labels stay. `first` rows
+        are passed over.
+
+        Raises:
+            DatasetError: what is read changed since the source was opened, or cannot be read.
+        """
 
 
-def open_source(features: Any, labels: Any) -> Source:
+def open_source(features: Any, labels: Any, *, memory_limit: int | None = None) -> Source:
     """Choose the source for what the user passed; see `scan`.
+
+    Args:
+        features: arrays, a frame, a path, URL, folder or list of files, an open file, a stream.
+        labels: labels beside arrays, or the name of a column.
+        memory_limit: bytes for everything; a fourth may go into decoded columns.
 
     Raises:
         InputError: an array of the wrong shape or dtype.
         DatasetError: a file that is missing or cannot be read.
     """
+    window = WINDOW if memory_limit is None else min(WINDOW, memory_limit // 4)
     if isinstance(features, str | Path):
-        path = Path(features)
-        if not path.exists():
-            raise DatasetError(f"{path}: no such file")
-        if path.suffix.lower() == ".npy":
-            return _npy(path, labels)
-        if path.suffix.lower() in (".parquet", ".pq"):
-            import polars as pl
+        return _path(features, labels, window)
+    if isinstance(features, list | tuple) and _all_paths(features):
+        from .sources.parquet import open_parquet
 
-            with _polars_errors(str(path)):
-                lazy = pl.scan_parquet(path, glob=False, parallel="none", cache=False)
-                rows = lazy.select(pl.len()).collect().item()
-                return _frame(str(path), lazy, labels, rows)
-        raise DatasetError(f"{path}: features are read from .parquet and .npy files")
+        return open_parquet(features, labels, window)
     if type(features).__module__.partition(".")[0] == "polars":
-        with _polars_errors("features"):
-            return _frame("features", features.lazy(), labels, getattr(features, "height", None))
-    return _arrays(features, labels)
+        from .sources.frames import open_frame
+
+        return open_frame(features, labels)
+    if hasattr(features, "read") and hasattr(features, "seek"):
+        from .sources.parquet import open_parquet
+
+        return open_parquet([features], labels, window)
+    from .sources.streams import is_stream, open_stream
+
+    if is_stream(features):
+        return open_stream(features, labels)
+    from .sources.arrays import open_arrays
+
+    return open_arrays(features, labels)
 
 
-@dataclass(frozen=True)
-class ArraySource(Source):
-    """An array in memory, or a mapped one."""
-
-    x: NDArray[Any]
-    y: NDArray[np.int64]
-
-    def batches(self, rows: int) -> Iterator[Batch]:
-        """Yield slices; copied only where dtype or layout ask for it."""
-        for first in range(0, len(self.x), rows):
-            yield as_features(self.x[first : first + rows]), self.y[first : first + rows]
+def _all_paths(features: list[Any] | tuple[Any, ...]) -> bool:
+    return bool(features) and all(isinstance(item, str | Path) for item in features)
 
 
-@dataclass(frozen=True)
-class NpySource(Source):
-    """A C-ordered `.npy` file, read and not mapped: pages of a mapped file stay in memory."""
+def _path(features: str | Path, labels: Any, window: int) -> Source:
+    from .sources.parquet import open_parquet
 
-    path: Path
-    offset: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    y: NDArray[np.int64]
+    text, path = str(features), Path(features)
+    if "://" in text:
+        return open_parquet([text], labels, window)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in _PARQUET)
+        if not files:
+            raise DatasetError(f"{path}: no .parquet files in this folder")
+        return open_parquet(files, labels, window)
+    if not path.exists() and any(mark in text for mark in "*?["):
+        files = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+        if not files:
+            raise DatasetError(f"{path}: matches no file")
+        return open_parquet(files, labels, window)
+    if not path.exists():
+        raise DatasetError(f"{path}: no such file")
+    if path.suffix.lower() == ".npy":
+        from .sources.arrays import open_npy
 
-    def batches(self, rows: int) -> Iterator[Batch]:
-        """Read into one buffer that every batch uses again."""
-        buffer = np.empty((min(rows, self.shape[0]), *self.shape[1:]), dtype=self.dtype)
-        with _file_errors(self.path), self.path.open("rb", buffering=0) as file:
-            file.seek(self.offset)
-            for first in range(0, self.shape[0], rows):
-                x = buffer[: min(rows, self.shape[0] - first)]
-                _fill(file, x.data.cast("B"), self.path)
-                yield as_features(x), self.y[first : first + len(x)]
-
-
-@dataclass(frozen=True)
-class FrameSource(Source):
-    """A polars query, run once a pass."""
-
-    lazy: pl.LazyFrame
-    label: str | None
-
-    def batches(self, rows: int) -> Iterator[Batch]:
-        """Collect record batches in order."""
-        first = 0
-        with _polars_errors(self.name):
-            for frame in self.lazy.collect_batches(chunk_size=rows, maintain_order=True):
-                if frame.height:
-                    yield self._split(frame, first)
-                    first += frame.height
-
-    def _split(self, frame: pl.DataFrame, first: int) -> Batch:
-        if self.label is None:
-            y = np.zeros(frame.height, dtype=np.int64)
-        else:
-            column = frame[self.label]
-            if column.null_count():
-                row = first + int(column.is_null().arg_max() or 0)
-                raise InputError(f"{self.name}: label is null in row {row}; drop the row")
-            y = column.to_numpy().astype(np.int64)
-            frame = frame.drop(self.label)
-        return as_features(feature_columns(self.name, frame, first=first)), y
+        return open_npy(path, labels)
+    if path.suffix.lower() in _PARQUET:
+        return open_parquet([path], labels, window)
+    raise DatasetError(f"{path}: features are read from .parquet and .npy files")
 
 
 def as_features(x: NDArray[Any]) -> NDArray[np.float32] | NDArray[np.float64]:
@@ -143,64 +129,12 @@ def as_features(x: NDArray[Any]) -> NDArray[np.float32] | NDArray[np.float64]:
     return np.ascontiguousarray(rows, dtype=np.float64)
 
 
-def _arrays(features: Any, labels: Any) -> Source:
-    try:
-        x = np.asarray(features)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"features are not an array: {' '.join(str(error).split())}") from None
-    _check_array("features", x, InputError)
-    return ArraySource("features", len(x), _row_bytes(x), x, _labels(labels, len(x)))
+def as_labels(labels: Any, n: int, *, name: str = "labels") -> NDArray[np.int64]:
+    """Return labels as int64 [n]; all 0 for None.
 
-
-def _npy(path: Path, labels: Any) -> Source:
-    x = load_npy(path)
-    _check_array(str(path), x, DatasetError)
-    name = "labels"
-    if isinstance(labels, str | Path):
-        name, labels = str(labels), load_npy(Path(labels))
-    y, size = _labels(labels, len(x), name=name), _row_bytes(x)
-    # Values begin at `np.memmap.offset`.
-    offset = x.offset if isinstance(x, np.memmap) else None
-    if offset is None or not x.flags.c_contiguous or not x.dtype.isnative:
-        return ArraySource(str(path), len(x), size, x, y)
-    return NpySource(str(path), len(x), size, path, offset, x.shape, x.dtype, y)
-
-
-def _frame(name: str, lazy: pl.LazyFrame, labels: Any, rows: int | None) -> Source:
-    import polars as pl
-
-    schema = lazy.collect_schema()
-    label = labels if labels is not None else ("label" if "label" in schema else None)
-    if label is not None and (not isinstance(label, str) or label not in schema):
-        raise InputError(
-            f"{name}: labels={label!r} must name one of its columns: {', '.join(schema)}"
-        )
-    if label is not None and not schema[label].is_integer():
-        raise InputError(
-            f"{name}: label column {label!r} has type {schema[label]}; expected integers "
-            f'(pl.col("{label}").rank("dense") numbers texts)'
-        )
-    values = 0
-    for column, dtype in schema.items():
-        if isinstance(dtype, pl.Array):
-            values += math.prod(dtype.shape)
-        elif isinstance(dtype, pl.List):
-            values += lazy.select(pl.col(column).list.len().first()).collect().item() or 1
-        elif column != label:
-            values += 1
-    return FrameSource(name, rows, 8 * max(1, values), lazy, label)
-
-
-def _check_array(name: str, x: NDArray[Any], error: type[AisecError]) -> None:
-    if x.ndim < 2 or x.size == 0:
-        raise error(
-            f"{name}: shape {list(x.shape)}, expected [n, d] with at least one row and column"
-        )
-    if x.dtype.kind not in "fiub":
-        raise error(f"{name}: dtype {x.dtype}, expected floats or integers")
-
-
-def _labels(labels: Any, n: int, *, name: str = "labels") -> NDArray[np.int64]:
+    Raises:
+        InputError: not integers, or not one a sample.
+    """
     if labels is None:
         return np.zeros(n, dtype=np.int64)
     if isinstance(labels, str | Path):
@@ -216,34 +150,3 @@ def _labels(labels: Any, n: int, *, name: str = "labels") -> NDArray[np.int64]:
     if y.shape != (n,):
         raise InputError(f"{name}: shape {list(y.shape)}, expected one a sample: [{n}]")
     return np.ascontiguousarray(y, dtype=np.int64)
-
-
-def _row_bytes(x: NDArray[Any]) -> int:
-    return max(1, x.size // len(x)) * max(4, x.dtype.itemsize)
-
-
-def _fill(file: RawIOBase, buffer: memoryview, path: Path) -> None:
-    while len(buffer):
-        count = file.readinto(buffer)
-        if not count:
-            raise DatasetError(f"{path}: ends early; the file changed while it was read")
-        buffer = buffer[count:]
-
-
-@contextmanager
-def _polars_errors(name: str) -> Iterator[None]:
-    import polars as pl
-
-    try:
-        yield
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DatasetError(f"{name}: cannot be read ({reason})") from None
-
-
-@contextmanager
-def _file_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from None

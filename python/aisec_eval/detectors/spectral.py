@@ -46,6 +46,7 @@ def spectral_signatures(
 
     limit = memory_limit if memory_limit is not None else _physical_memory() // 2
     batch = min(_BATCH, limit // 4)
+    held = batch + source.window_bytes
     size = max(1, batch // source.row_bytes)
     total = 2 * (source.rows or 0)
     done = 0
@@ -56,29 +57,49 @@ def spectral_signatures(
         if progress is not None:
             progress(done, total, note)
 
-    moments, labels, dim = None, [], 0
+    moments, labels, dim = None, _Labels(source.rows), 0
     try:
         for x, y in source.batches(size):
             if moments is None:
                 dim = x.shape[1]
-                moments = Moments(dim, limit - batch)
+                moments = Moments(dim, limit - held)
             elif x.shape[1] != dim:
                 raise DatasetError(
                     f"{source.name}: {x.shape[1]} features in row {moments.rows}, {dim} before"
                 )
             moments.update(x, y)
-            labels.append(y.copy())
+            labels.append(y)
             advance(len(y), "statistics")
         if moments is None:
             raise InputError(f"{source.name}: holds no rows")
         fit = Spectral(moments)
-        label = np.concatenate(labels)
+        label = labels.whole()
         score = _second_pass(source, size, fit, label, advance)
     except (ValueError, MemoryError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{source.name}: {error}") from None
     return _result(source, label, score, fit, rate)
+
+
+class _Labels:
+    """Labels of the first pass, in one array where their number is known."""
+
+    def __init__(self, rows: int | None):
+        self._values = np.empty(rows or 0, dtype=np.int64)
+        self._count = 0
+
+    def append(self, y: NDArray[np.int64]) -> None:
+        count = self._count + len(y)
+        if count > len(self._values):
+            grown = np.empty(max(count, 3 * len(self._values) // 2), dtype=np.int64)
+            grown[: self._count] = self._values[: self._count]
+            self._values = grown
+        self._values[self._count : count] = y
+        self._count = count
+
+    def whole(self) -> NDArray[np.int64]:
+        return self._values[: self._count]
 
 
 def _second_pass(

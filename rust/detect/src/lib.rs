@@ -9,6 +9,7 @@ mod eigen;
 mod error;
 mod gram;
 mod moments;
+pub mod parquet;
 mod spectral;
 
 pub use eigen::leading_eigenpair;

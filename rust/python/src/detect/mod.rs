@@ -9,6 +9,8 @@ use pyo3::prelude::*;
 use crate::array::{array, into_samples};
 use crate::call;
 
+mod table;
+
 /// Counts, sums and Gram matrices per class, from one pass over batches of rows.
 #[pyclass(name = "Moments", module = "aisec_eval._core")]
 pub(crate) struct PyMoments(Moments);
@@ -194,5 +196,7 @@ fn to_python(error: Error) -> PyErr {
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyMoments>()?;
-    module.add_class::<PySpectral>()
+    module.add_class::<PySpectral>()?;
+    module.add_class::<table::PyTable>()?;
+    module.add_class::<table::PyTableRows>()
 }

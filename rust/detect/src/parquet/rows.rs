@@ -1,0 +1,171 @@
+//! Batches of rows out of row groups.
+
+use std::sync::Arc;
+
+use aisec_numeric::Cancel;
+use rayon::prelude::*;
+
+use super::column;
+use super::list::Lists;
+use super::page::{Pages, Pool};
+use super::schema::Layout;
+use super::values::Value;
+use super::{Table, TableError};
+
+/// Rows that are laid out by one task.
+const TILE_ROWS: usize = 64;
+/// Columns of a tile that are read side by side.
+const TILE_COLUMNS: usize = 16;
+/// Labels decoded at a time where features are lists.
+const LIST_ROWS: usize = 1 << 18;
+
+/// Reads a table from one row on to its end.
+pub struct Rows<T> {
+    table: Arc<Table>,
+    pool: Arc<Pool>,
+    /// Bytes that a window of decoded columns may take.
+    limit: usize,
+    group: usize,
+    /// Row of the group after the window.
+    next: usize,
+    /// Column after column, `count` values each; empty where features are lists.
+    window: Vec<T>,
+    labels: Vec<i64>,
+    count: usize,
+    taken: usize,
+    lists: Option<Lists>,
+    values: Vec<T>,
+}
+
+impl<T: Value> Rows<T> {
+    /// Starts at row `first`; decoded columns take at most `limit` bytes beside the caller's buffer.
+    pub fn new(table: Arc<Table>, first: u64, limit: usize) -> Self {
+        let group = table.groups.partition_point(|g| g.first + g.rows as u64 <= first);
+        let before = table.groups.get(group).map_or(0, |group| group.first);
+        Self {
+            table,
+            pool: Arc::default(),
+            limit,
+            group,
+            next: (first - before.min(first)) as usize,
+            window: Vec::new(),
+            labels: Vec::new(),
+            count: 0,
+            taken: 0,
+            lists: None,
+            values: Vec::new(),
+        }
+    }
+
+    /// Features of a row.
+    pub fn dim(&self) -> usize {
+        self.table.dim
+    }
+
+    /// Fills `x`, row-major [labels.len(), dim], and `labels` (0 without a label column); fewer
+    /// rows only at the end of the file. Returns their number.
+    pub fn read(
+        &mut self,
+        x: &mut [T],
+        labels: &mut [i64],
+        cancel: &Cancel,
+    ) -> Result<usize, TableError> {
+        let dim = self.table.dim;
+        assert_eq!(Some(x.len()), labels.len().checked_mul(dim), "x holds dim values a label");
+        let mut done = 0;
+        while done < labels.len() {
+            cancel.check().map_err(|_| TableError::Cancelled)?;
+            if self.taken == self.count && !self.load()? {
+                break;
+            }
+            let rows = (labels.len() - done).min(self.count - self.taken);
+            self.emit(&mut x[done * dim..(done + rows) * dim])?;
+            labels[done..done + rows].copy_from_slice(&self.labels[self.taken..][..rows]);
+            self.taken += rows;
+            done += rows;
+        }
+        Ok(done)
+    }
+
+    /// Decodes the next window; false at the end.
+    fn load(&mut self) -> Result<bool, TableError> {
+        let table = self.table.clone();
+        let group = loop {
+            let Some(group) = table.groups.get(self.group) else { return Ok(false) };
+            if self.next < group.rows {
+                break group;
+            }
+            self.group += 1;
+            self.next = 0;
+            self.lists = None;
+        };
+        let left = group.rows - self.next;
+        let (skip, pool) = (self.next, &self.pool);
+        self.count = match &table.layout {
+            Layout::Lists(leaf) => {
+                if self.lists.is_none() {
+                    let mut lists = table.lists(leaf, self.group, pool);
+                    lists.skip(leaf, skip)?;
+                    self.lists = Some(lists);
+                }
+                left.min(LIST_ROWS)
+            }
+            Layout::Columns(leaves) => {
+                let fitting = (self.limit / (table.dim * size_of::<T>())).max(1);
+                // Windows of equal size, so that no short one is left.
+                let count = left.div_ceil(left.div_ceil(fitting));
+                self.window.resize(count * table.dim, T::default());
+                let refused = self
+                    .window
+                    .par_chunks_exact_mut(count)
+                    .zip(leaves)
+                    .zip(&group.chunks)
+                    .with_max_len(1)
+                    .map(|((out, leaf), &chunk)| {
+                        let pages = Pages::new(&table.file, pool, chunk);
+                        let descriptor = table.schema.column(leaf.index);
+                        column::read(pages, leaf, &descriptor, skip, group.first, out)
+                    })
+                    .find_map_first(Result::err);
+                if let Some(error) = refused {
+                    return Err(error);
+                }
+                count
+            }
+        };
+        self.labels.clear();
+        self.labels.resize(self.count, 0);
+        if let (Some(label), Some(&chunk)) = (&table.label, group.chunks.last()) {
+            let pages = Pages::new(&table.file, pool, chunk);
+            let descriptor = table.schema.column(label.index);
+            column::read(pages, label, &descriptor, skip, group.first, &mut self.labels)?;
+        }
+        self.next += self.count;
+        self.taken = 0;
+        Ok(true)
+    }
+
+    /// Lays the next rows of the window out in `x`.
+    fn emit(&mut self, x: &mut [T]) -> Result<(), TableError> {
+        let dim = self.table.dim;
+        if let (Layout::Lists(leaf), Some(lists)) = (&self.table.layout, &mut self.lists) {
+            self.values.clear();
+            lists.read(leaf, dim, x.len() / dim, &mut self.values)?;
+            x.copy_from_slice(&self.values);
+            return Ok(());
+        }
+        let (window, count, taken) = (&self.window, self.count, self.taken);
+        x.par_chunks_mut(TILE_ROWS * dim).enumerate().for_each(|(tile, out)| {
+            let first = taken + tile * TILE_ROWS;
+            for block in (0..dim).step_by(TILE_COLUMNS) {
+                let width = TILE_COLUMNS.min(dim - block);
+                for (row, out) in out.chunks_exact_mut(dim).enumerate() {
+                    for (column, out) in out[block..block + width].iter_mut().enumerate() {
+                        *out = window[(block + column) * count + first + row];
+                    }
+                }
+            }
+        });
+        Ok(())
+    }
+}
