@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..threats import L0, L1, L2, Linf, ThreatModel
+from ..threats import L0, L1, L2, SEVERITIES, Corruptions, Linf, Spatial, ThreatModel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,19 +19,49 @@ _NORMS: dict[str, type[ThreatModel]] = {"linf": Linf, "l2": L2, "l1": L1, "l0": 
 
 
 def parse_threat(text: str, bounds: tuple[float, float]) -> ThreatModel:
-    """Read a threat model such as `"linf 8/255"` or `"l2 0.5"`.
+    """Read a threat model such as `"linf 8/255"`, `"spatial 30 3"` or `"corruptions fog,snow 1-3"`.
 
     Raises:
         InputError: the norm is unknown or the radius no number.
     """
     norm, _, radius = text.strip().replace(":", " ").partition(" ")
+    if norm.lower() == "spatial":
+        return _spatial(radius.split(), text, bounds)
+    if norm.lower() == "corruptions":
+        return _corruptions(radius.split(), text, bounds)
     ball = _NORMS.get(norm.lower())
     if ball is None or not radius.strip():
         raise InputError(
-            f'threat "{text}" is not a norm and a radius; write "linf 8/255", "l2 0.5", "l1 2" '
-            'or "l0 10"'
+            f'threat "{text}" is not a norm and a radius; write "linf 8/255", "l2 0.5", "l1 2", '
+            '"l0 10", "spatial 30 3" or "corruptions"'
         )
     return ball(radius.strip(), bounds=bounds)
+
+
+def _spatial(words: list[str], text: str, bounds: tuple[float, float]) -> ThreatModel:
+    if len(words) != 2:
+        raise InputError(
+            f'threat "{text}" needs degrees of rotation and pixels of translation: "spatial 30 3"'
+        )
+    return Spatial(words[0], words[1], fill=min(max(0.0, bounds[0]), bounds[1]), bounds=bounds)
+
+
+def _corruptions(words: list[str], text: str, bounds: tuple[float, float]) -> ThreatModel:
+    """All of them, or names and a range of severities, in any order."""
+    names: tuple[str, ...] | None = None
+    severities: tuple[int, ...] = SEVERITIES
+    for word in words:
+        first, dash, last = word.partition("-")
+        if first.isdigit() and (last.isdigit() or not dash):
+            severities = tuple(range(int(first), min(int(last or first), 9) + 1))
+        elif names is None:
+            names = tuple(word.split(","))
+        else:
+            raise InputError(
+                f'threat "{text}" is not corruptions, names and severities; write "corruptions" '
+                'or "corruptions fog,snow 1-3"'
+            )
+    return Corruptions(names, severities, bounds=bounds)
 
 
 def parse_ids(text: str | None) -> tuple[int, int] | None:

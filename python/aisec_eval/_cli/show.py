@@ -13,6 +13,7 @@ from .console import line, table
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ..cases import Cases
     from ..leaderboard import BundleCheck
     from ..results import AttackResult, CertifyResult, Run, Scan, ScanResult, VerifyResult
     from ..suite.recheck import Rechecked
@@ -66,6 +67,8 @@ def run_table(run: Run) -> None:
     for scan in run.scans:
         line(scan_line(scan))
     for evaluation in run.evaluations:
+        if evaluation.cases is not None:
+            cases_table(f"{evaluation.model}, {evaluation.threat}", evaluation.cases)
         for flag in evaluation.flags:
             line(f"note: {evaluation.model}, {evaluation.threat}: {flag}")
     gate_lines(run.manifest.get("gates", ()))
@@ -127,6 +130,11 @@ def run_json(run: Run) -> dict[str, Any]:
         "flags": [
             {"model": e.model, "threat": e.threat, "flags": list(e.flags)} for e in run.evaluations
         ],
+        "corruptions": [
+            {"model": e.model, "threat": e.threat, **cases_json(e.cases)}
+            for e in run.evaluations
+            if e.cases is not None
+        ],
         "scans": [
             {
                 "data": scan.data,
@@ -149,8 +157,26 @@ def attack_json(result: AttackResult) -> dict[str, Any]:
         "clean_accuracy": result.clean_accuracy,
         "robust_accuracy": result.robust_accuracy,
         "flags": list(result.flags),
+        **({} if result.cases is None else {"corruptions": cases_json(result.cases)}),
         "samples": result.frame.to_dicts(),
     }
+
+
+def cases_json(cases: Cases) -> dict[str, Any]:
+    """Return accuracies under corruptions as plain values."""
+    accuracy = dict(zip(cases.names, cases.accuracy.tolist(), strict=True))
+    return {"mean_accuracy": cases.mean_accuracy, "accuracy": accuracy}
+
+
+def cases_table(title: str, cases: Cases) -> None:
+    """Print accuracy by kind of corruption and severity."""
+    frame = cases.table
+    rows = [
+        (row[0], *("" if value is None else percent(value) for value in row[1:]))
+        for row in frame.iter_rows()
+    ]
+    table(title, tuple(frame.columns), rows)
+    line(f"mean accuracy under corruptions: {percent(cases.mean_accuracy)}")
 
 
 def attack_table(name: str, threat: object, result: AttackResult) -> None:
@@ -171,6 +197,8 @@ def attack_table(name: str, threat: object, result: AttackResult) -> None:
             )
         ],
     )
+    if result.cases is not None:
+        cases_table("", result.cases)
     for attack in sorted({found for found in result.found_by if found}):
         line(f"{attack}: broke {result.found_by.count(attack)}")
     if held := result.evidence.count("lattice"):

@@ -90,6 +90,8 @@ def _card(entry: Entry, index: int) -> Element:
         "distance": number(float(e.distance[row])),
         "by": name(e.found_by[row]),
     }
+    if e.transform:
+        facts["transform"] = name(e.transform[row])
     return el(
         "figure",
         el(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import figures, headline, html, provenance, scans, tables
+from .corruptions import corruptions
 from .document import asset, document, promise
 from .gallery import gallery
 from .html import Element, el, name
@@ -31,6 +32,7 @@ def page(run: Run) -> str:
         _brackets(found),
         _curves(found, plots),
         _attacks(found),
+        _corruptions(found),
         _gallery(found),
         _scans(run, plots),
         _gates(run),
@@ -154,6 +156,18 @@ def _attacks(found: Sequence[Entry]) -> Element | None:
         "certified samples are not attacked at all. Shares are of the samples classified correctly."
     )
     return _section("attacks", "Which attack broke what", el("p", note), table)
+
+
+def _corruptions(found: Sequence[Entry]) -> Element | None:
+    drawn = corruptions(found)
+    if drawn is None:
+        return None
+    note = (
+        "Accuracy over all samples, misclassified ones included, as benchmarks of corruptions "
+        "count it; the mean over all corruptions and severities is the figure they rank by. A "
+        "bracket counts a sample as broken where any of them breaks it."
+    )
+    return _section("corruptions", "Common corruptions", el("p", note), drawn)
 
 
 def _gallery(found: Sequence[Entry]) -> Element | None:
