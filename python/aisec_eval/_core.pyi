@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import final
 
 import numpy as np
@@ -10,17 +10,24 @@ __all__ = [
     "Noisy",
     "SearchPool",
     "Spectral",
+    "Table",
+    "TableRows",
     "__version__",
     "apgd_start",
     "check_adversarial",
+    "check_certificate",
+    "check_constraint",
     "get_threads",
     "margin_bounds",
     "margin_planes",
+    "plain_proof",
     "project",
     "random_normal",
     "random_signed",
+    "run_off_radii",
     "search",
     "set_threads",
+    "vote_radii",
     "warp",
 ]
 __version__: str
@@ -135,6 +142,34 @@ def margin_bounds(
     decay: float = 0.98,
     stop: bool = True,
 ) -> NDArray[np.float64]: ...
+@final
+class SplitProof:
+    @property
+    def bounds(self) -> list[dict[str, Any]]: ...
+    @property
+    def slopes_root(self) -> list[dict[str, Any]]: ...
+    @property
+    def leaves(self) -> list[dict[str, Any]]: ...
+
+def decide(
+    graph: Graph,
+    lower: NDArray[np.float64],
+    upper: NDArray[np.float64],
+    *,
+    rows: NDArray[np.float64],
+    rhs_lower: NDArray[np.float64],
+    rhs_upper: NDArray[np.float64],
+    sizes: Sequence[int],
+    center: NDArray[np.float64] | None = None,
+    radius: float = 0.0,
+    norm: str = "linf",
+    inner: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+    timeout: float | None = None,
+    memory_limit: int | None = None,
+    effort: float = 1e11,
+    most_domains: int | None = None,
+    record: bool = False,
+) -> tuple[str, NDArray[np.float64] | None, float, int, SplitProof | None]: ...
 def margin_planes(
     graph: Graph,
     lower: NDArray[np.float64],
@@ -144,6 +179,19 @@ def margin_planes(
     memory_limit: int | None = None,
     timeout: float | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...
+def check_certificate(
+    graph: Graph, text: bytes, *, exact: bool = False
+) -> list[
+    tuple[
+        NDArray[np.float64],
+        NDArray[np.float64],
+        tuple[str, NDArray[np.float64], float] | None,
+        list[tuple[NDArray[np.float64], NDArray[np.float64]]],
+        NDArray[np.float64],
+        int,
+    ]
+]: ...
+def plain_proof(method: str, bounds: Sequence[float]) -> str: ...
 def check_adversarial(
     graph: Graph,
     x: NDArray[np.float32],
@@ -156,6 +204,9 @@ def check_adversarial(
     upper: float | NDArray[np.float64],
     constraint: str | None = None,
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64], list[str]]: ...
+def check_constraint(
+    x: NDArray[np.float32], x_adv: NDArray[np.float32], *, constraint: str
+) -> list[str]: ...
 
 @final
 class Moments:
@@ -189,6 +240,40 @@ class Spectral:
         labels: NDArray[np.int64],
         first: int = 0,
     ) -> NDArray[np.float64]: ...
+
+@final
+class Table:
+    """What the footer of a Parquet file says: which columns hold features and labels."""
+
+    def __new__(
+        cls,
+        source: str | Callable[[int, int], bytes],
+        size: int | None = None,
+        label: str | None = None,
+    ) -> Table: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def group_rows(self) -> list[int]: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def single(self) -> bool: ...
+    @property
+    def label(self) -> str | None: ...
+    @property
+    def features(self) -> list[str]: ...
+    @property
+    def fingerprint(self) -> int: ...
+    def scan(self, first: int = 0, *, memory_limit: int) -> TableRows: ...
+
+@final
+class TableRows:
+    """Rows of a table, in order."""
+
+    def read(
+        self, x: NDArray[np.float32] | NDArray[np.float64], labels: NDArray[np.int64]
+    ) -> int: ...
 
 _Outcomes = tuple[
     NDArray[np.float32],
@@ -270,3 +355,33 @@ class SearchPool:
         self, buffer: NDArray[np.float32], logits: NDArray[np.float32]
     ) -> tuple[NDArray[np.int64], _Outcomes, NDArray[np.float32]]: ...
     def step(self, gradients: NDArray[np.float32]) -> None: ...
+
+def vote_radii(
+    votes: NDArray[np.uint32], classes: int, feeds: NDArray[np.uint32] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Predictions and radii of deep partition aggregation or, with `feeds`, of finite aggregation.
+
+    Args:
+        votes: class of each model, uint32 `[n, models]`, below `classes`.
+        classes: number of classes.
+        feeds: distinct models that each bucket of training data feeds, uint32 `[buckets, d]`.
+
+    Returns:
+        class and radius, int64 `[n]`.
+
+    Raises:
+        ValueError: a vote or a model is out of range.
+    """
+
+def run_off_radii(
+    logits: NDArray[np.float32], feeds: NDArray[np.uint32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Predictions and radii of the run-off election.
+
+    Args:
+        logits: of each model, float32 `[n, models, classes]`.
+        feeds: as for `vote_radii`.
+
+    Returns:
+        class and radius, int64 `[n]`.
+    """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .aggregation import VoteCertificates, certify_votes, spread
 from .alpha_crown import AlphaCROWN
 from .base import Certifier
 from .certify import METHODS, certify
@@ -20,5 +21,8 @@ __all__ = [
     "Certifier",
     "Regions",
     "Smoothing",
+    "VoteCertificates",
     "certify",
+    "certify_votes",
+    "spread",
 ]

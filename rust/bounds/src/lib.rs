@@ -2,9 +2,13 @@
 //! they hold for the graph in real arithmetic.
 #![forbid(unsafe_code)]
 
+pub mod aggregation;
 mod alpha;
 mod ascent;
 mod backward;
+mod branch;
+mod certificate;
+mod complete;
 mod crown;
 pub mod input_split;
 mod kernels;
@@ -13,16 +17,18 @@ mod layout;
 mod margin;
 mod prepared;
 mod proof;
+mod refine;
 mod region;
 pub mod smoothing;
+mod split_tree;
 mod state;
 mod trace;
 mod tuned;
 
 pub use ascent::Tuning;
+pub use certificate::{Unwritable, hex, plain_proof};
+pub use complete::{Answer, Clause, Decision, Search, Why, decide};
 pub use crown::{Method, Planes};
 pub use margin::{Options, margin_bounds, margin_planes};
-pub use proof::{
-    BoxNode, BoxProof, Halves, Joint, Leaf, NodeBounds, Proof, RootSlopes, Split,
-};
+pub use proof::{BoxNode, BoxProof, Halves, Joint, Leaf, NodeBounds, Proof, RootSlopes, Split};
 pub use region::{Norm, Region, RegionError};

@@ -3,10 +3,13 @@
 
 use pyo3::prelude::*;
 
+mod aggregation;
 mod array;
 mod bounds;
 mod call;
+mod certificate;
 mod checker;
+mod complete;
 mod detect;
 mod graph;
 mod input_split;
@@ -20,10 +23,13 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     call::register(module)?;
     numeric::register(module)?;
     graph::register(module)?;
+    aggregation::register(module)?;
     bounds::register(module)?;
+    complete::register(module)?;
     input_split::register(module)?;
     search::register(module)?;
     smoothing::register(module)?;
     detect::register(module)?;
+    certificate::register(module)?;
     checker::register(module)
 }
