@@ -6,10 +6,10 @@ from numpy.typing import NDArray
 
 __all__ = [
     "Graph",
-    "Moments",
     "Noisy",
     "SearchPool",
     "Spectral",
+    "Statistics",
     "Table",
     "TableRows",
     "__version__",
@@ -209,21 +209,34 @@ def check_constraint(
 ) -> list[str]: ...
 
 @final
-class Moments:
-    """Counts, sums and Gram matrices per class, from one pass over batches of rows."""
+class Statistics:
+    """Counts, means and scatter matrices per class, of a range of rows."""
 
-    def __new__(cls, dim: int, memory_limit: int) -> Moments: ...
+    PART_ROWS: int
+    def __new__(
+        cls, dim: int, memory_limit: int, *, first: int = 0, part_rows: int = 262144
+    ) -> Statistics: ...
+    @staticmethod
+    def from_bytes(data: bytes, memory_limit: int) -> Statistics: ...
+    def to_bytes(self) -> bytes: ...
     @property
     def rows(self) -> int: ...
+    @property
+    def first(self) -> int: ...
+    @property
+    def dim(self) -> int: ...
     def update(
         self, x: NDArray[np.float32] | NDArray[np.float64], labels: NDArray[np.int64]
     ) -> None: ...
+    def merge(self, other: Statistics) -> None: ...
+    def classes(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]: ...
+    def covariance(self, label: int) -> NDArray[np.float64]: ...
 
 @final
 class Spectral:
     """The leading direction of every class, ascending by label: spectral signatures."""
 
-    def __new__(cls, moments: Moments) -> Spectral: ...
+    def __new__(cls, statistics: Statistics) -> Spectral: ...
     @property
     def labels(self) -> NDArray[np.int64]: ...
     @property

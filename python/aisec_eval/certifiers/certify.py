@@ -13,6 +13,7 @@ from ..errors import CapabilityError, InputError
 from ..results import CertifyResult
 from ..threats import L0, Transformation
 from .alpha_crown import AlphaCROWN
+from .certificate import Ball, Certificate
 from .crown import CROWN
 from .crown_ibp import CROWNIBP
 from .ibp import IBP
@@ -86,6 +87,8 @@ def certify(
         raise CapabilityError(
             f"certifiers do not cover {threat.norm}: it is no region around the input; attack only"
         )
+    if threat.constraint is not None:
+        raise CapabilityError(f"certifiers do not cover {threat.norm} threat models; attack only")
     if isinstance(threat, L0):
         raise CapabilityError("certifiers do not cover L0; use certify=None, or another norm")
     graph = model.graph
@@ -122,8 +125,12 @@ def certify(
         margin_lower=np.where(correct, margin, -np.inf),
         margins_lower=margins,
         certificate=tuple(
-            _certificate(certifier, graph, region, int(label), bounds) if proven else None
-            for proven, label, bounds in zip(certified, samples.y, margins, strict=True)
+            _certificate(certifier, graph, region, threat, x, int(label), bounds)
+            if proven
+            else None
+            for proven, x, label, bounds in zip(
+                certified, samples.x, samples.y, margins, strict=True
+            )
         ),
         method=certifier.name,
         reason=tuple(map(_reason, correct, certified, margin)),
@@ -165,16 +172,19 @@ def _certificate(
     certifier: Certifier,
     graph: Graph,
     region: Mapping[str, Any],
+    threat: ThreatModel,
+    x: NDArray[np.float32],
     label: int,
     bounds: NDArray[np.float64],
-) -> Mapping[str, Any]:
-    return {
+) -> Certificate:
+    about = {
         "method": certifier.name,
         "graph": graph.digest,
         "region": region,
         "label": label,
         "margins_lower": [float(bound).hex() for bound in bounds],
     }
+    return Certificate(about, graph.digest, (Ball(x, label, threat, bounds, certifier.name),))
 
 
 def _reason(correct: np.bool_, certified: np.bool_, margin: np.float64) -> str:

@@ -47,6 +47,20 @@ struct Rows<T> {
 impl<T: Number> Carry<'_, T> {
     /// Lower bounds of `rows` (row-major, over the node `start`), NaN where nothing is known.
     pub fn minima(&self, start: usize, rows: Vec<T>) -> Vec<T> {
+        self.down_to(0, start, rows).constants
+    }
+
+    /// Planes over the input below `rows` over the output: coefficients (row-major), constants.
+    pub fn planes(&self, rows: Vec<T>) -> (Vec<T>, Vec<T>) {
+        let start = self.network.output();
+        let (len, wide) = (self.network.places[start].len, self.network.places[0].len);
+        let count = rows.len() / len;
+        let mut state = self.down_to(1, start, rows);
+        let coefficients = state.at[0].take();
+        (coefficients.unwrap_or_else(|| vec![T::zero(); count * wide]), state.constants)
+    }
+
+    fn down_to(&self, last: usize, start: usize, rows: Vec<T>) -> Rows<T> {
         let count = rows.len() / self.network.places[start].len;
         let mut state = Rows { constants: vec![T::zero(); count], at: vec![None; start + 1] };
         state.at[start] = Some(rows);
@@ -56,7 +70,7 @@ impl<T: Number> Carry<'_, T> {
                 state.at[multiplier.node].get_or_insert_with(|| vec![T::zero(); count * len]);
             }
         }
-        for node in (0..=start).rev() {
+        for node in (last..=start).rev() {
             let Some(mut rows) = state.at[node].take() else { continue };
             self.take_off(&mut state, node, &mut rows);
             match &self.network.places[node].rule {
@@ -67,7 +81,7 @@ impl<T: Number> Carry<'_, T> {
                 Rule::Largest(_) => self.through_picks(&mut state, node, &rows),
             }
         }
-        state.constants
+        state
     }
 
     fn end(&self, state: &mut Rows<T>, node: usize, rows: &[T]) {

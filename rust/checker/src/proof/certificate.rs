@@ -72,8 +72,22 @@ pub(crate) enum Entry {
     Split(usize, usize, Hex),
     /// Bounds and lines are found anew, for the part that follows.
     Bounds(BoundsClaim),
-    /// The part is done: one refutation for each clause.
+    /// What follows is two proofs for the part: of the clauses listed, then of the others.
+    Apart(Vec<usize>),
+    /// Bounds and lines are found anew, and the box is clipped to where counterexamples may be, for
+    /// the part that follows.
+    Clip(Vec<Joint>),
+    /// The part is done: each clause that is left is refuted.
     Leaf(Vec<Refutation>),
+}
+
+/// `Σ weights·(row · y - rhs) <= 0`, which follows from a clause.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Joint {
+    pub clause: usize,
+    /// One a row of the clause.
+    pub weights: Vec<Hex>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -6,13 +6,13 @@ use num_rational::BigRational;
 
 use super::carry::{Carry, Multiplier, Stop};
 use super::certificate::{
-    BoundsClaim, Case, Certificate, Entry, Hex, Intermediate, MAX_DEPTH, NodeSlopes, NormSpec,
-    Refutation,
+    BoundsClaim, Case, Certificate, Entry, Hex, Intermediate, Joint, MAX_DEPTH, NodeSlopes,
+    NormSpec, Refutation,
 };
 use super::domain::Domain;
 use super::network::{Network, Rule};
 use super::number::Number;
-use super::region::{Ball, Norm, Region};
+use super::region::{Ball, Norm, Region, clip};
 
 /// How a proof is computed again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +151,17 @@ struct Tree<'a> {
 /// A split above some part: it holds there.
 type Literal = (usize, usize, f64, bool);
 
+/// A part of the region, and what is to be proven of it.
+#[derive(Clone)]
+struct Part<T> {
+    domain: Domain<T>,
+    path: Vec<Literal>,
+    /// The clauses to be refuted.
+    needed: Vec<bool>,
+    /// Bounds are those of interval arithmetic.
+    cheap: bool,
+}
+
 fn need(holds: bool, why: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(why()) }
 }
@@ -213,30 +224,29 @@ impl<'a> Tree<'a> {
                 }
                 Ok(())
             }
-            Entry::Leaf(refutations) => {
-                let mut done = vec![false; self.case.clauses.len()];
-                for refutation in refutations {
-                    let Some(clause) = self.case.clauses.get(refutation.clause) else {
-                        return Err(format!("there is no clause {}", refutation.clause));
-                    };
-                    let fits = refutation.weights.len() == clause.rows.len();
-                    let signs =
-                        refutation.weights.iter().chain(&refutation.betas).all(|w| w.0 >= 0.0);
-                    need(fits && signs, || {
-                        format!(
-                            "clause {}: weights and multipliers must be one a row and a split, none negative",
-                            refutation.clause
-                        )
-                    })?;
-                    self.check_slopes(&refutation.slopes)?;
-                    done[refutation.clause] = true;
-                }
-                let missing = done.iter().position(|done| !done);
-                need(missing.is_none(), || {
-                    format!("clause {} is not refuted", missing.unwrap_or(0))
-                })
-            }
+            Entry::Apart(clauses) => clauses.iter().try_for_each(|&k| self.check_clause(k, None)),
+            Entry::Clip(joint) => joint
+                .iter()
+                .try_for_each(|joint| self.check_clause(joint.clause, Some(&joint.weights))),
+            Entry::Leaf(refutations) => refutations.iter().try_for_each(|refutation| {
+                let (clause, betas) = (refutation.clause, &refutation.betas);
+                self.check_clause(clause, Some(&refutation.weights))?;
+                need(betas.iter().all(|beta| beta.0 >= 0.0), || {
+                    format!("clause {clause}: a multiplier is negative")
+                })?;
+                self.check_slopes(&refutation.slopes)
+            }),
         }
+    }
+
+    fn check_clause(&self, clause: usize, weights: Option<&[Hex]>) -> Result<(), String> {
+        let Some(spec) = self.case.clauses.get(clause) else {
+            return Err(format!("there is no clause {clause}"));
+        };
+        let fits = weights.is_none_or(|weights| {
+            weights.len() == spec.rows.len() && weights.iter().all(|weight| weight.0 >= 0.0)
+        });
+        need(fits, || format!("clause {clause}: weights must be one a row, none negative"))
     }
 
     fn check_slopes(&self, slopes: &[NodeSlopes]) -> Result<(), String> {
@@ -261,69 +271,121 @@ impl<'a> Tree<'a> {
             upper: exact(&self.case.region.upper),
             ball: ball(self.case),
         };
-        let domain = Domain::new(self.network, region)?;
-        self.walk(0, domain, &[], true)
+        let part = Part {
+            domain: Domain::new(self.network, region)?,
+            path: Vec::new(),
+            needed: vec![true; self.case.clauses.len()],
+            cheap: true,
+        };
+        self.walk(0, part)
     }
 
-    /// Proves the part that starts at an entry, where `path` holds. `cheap`: bounds are those of
-    /// interval arithmetic.
-    fn walk<T: Number>(
-        &self,
-        at: usize,
-        domain: Domain<T>,
-        path: &[Literal],
-        cheap: bool,
-    ) -> Result<usize, String> {
+    /// Proves the part that starts at an entry.
+    fn walk<T: Number>(&self, at: usize, part: Part<T>) -> Result<usize, String> {
         self.network.cancel.check().map_err(|_| "cancelled".to_owned())?;
+        let place = |why: String| format!("entry {at}: {why}");
         match &self.case.proof[at] {
             Entry::Leaf(refutations) => {
-                self.leaf(&domain, path, refutations, cheap)
-                    .map_err(|why| format!("entry {at}: {why}"))?;
+                self.leaf(&part, refutations).map_err(place)?;
                 Ok(1)
             }
             Entry::Bounds(claim) => {
-                let drawn = domain
-                    .redraw(self.network, claim)
-                    .map_err(|why| format!("entry {at}: {why}"))?;
-                self.walk(at + 1, drawn, path, is_cheap(claim))
+                let domain = part.domain.redraw(self.network, claim).map_err(place)?;
+                self.walk(at + 1, Part { domain, cheap: is_cheap(claim), ..part })
+            }
+            Entry::Clip(joint) => self.walk(at + 1, self.clip(part, joint).map_err(place)?),
+            Entry::Apart(clauses) => {
+                let side = |listed: bool| {
+                    let mut part = part.clone();
+                    for (k, needed) in part.needed.iter_mut().enumerate() {
+                        *needed &= clauses.contains(&k) == listed;
+                    }
+                    self.walk(if listed { at + 1 } else { self.second[at] }, part)
+                };
+                let (first, second) = rayon::join(|| side(true), || side(false));
+                Ok(first? + second?)
             }
             &Entry::Split(node, index, Hex(limit)) => {
-                let part = |above: bool| {
-                    let domain = domain.cut(self.network, (node, index), limit, above);
-                    let path = [path, &[(node, index, limit, above)]].concat();
-                    let first = if above { self.second[at] } else { at + 1 };
-                    self.walk(first, domain, &path, cheap)
+                let side = |above: bool| {
+                    let mut side = part.clone();
+                    side.domain = part.domain.cut(self.network, (node, index), limit, above);
+                    side.path.push((node, index, limit, above));
+                    self.walk(if above { self.second[at] } else { at + 1 }, side)
                 };
-                let (below, above) = rayon::join(|| part(false), || part(true));
+                let (below, above) = rayon::join(|| side(false), || side(true));
                 Ok(below? + above?)
             }
         }
     }
 
-    fn leaf<T: Number>(
-        &self,
-        domain: &Domain<T>,
-        path: &[Literal],
-        refutations: &[Refutation],
-        cheap: bool,
-    ) -> Result<(), String> {
+    /// Bounds found anew, and the box shrunk to the hull of where the clauses may be met.
+    fn clip<T: Number>(&self, part: Part<T>, joint: &[Joint]) -> Result<Part<T>, String> {
+        let crown = BoundsClaim { rule: Intermediate::Crown, claims: Vec::new() };
+        let mut domain = part.domain.redraw(self.network, &crown)?;
+        let mut needed = part.needed;
+        let (low, high) = (domain.region.lower.clone(), domain.region.upper.clone());
+        let mut hull: Option<(Vec<T>, Vec<T>)> = None;
+        for k in 0..needed.len() {
+            if !needed[k] {
+                continue;
+            }
+            let count = self.case.clauses[k].rows.len();
+            let single =
+                |row: usize| (0..count).map(|i| Hex(f64::from(u8::from(i == row)))).collect();
+            let mut weights: Vec<Vec<Hex>> = (0..count).map(single).collect();
+            weights
+                .extend(joint.iter().filter(|joint| joint.clause == k).map(|j| j.weights.clone()));
+            let (mut rows, mut shifts) = (Vec::new(), Vec::new());
+            for weights in &weights {
+                let (row, shift) = self.combined(&domain, k, weights);
+                rows.extend(row);
+                shifts.push(shift);
+            }
+            let (cells, region) = (&domain.cells[..], &*domain.region);
+            let carry =
+                Carry { network: self.network, cells, region, stop: Stop::Input, multipliers: &[] };
+            let (planes, constants) = carry.planes(rows);
+            let planes: Vec<(&[T], T)> = planes
+                .chunks_exact(low.len())
+                .zip(constants.iter().zip(&shifts).map(|(c, shift)| c.plus_down(shift)))
+                .collect();
+            let (mut lower, mut upper) = (low.clone(), high.clone());
+            let (single, joint) = planes.split_at(count);
+            needed[k] = [single, single, joint, joint]
+                .iter()
+                .flat_map(|planes| planes.iter())
+                .all(|(row, constant)| clip(row, constant, &mut lower, &mut upper));
+            if needed[k] {
+                hull = Some(match hull {
+                    None => (lower, upper),
+                    Some((l, u)) => (
+                        l.into_iter().zip(lower).map(|(a, b)| if b < a { b } else { a }).collect(),
+                        u.into_iter().zip(upper).map(|(a, b)| if b > a { b } else { a }).collect(),
+                    ),
+                });
+            }
+        }
+        if let Some((lower, upper)) = hull {
+            domain = domain.within(lower, upper);
+        }
+        Ok(Part { domain, needed, cheap: false, ..part })
+    }
+
+    fn leaf<T: Number>(&self, part: &Part<T>, refutations: &[Refutation]) -> Result<(), String> {
+        let refuted = |k: usize| refutations.iter().any(|refutation| refutation.clause == k);
+        let open = (0..part.needed.len()).find(|&k| part.needed[k] && !refuted(k));
+        need(open.is_none(), || format!("clause {} is not refuted", open.unwrap_or(0)))?;
         // Those that need nothing of their own are carried back together.
         let (plain, special): (Vec<&Refutation>, Vec<&Refutation>) =
             refutations.iter().partition(|r| r.slopes.is_empty() && r.betas.is_empty());
         let mut groups: Vec<Vec<&Refutation>> = plain.chunks(64).map(<[_]>::to_vec).collect();
         groups.extend(special.into_iter().map(|refutation| vec![refutation]));
-        groups.iter().try_for_each(|group| self.refute(domain, path, group, cheap))
+        groups.iter().try_for_each(|group| self.refute(part, group))
     }
 
     /// Carries back one row for each refutation; they share slopes and multipliers.
-    fn refute<T: Number>(
-        &self,
-        domain: &Domain<T>,
-        path: &[Literal],
-        group: &[&Refutation],
-        cheap: bool,
-    ) -> Result<(), String> {
-        let first = group[0];
+    fn refute<T: Number>(&self, part: &Part<T>, group: &[&Refutation]) -> Result<(), String> {
+        let (first, domain) = (group[0], &part.domain);
         let drawn;
         let domain = if first.slopes.is_empty() {
             domain
@@ -331,11 +393,12 @@ impl<'a> Tree<'a> {
             drawn = domain.with_slopes(self.network, &first.slopes)?;
             &drawn
         };
-        let multipliers = multipliers(path, &first.betas)?;
+        let multipliers = multipliers(&part.path, &first.betas)?;
         let output = self.network.output();
         let (mut rows, mut constants) = (Vec::new(), Vec::new());
         for refutation in group {
-            let (row, constant) = self.combined::<T>(domain, refutation);
+            let (row, constant) =
+                self.combined::<T>(domain, refutation.clause, &refutation.weights);
             rows.extend(row);
             constants.push(constant);
         }
@@ -343,7 +406,7 @@ impl<'a> Tree<'a> {
         // What the bounds of the last activations give is cheap, and all there is to interval
         // arithmetic.
         let stops: &[Stop] =
-            if cheap { &[Stop::Bounds, Stop::Input] } else { &[Stop::Input, Stop::Bounds] };
+            if part.cheap { &[Stop::Bounds, Stop::Input] } else { &[Stop::Input, Stop::Bounds] };
         for &stop in stops {
             let proven = |k: usize, best: &Option<T>| {
                 best.as_ref().is_some_and(|b| *b > T::zero() && *b >= T::of(group[k].bound.0))
@@ -384,14 +447,15 @@ impl<'a> Tree<'a> {
 
     /// `Σ weight·row` over the output, and a lower bound of `-Σ weight·rhs` less what rounding of
     /// the row may cost.
-    fn combined<T: Number>(&self, domain: &Domain<T>, refutation: &Refutation) -> (Vec<T>, T) {
-        let clause = &self.case.clauses[refutation.clause];
+    fn combined<T: Number>(&self, domain: &Domain<T>, k: usize, weights: &[Hex]) -> (Vec<T>, T) {
+        let clause = &self.case.clauses[k];
         let output = &domain.cells[self.network.output()];
         let mut row = vec![T::zero(); output.lower.len()];
         let (mut constant, mut size) = (T::zero(), T::zero());
-        for ((weight, coefficients), rhs) in
-            refutation.weights.iter().zip(&clause.rows).zip(&clause.rhs)
-        {
+        for ((weight, coefficients), rhs) in weights.iter().zip(&clause.rows).zip(&clause.rhs) {
+            if weight.0 == 0.0 {
+                continue;
+            }
             let weight = T::of(weight.0);
             constant = constant.minus_down(&weight.times_up(&T::of(rhs.0)));
             for (i, c) in coefficients.iter().enumerate() {
@@ -401,9 +465,9 @@ impl<'a> Tree<'a> {
                 }
             }
         }
-        let terms = 2 * row.len() * clause.rows.len().max(1);
-        let whole = clause.rows.len() == 1 && refutation.weights[0].0 == 1.0;
-        if !whole {
+        let terms = 2 * row.len() * clause.rows.len();
+        let single = weights.iter().filter(|weight| weight.0 != 0.0).map(|weight| weight.0);
+        if !single.eq([1.0]) {
             constant = constant.minus_down(&T::cost(terms, &size, &T::one()));
         }
         (row, constant)
@@ -444,11 +508,11 @@ fn seconds(proof: &[Entry]) -> Result<Vec<usize>, String> {
         let get = |start: usize| part.get(start).copied().ok_or_else(cut);
         part[at] = match &proof[at] {
             Entry::Leaf(_) => (1, at + 1),
-            Entry::Bounds(_) => {
+            Entry::Bounds(_) | Entry::Clip(_) => {
                 let (depth, end) = get(at + 1)?;
                 (depth + 1, end)
             }
-            Entry::Split(..) => {
+            Entry::Split(..) | Entry::Apart(_) => {
                 let (below, middle) = get(at + 1)?;
                 let (above, end) = get(middle)?;
                 second[at] = middle;

@@ -70,7 +70,9 @@ impl<T: Number> Domain<T> {
             let known = self.cells.get(at).map(|cell| (&cell.lower[..], &cell.upper[..]));
             let cell = drawn.cell(network, at, known);
             drawn.cells.push(Arc::new(cell));
-            drawn.refine(network, at, wanted.rule == Intermediate::Crown);
+            if wanted.claims.iter().all(|claim| claim.node != at) {
+                drawn.refine(network, at, wanted.rule == Intermediate::Crown);
+            }
             for claim in wanted.claims.iter().filter(|claim| claim.node == at) {
                 drawn.prove(network, claim)?;
             }
@@ -304,6 +306,15 @@ impl<T: Number> Domain<T> {
             }
         }
         Ok(drawn)
+    }
+
+    /// The part between two corners; bounds and lines stay.
+    pub fn within(&self, lower: Vec<T>, upper: Vec<T>) -> Self {
+        let mut part = self.clone();
+        let cell = Arc::make_mut(&mut part.cells[0]);
+        (cell.lower, cell.upper) = (lower.clone(), upper.clone());
+        part.region = Arc::new(Region { lower, upper, ball: self.region.ball.clone() });
+        part
     }
 
     /// The part where an element is at most (at least) `at`, with the lines that follow.

@@ -1,6 +1,6 @@
 //! Least values of linear functions over a box, or over what a norm ball leaves of it.
 
-use super::number::{Number, larger, least};
+use super::number::{Number, larger, least, smaller};
 
 /// How far inputs may be from a ball's centre.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +87,33 @@ impl<T: Number> Region<T> {
         };
         sum.minus_down(&allowed)
     }
+}
+
+/// Shrinks a box to where `Σ row·x + constant <= 0` may hold; says whether that may be anywhere.
+pub(crate) fn clip<T: Number>(row: &[T], constant: &T, lower: &mut [T], upper: &mut [T]) -> bool {
+    let terms: Vec<(T, T)> = (0..row.len())
+        .map(|e| {
+            let end = if row[e] > T::zero() { &lower[e] } else { &upper[e] };
+            (row[e].times_down(end), row[e].times_up(end))
+        })
+        .collect();
+    let total = terms.iter().fold(constant.clone(), |sum, term| sum.plus_down(&term.0));
+    if total > T::zero() {
+        return false;
+    }
+    for (e, a) in row.iter().enumerate().filter(|(_, a)| !a.is_zero()) {
+        // What the others and the constant leave of zero at most.
+        let room = total.minus_down(&terms[e].1).negated();
+        if *a > T::zero() {
+            upper[e] = smaller(upper[e].clone(), room.over_up(a));
+        } else {
+            lower[e] = larger(lower[e].clone(), room.over_down(a));
+        }
+        if lower[e] > upper[e] {
+            return false;
+        }
+    }
+    true
 }
 
 /// A lower bound of `a·d + t·d²/2` over `[low, high]`: at an end where it is monotone, else its
@@ -208,6 +235,36 @@ mod tests {
             }
             let span: f64 = (0..3).map(|e| row[e].abs() * (upper[e] - lower[e]).min(2.0 * radius)).sum();
             prop_assert!(least - bound <= 0.8 * span + 1e-12);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+
+        /// Clipping loses no point that meets the condition, and no box that holds one.
+        #[test]
+        fn clips_keep_what_meets_the_condition(
+            row in prop::collection::vec(floats(), 3),
+            constant in -2.0..2.0f64,
+            points in prop::collection::vec(prop::collection::vec(-1.0..=1.0f64, 3), 40),
+        ) {
+            let (mut lower, mut upper) = (vec![-1.0; 3], vec![1.0; 3]);
+            let some = clip(&row, &constant, &mut lower, &mut upper);
+            let of = |values: &[f64]| values.iter().map(|&x| BigRational::of(x)).collect::<Vec<_>>();
+            let (mut low, mut high) = (of(&[-1.0; 3]), of(&[1.0; 3]));
+            let exact = clip(&of(&row), &BigRational::of(constant), &mut low, &mut high);
+            prop_assert!(some || !exact);
+            for x in &points {
+                let value = of(&row).iter().zip(of(x)).fold(BigRational::of(constant), |sum, (a, x)| sum + a * x);
+                if value <= BigRational::of(0.0) {
+                    prop_assert!(some && (0..3).all(|e| lower[e] <= x[e] && x[e] <= upper[e]));
+                    prop_assert!(exact && (0..3).all(|e| low[e] <= BigRational::of(x[e]) && BigRational::of(x[e]) <= high[e]));
+                }
+            }
+            for e in (0..3).filter(|_| some && exact) {
+                prop_assert!((low[e].below() - lower[e]).abs() < 1e-9 && (high[e].below() - upper[e]).abs() < 1e-9
+                    || row[e].abs() < 1e-3);
+            }
         }
     }
 

@@ -1,0 +1,325 @@
+//! Proofs in the certificate format (`docs/certificates.md`): the entries of a case's `proof`.
+
+use std::fmt::Write;
+
+use aisec_graph::{Graph, Interval, Operator, Relaxation, Site};
+
+use crate::crown::Method;
+use crate::proof::{BoxProof, Leaf, Proof, Split};
+use crate::region::Region;
+
+/// Claims are this much weaker than what was computed, relative to 1 or themselves, so that other
+/// code, which sums in another order, can prove them.
+const SLACK: f64 = 1e-9;
+
+/// Any bound above zero.
+const POSITIVE: f64 = f64::from_bits(1);
+
+/// Why a proof cannot be written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the proof cannot be written: {0}")]
+pub struct Unwritable(String);
+
+/// A float as a certificate spells it: `-0x1.8p-3`.
+///
+/// # Panics
+/// If it is not finite.
+pub fn hex(x: f64) -> String {
+    assert!(x.is_finite(), "certificates hold finite numbers");
+    let bits = x.to_bits();
+    let sign = if x.is_sign_negative() { "-" } else { "" };
+    let (mantissa, biased) = (bits & ((1 << 52) - 1), (bits >> 52 & 0x7ff) as i64);
+    if x == 0.0 {
+        return format!("{sign}0x0p+0");
+    }
+    let (lead, exponent) = if biased == 0 { (0, -1022) } else { (1, biased - 1023) };
+    let digits = format!("{mantissa:013x}");
+    let digits = digits.trim_end_matches('0');
+    let point = if digits.is_empty() { "" } else { "." };
+    format!("{sign}0x{lead}{point}{digits}p{exponent:+}")
+}
+
+fn list(values: impl IntoIterator<Item = f64>) -> String {
+    let items: Vec<String> = values.into_iter().map(|x| format!("\"{}\"", hex(x))).collect();
+    format!("[{}]", items.join(","))
+}
+
+/// What is claimed where `bound` was computed: less, and still above zero if it was.
+fn claimed(bound: f64) -> f64 {
+    let slack = SLACK * (1.0 + bound.abs());
+    if bound > 0.0 { (bound - slack).max(0.5 * bound).max(POSITIVE) } else { bound - slack }
+}
+
+/// The proof that clauses of one row each are refuted by lower bounds of `row · y - rhs`, which are
+/// above zero, over the whole region.
+pub fn plain_proof(method: Method, bounds: &[f64]) -> String {
+    let rule = match method {
+        Method::Ibp | Method::CrownIbp => "interval",
+        _ => "crown",
+    };
+    let refutations = bounds.iter().enumerate().map(|(clause, &bound)| {
+        format!(
+            "{{\"clause\":{clause},\"weights\":[\"0x1p+0\"],\"bound\":\"{}\"}}",
+            hex(claimed(bound))
+        )
+    });
+    let refutations: Vec<String> = refutations.collect();
+    format!("[{{\"bounds\":{{\"rule\":\"{rule}\"}}}},{{\"leaf\":[{}]}}]", refutations.join(","))
+}
+
+impl Proof {
+    /// The entries, as JSON. With `compact`, bounds that follow from the usual lines are left to
+    /// the checker to find again.
+    ///
+    /// # Errors
+    /// When the leaves of a clause are not the ends of one tree.
+    pub fn write(
+        &self,
+        graph: &Graph,
+        region: &Region,
+        clauses: usize,
+        compact: bool,
+    ) -> Result<String, Unwritable> {
+        let writer = Writer { graph, region, proof: self };
+        let mut entries = vec![writer.bounds(compact)?];
+        let each: Vec<Vec<&Leaf>> = (0..clauses)
+            .map(|k| self.leaves.iter().filter(|leaf| leaf.clause == k).collect())
+            .collect();
+        if each.iter().all(|leaves| leaves.len() == 1 && leaves[0].splits.is_empty()) {
+            let all: Vec<&Leaf> = each.into_iter().flatten().collect();
+            entries.push(writer.leaf(&all)?);
+        } else {
+            writer.clauses(&each, 0, &mut entries)?;
+        }
+        Ok(format!("[{}]", entries.join(",")))
+    }
+}
+
+struct Writer<'a> {
+    graph: &'a Graph,
+    region: &'a Region,
+    proof: &'a Proof,
+}
+
+impl Writer<'_> {
+    fn bounds(&self, compact: bool) -> Result<String, Unwritable> {
+        let mut claims = Vec::new();
+        for known in &self.proof.bounds {
+            let parts: Vec<_> =
+                self.proof.slopes_root.iter().filter(|part| part.node == known.node).collect();
+            if compact && parts.is_empty() {
+                continue;
+            }
+            let finite = |x: f64| x.clamp(-f64::MAX, f64::MAX);
+            let weaker = |x: f64, sign: f64| finite(x - sign * SLACK * (1.0 + x.abs()));
+            let mut by = Vec::new();
+            for part in parts {
+                let side = |upper: bool| {
+                    let rows = part.rows.iter().filter(|row| row.1 == upper);
+                    rows.map(|row| row.0.to_string()).collect::<Vec<_>>().join(",")
+                };
+                let slopes = self.slopes(&part.slopes, &[])?;
+                by.push(format!(
+                    "{{\"lower\":[{}],\"upper\":[{}],\"slopes\":{slopes}}}",
+                    side(false),
+                    side(true)
+                ));
+            }
+            claims.push(format!(
+                "{{\"node\":{},\"lower\":{},\"upper\":{},\"by\":[{}]}}",
+                known.node,
+                list(known.lower.iter().map(|&x| weaker(x, 1.0))),
+                list(known.upper.iter().map(|&x| weaker(x, -1.0))),
+                by.join(",")
+            ));
+        }
+        Ok(format!("{{\"bounds\":{{\"rule\":\"crown\",\"claims\":[{}]}}}}", claims.join(",")))
+    }
+
+    /// A tree for each clause, set apart from the others by halves.
+    fn clauses(
+        &self,
+        each: &[Vec<&Leaf>],
+        first: usize,
+        entries: &mut Vec<String>,
+    ) -> Result<(), Unwritable> {
+        if let [leaves] = each {
+            return self.tree(leaves, 0, entries);
+        }
+        let (left, right) = each.split_at(each.len() / 2);
+        let listed: Vec<String> = (first..first + left.len()).map(|k| k.to_string()).collect();
+        entries.push(format!("{{\"apart\":[{}]}}", listed.join(",")));
+        self.clauses(left, first, entries)?;
+        self.clauses(right, first + left.len(), entries)
+    }
+
+    /// Leaves that share their first `depth` splits.
+    fn tree(
+        &self,
+        leaves: &[&Leaf],
+        depth: usize,
+        entries: &mut Vec<String>,
+    ) -> Result<(), Unwritable> {
+        if let Some(whole) = leaves.iter().find(|leaf| leaf.splits.len() == depth) {
+            entries.push(self.leaf(&[whole])?);
+            return Ok(());
+        }
+        let broken = || Unwritable("its leaves are not the ends of one tree".to_owned());
+        let Split { node, index, .. } = leaves.first().ok_or_else(broken)?.splits[depth];
+        let same =
+            |leaf: &&Leaf| (leaf.splits[depth].node, leaf.splits[depth].index) == (node, index);
+        if !leaves.iter().all(same) {
+            return Err(broken());
+        }
+        let (above, below): (Vec<&Leaf>, Vec<&Leaf>) =
+            leaves.iter().partition(|leaf| leaf.splits[depth].positive);
+        entries.push(format!("{{\"split\":[{node},{index},\"0x0p+0\"]}}"));
+        self.tree(&below, depth + 1, entries)?;
+        self.tree(&above, depth + 1, entries)
+    }
+
+    fn leaf(&self, leaves: &[&Leaf]) -> Result<String, Unwritable> {
+        let mut parts = Vec::new();
+        for leaf in leaves {
+            if leaf.lower.is_some() || leaf.upper.is_some() {
+                return Err(Unwritable("boxes have a proof of their own".to_owned()));
+            }
+            let mut part =
+                format!("{{\"clause\":{},\"weights\":{}", leaf.clause, list(leaf.weights.clone()));
+            if leaf.betas.iter().any(|&beta| beta != 0.0) {
+                write!(part, ",\"betas\":{}", list(leaf.betas.clone())).expect("text can grow");
+            }
+            let slopes = self.slopes(&leaf.slopes, &leaf.splits)?;
+            if slopes != "[]" {
+                write!(part, ",\"slopes\":{slopes}").expect("text can grow");
+            }
+            write!(part, ",\"bound\":\"{}\"}}", hex(claimed(leaf.bound))).expect("text can grow");
+            parts.push(part);
+        }
+        Ok(format!("{{\"leaf\":[{}]}}", parts.join(",")))
+    }
+
+    /// The slopes that operators' parameters stand for, where they are not the usual ones.
+    fn slopes(&self, chosen: &[(usize, Vec<f64>)], splits: &[Split]) -> Result<String, Unwritable> {
+        let mut parts = Vec::new();
+        for (at, parameters) in chosen {
+            let node = &self.graph.nodes()[*at];
+            let (lower, upper) = self.known(node.inputs[0], splits)?;
+            let shapes = self.graph.input_shapes(*at);
+            let site = Site { batch: 1, inputs: &shapes, output: &node.shape };
+            let inputs = [Interval { lower: &lower, upper: &upper }];
+            let (usual, own) =
+                (node.op.relax(&site, &inputs), node.op.relax_with(&site, &inputs, parameters));
+            let (
+                Relaxation::Elementwise { lower_slope, upper_slope, .. },
+                Relaxation::Elementwise { lower_slope: below, upper_slope: above, .. },
+            ) = (usual, own)
+            else {
+                return Err(Unwritable(format!("node {at} has no slopes")));
+            };
+            let differs: Vec<usize> = (0..below.len())
+                .filter(|&i| below[i] != lower_slope[i] || above[i] != upper_slope[i])
+                .collect();
+            if differs.is_empty() {
+                continue;
+            }
+            let at_list: Vec<String> = differs.iter().map(usize::to_string).collect();
+            let mut part = format!("{{\"node\":{at},\"at\":[{}]", at_list.join(","));
+            for (side, own, usual) in
+                [("lower", &below, &lower_slope), ("upper", &above, &upper_slope)]
+            {
+                if differs.iter().any(|&i| own[i] != usual[i]) {
+                    let values = list(differs.iter().map(|&i| own[i]));
+                    write!(part, ",\"{side}\":{values}").expect("text can grow");
+                }
+            }
+            parts.push(part + "}");
+        }
+        Ok(format!("[{}]", parts.join(",")))
+    }
+
+    /// Bounds of a node that an activation reads, as splits leave them.
+    fn known(&self, at: usize, splits: &[Split]) -> Result<(Vec<f64>, Vec<f64>), Unwritable> {
+        let (mut lower, mut upper) = if at == 0 {
+            (self.region.lower().to_vec(), self.region.upper().to_vec())
+        } else {
+            let known = self.proof.bounds.iter().find(|known| known.node == at);
+            let known = known.ok_or_else(|| Unwritable(format!("node {at} has no bounds")))?;
+            (known.lower.clone(), known.upper.clone())
+        };
+        for split in splits.iter().filter(|split| split.node == at) {
+            if split.positive {
+                lower[split.index] = lower[split.index].max(0.0);
+            } else {
+                upper[split.index] = upper[split.index].min(0.0);
+            }
+        }
+        Ok((lower, upper))
+    }
+}
+
+impl BoxProof {
+    /// The entries, as JSON.
+    ///
+    /// # Errors
+    /// When the nodes are not one tree.
+    pub fn write(&self) -> Result<String, Unwritable> {
+        let mut entries = Vec::new();
+        // What is still to be written, the next one last.
+        let mut rest = vec![0];
+        while let Some(at) = rest.pop() {
+            let broken = || Unwritable("its boxes are not the nodes of one tree".to_owned());
+            let node = self.nodes.get(at).ok_or_else(broken)?;
+            if entries.len() > 4 * self.nodes.len() {
+                return Err(broken());
+            }
+            let joint: Vec<String> = node
+                .joint
+                .iter()
+                .map(|joint| {
+                    let weights = list(joint.weights.clone());
+                    format!("{{\"clause\":{},\"weights\":{weights}}}", joint.clause)
+                })
+                .collect();
+            entries.push(format!("{{\"clip\":[{}]}}", joint.join(",")));
+            match &node.halves {
+                None => entries.push("{\"leaf\":[]}".to_owned()),
+                Some(halves) => {
+                    let cut = hex(halves.at);
+                    entries.push(format!("{{\"split\":[0,{},\"{cut}\"]}}", halves.input));
+                    rest.extend([halves.above, halves.below]);
+                }
+            }
+        }
+        Ok(format!("[{}]", entries.join(",")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hexadecimal_floats() {
+        for (x, text) in [
+            (1.0, "0x1p+0"),
+            (-0.1875, "-0x1.8p-3"),
+            (0.1, "0x1.999999999999ap-4"),
+            (0.0, "0x0p+0"),
+            (-0.0, "-0x0p+0"),
+            (f64::from_bits(1), "0x0.0000000000001p-1022"),
+            (f64::MIN_POSITIVE, "0x1p-1022"),
+            (f64::MAX, "0x1.fffffffffffffp+1023"),
+        ] {
+            assert_eq!(hex(x), text);
+        }
+    }
+
+    #[test]
+    fn claims_stay_above_zero() {
+        for bound in [f64::from_bits(1), 1e-300, 1e-9, 1.0, 1e300] {
+            assert!(claimed(bound) > 0.0 && claimed(bound) <= bound);
+        }
+        assert!(claimed(-1.0) < -1.0);
+    }
+}

@@ -1,0 +1,144 @@
+//! Certificates of random networks, put together from what the certifier finds.
+
+use aisec_bounds::{Method, Norm, Options, Region, hex, margin_bounds, plain_proof};
+use aisec_checker::{Arithmetic, Proven, Refusal, check_certificate};
+use aisec_graph::{Graph, GraphSpec, Tensor};
+use aisec_numeric::Cancel;
+
+/// A small generator.
+pub struct Numbers(pub u64);
+
+impl Numbers {
+    /// In [-1, 1).
+    pub fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) as f64 / (1u64 << 30) as f64 - 1.0
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        ((self.next() + 1.0) * 0.5 * n as f64) as usize
+    }
+}
+
+/// A region as a certificate says it: corners, and norm, centre and radius of a ball.
+pub struct Place {
+    pub lower: Vec<f64>,
+    pub upper: Vec<f64>,
+    pub center: Vec<f64>,
+    pub radius: f64,
+    pub norm: Norm,
+}
+
+impl Place {
+    pub fn new(center: Vec<f64>, radius: f64, norm: Norm) -> Self {
+        let region = Region::ball(
+            &vec![-2.0; center.len()],
+            &vec![2.0; center.len()],
+            &center,
+            radius,
+            norm,
+        );
+        let region = region.expect("the region is valid");
+        let (lower, upper) = (region.lower().to_vec(), region.upper().to_vec());
+        Self { lower, upper, center, radius, norm }
+    }
+
+    pub fn region(&self) -> Region {
+        match self.norm {
+            Norm::Linf => Region::cuboid(&self.lower, &self.upper),
+            norm => Region::ball(&self.lower, &self.upper, &self.center, self.radius, norm),
+        }
+        .expect("the region is valid")
+    }
+
+    pub fn text(&self) -> String {
+        let ball = match self.norm {
+            Norm::Linf => "null".to_owned(),
+            norm => format!(
+                "{{\"norm\":\"{}\",\"center\":{},\"radius\":\"{}\"}}",
+                if norm == Norm::L2 { "l2" } else { "l1" },
+                list(&self.center),
+                hex(self.radius)
+            ),
+        };
+        format!(
+            "{{\"lower\":{},\"upper\":{},\"ball\":{ball}}}",
+            list(&self.lower),
+            list(&self.upper)
+        )
+    }
+}
+
+pub fn list(values: &[f64]) -> String {
+    let items: Vec<String> = values.iter().map(|&x| format!("\"{}\"", hex(x))).collect();
+    format!("[{}]", items.join(","))
+}
+
+/// Rows and right-hand sides.
+pub type Clause = (Vec<Vec<f64>>, Vec<f64>);
+
+pub fn certificate(graph: &Graph, place: &Place, clauses: &[Clause], proof: &str) -> String {
+    let clauses: Vec<String> = clauses
+        .iter()
+        .map(|(rows, rhs)| {
+            let rows: Vec<String> = rows.iter().map(|row| list(row)).collect();
+            format!("{{\"rows\":[{}],\"rhs\":{}}}", rows.join(","), list(rhs))
+        })
+        .collect();
+    format!(
+        "{{\"format\":\"aisec certificate\",\"version\":1,\"graph\":\"{}\",\"cases\":[{{\"region\":{},\"clauses\":[{}],\"proof\":{proof}}}]}}",
+        graph.digest(),
+        place.text(),
+        clauses.join(",")
+    )
+}
+
+pub fn bounds(graph: &Graph, place: &Place, rows: &[Vec<f64>], method: Method) -> Vec<f64> {
+    let options = Options { method, memory_limit: None };
+    margin_bounds(graph, vec![place.region()], &rows.concat(), options, &Cancel::new()).unwrap()
+}
+
+/// A certificate that each row stays above a little less than its bound.
+pub fn plain(graph: &Graph, place: &Place, rows: &[Vec<f64>], method: Method) -> String {
+    let bounds = bounds(graph, place, rows, method);
+    let rhs: Vec<f64> = bounds.iter().map(|bound| bound - 1e-3 * (1.0 + bound.abs())).collect();
+    let slack: Vec<f64> = bounds.iter().zip(&rhs).map(|(b, r)| (b - r).next_down()).collect();
+    let clauses: Vec<Clause> =
+        rows.iter().zip(&rhs).map(|(row, &rhs)| (vec![row.clone()], vec![rhs])).collect();
+    certificate(graph, place, &clauses, &plain_proof(method, &slack))
+}
+
+pub fn check(graph: &Graph, text: &str) -> Result<Proven, Refusal> {
+    check_certificate(graph, text.as_bytes(), Arithmetic::Float, &Cancel::new())
+}
+
+pub fn check_exactly(graph: &Graph, text: &str) -> Result<Proven, Refusal> {
+    check_certificate(graph, text.as_bytes(), Arithmetic::Exact, &Cancel::new())
+}
+
+/// Layers of the given sizes with an activation between them.
+pub fn layered(seed: u64, sizes: &[usize], activation: &str) -> Graph {
+    let mut numbers = Numbers(seed);
+    let mut nodes =
+        vec![format!("{{\"name\":\"x\",\"op\":\"input\",\"attrs\":{{\"shape\":[{}]}}}}", sizes[0])];
+    let mut tensors = Vec::new();
+    for (layer, pair) in sizes.windows(2).enumerate() {
+        if layer > 0 {
+            let input = nodes.len() - 1;
+            nodes.push(format!("{{\"name\":\"a\",\"op\":\"{activation}\",\"inputs\":[{input}]}}"));
+        }
+        let input = nodes.len() - 1;
+        let scale = (3.0 / pair[0] as f64).sqrt();
+        let mut values = |n: usize| (0..n).map(|_| numbers.next() * scale).collect::<Vec<f64>>();
+        let (weight, bias) = (values(pair[0] * pair[1]), values(pair[1]));
+        let at = tensors.len();
+        tensors.push(Tensor::new(vec![pair[1], pair[0]], weight).unwrap());
+        tensors.push(Tensor::new(vec![pair[1]], bias).unwrap());
+        nodes.push(format!(
+            "{{\"name\":\"z\",\"op\":\"affine\",\"inputs\":[{input}],\"tensors\":{{\"weight\":{at},\"bias\":{}}}}}",
+            at + 1
+        ));
+    }
+    let spec = format!("{{\"nodes\":[{}],\"output\":{}}}", nodes.join(","), nodes.len() - 1);
+    Graph::new(GraphSpec::from_json(&spec).unwrap(), tensors).unwrap()
+}
