@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "Graph",
+    "InputSplit",
     "Noisy",
     "SearchPool",
     "Spectral",
@@ -150,6 +151,15 @@ class SplitProof:
     def slopes_root(self) -> list[dict[str, Any]]: ...
     @property
     def leaves(self) -> list[dict[str, Any]]: ...
+    def write(
+        self,
+        graph: Graph,
+        lower: NDArray[np.float64],
+        upper: NDArray[np.float64],
+        *,
+        clauses: int,
+        compact: bool = False,
+    ) -> str: ...
 
 def decide(
     graph: Graph,
@@ -170,6 +180,31 @@ def decide(
     most_domains: int | None = None,
     record: bool = False,
 ) -> tuple[str, NDArray[np.float64] | None, float, int, SplitProof | None]: ...
+class InputSplit:
+    """Branch and bound over a box of inputs."""
+
+    def __new__(
+        cls,
+        graph: Graph,
+        lower: NDArray[np.float64],
+        upper: NDArray[np.float64],
+        *,
+        rows: NDArray[np.float64],
+        rhs: NDArray[np.float64],
+        sizes: Sequence[int],
+        memory_limit: int,
+        record: bool = False,
+    ) -> InputSplit: ...
+    @property
+    def domains(self) -> int: ...
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def slack(self) -> float: ...
+    @property
+    def open(self) -> list[int]: ...
+    def advance(self, waves: int, timeout: float) -> tuple[str, NDArray[np.float64]]: ...
+
 def margin_planes(
     graph: Graph,
     lower: NDArray[np.float64],

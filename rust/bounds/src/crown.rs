@@ -54,6 +54,7 @@ pub struct Planes {
 }
 
 /// Bounds one sample at a time; rows are independent, so neither blocks nor threads show.
+#[derive(Clone, Copy)]
 pub(crate) struct Analysis<'a> {
     pub prepared: &'a Prepared<'a>,
     pub method: Method,
@@ -88,10 +89,15 @@ impl Analysis<'_> {
 
     /// Planes over the input below `rows`, and the lower bounds of `margins`.
     pub fn planes(&self, region: Region, rows: &[f64]) -> Result<Planes, Cancelled> {
-        let (state, output) = (self.state(region)?, self.prepared.graph.output());
-        let mut bounds = self.rows(&state, output, rows, Stop::Nonlinear)?;
-        let trace = Trace::new(self.prepared, &state, output, None, Stop::Input);
-        let route = Route::new(self.prepared, &state, &trace);
+        self.planes_within(&self.state(region)?, rows)
+    }
+
+    /// The same where the bounds of all nodes are known.
+    pub fn planes_within(&self, state: &State, rows: &[f64]) -> Result<Planes, Cancelled> {
+        let output = self.prepared.graph.output();
+        let mut bounds = self.rows(state, output, rows, Stop::Nonlinear)?;
+        let trace = Trace::new(self.prepared, state, output, None, Stop::Input);
+        let route = Route::new(self.prepared, state, &trace);
         let len: usize = self.prepared.graph.output_len();
         let (mut coefficients, mut constants) = (Vec::new(), Vec::new());
         for block in rows.chunks(len * self.block(route.peak())) {
@@ -124,7 +130,7 @@ impl Analysis<'_> {
     }
 
     /// Tightens the bounds of the last node where an operator that reads it would gain.
-    fn refine(&self, state: &mut State, index: usize) -> Result<(), Cancelled> {
+    pub fn refine(&self, state: &mut State, index: usize) -> Result<(), Cancelled> {
         let facts = &self.prepared.nodes[index];
         let only_linear = self.method.by_intervals();
         // Interval arithmetic knows nothing of a ball: even it starts from linear bounds of
@@ -158,7 +164,7 @@ impl Analysis<'_> {
     }
 
     /// The elements of a node that an operator reading it would like to know better.
-    fn loose(&self, state: &State, index: usize) -> Vec<bool> {
+    pub fn loose(&self, state: &State, index: usize) -> Vec<bool> {
         let graph = self.prepared.graph;
         let node = &state.nodes[index];
         let mut loose = vec![false; node.lower.len()];
@@ -239,7 +245,7 @@ impl Analysis<'_> {
     }
 
     /// Lower bounds of dense rows over a node.
-    fn rows(
+    pub fn rows(
         &self,
         state: &State,
         index: usize,

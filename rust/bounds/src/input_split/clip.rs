@@ -1,0 +1,101 @@
+//! Cuts off boxes what half-spaces say cannot hold a counterexample (Zhou et al. 2025,
+//! arXiv:2512.11087).
+
+use aisec_numeric::rounding::gamma;
+
+use super::clauses::MARGIN;
+
+/// Rounds of choosing the weights of a conjunction.
+const ROUNDS: usize = 12;
+
+/// `coefficients · x <= room` must hold for a counterexample; `size` is at least the absolute
+/// value of every number `room` was computed from.
+#[derive(Debug, Clone, Default)]
+pub(super) struct HalfSpace {
+    pub coefficients: Vec<f64>,
+    pub room: f64,
+    pub size: f64,
+}
+
+/// Shrinks the corners to where the half-space can be met, limits rounded outward; whether that
+/// is anywhere.
+pub(super) fn cut(plane: &HalfSpace, lower: &mut [f64], upper: &mut [f64]) -> bool {
+    let d = lower.len();
+    let (mut total, mut size) = (0.0, plane.size);
+    for (&a, (&l, &u)) in plane.coefficients.iter().zip(lower.iter().zip(upper.iter())) {
+        let term = a * if a > 0.0 { l } else { u };
+        total += term;
+        size += term.abs();
+    }
+    // Every sum here has at most d + 4 roundings, relative to the sizes of its terms.
+    let error = (MARGIN + gamma(4 * d + 32)) * size + 1e-290;
+    if total - error > plane.room {
+        return false;
+    }
+    let spare = plane.room - total + error;
+    for (&a, (l, u)) in plane.coefficients.iter().zip(lower.iter_mut().zip(upper.iter_mut())) {
+        if a.abs() <= 1e-200 {
+            continue;
+        }
+        let limit = (spare + a * if a > 0.0 { *l } else { *u }) / a;
+        let outward = MARGIN * (*u - *l) + gamma(8) * limit.abs() + 1e-290;
+        if !limit.is_finite() {
+            continue;
+        }
+        if a > 0.0 {
+            *u = u.min(limit + outward);
+        } else {
+            *l = l.max(limit - outward);
+        }
+        if *l > *u {
+            return false;
+        }
+    }
+    true
+}
+
+/// Weights, none negative, of conditions that a point must meet together, such that their sum is
+/// hard to meet in the box: multiplicative weights on the dual of "some point meets all".
+/// Conditions whose numbers are not finite get the weight zero.
+pub(super) fn weigh(planes: &[HalfSpace], lower: &[f64], upper: &[f64]) -> Vec<f64> {
+    let known = |p: &HalfSpace| p.room.is_finite() && p.coefficients.iter().all(|a| a.is_finite());
+    let mut weights: Vec<f64> = planes.iter().map(|p| f64::from(u8::from(known(p)))).collect();
+    let count: f64 = weights.iter().sum();
+    if count == 0.0 {
+        return weights;
+    }
+    weights.iter_mut().for_each(|w| *w /= count);
+    let (mut best, mut best_weights) = (f64::NEG_INFINITY, weights.clone());
+    let mut excess = vec![0.0; planes.len()];
+    let mut corner = vec![0.0; lower.len()];
+    for _ in 0..ROUNDS {
+        for (i, x) in corner.iter_mut().enumerate() {
+            let total: f64 = planes
+                .iter()
+                .zip(&weights)
+                .filter(|(_, w)| **w > 0.0)
+                .map(|(p, w)| w * p.coefficients[i])
+                .sum();
+            *x = if total > 0.0 { lower[i] } else { upper[i] };
+        }
+        let mut value = 0.0;
+        for ((excess, plane), &w) in excess.iter_mut().zip(planes).zip(&weights) {
+            *excess = 0.0;
+            if w > 0.0 {
+                let at: f64 = plane.coefficients.iter().zip(&corner).map(|(a, x)| a * x).sum();
+                *excess = at - plane.room;
+                value += w * *excess;
+            }
+        }
+        if value > best {
+            best = value;
+            best_weights.clone_from(&weights);
+        }
+        let scale = excess.iter().fold(0.0, |m: f64, e| m.max(e.abs()));
+        let scale = if scale > 0.0 { scale } else { 1.0 };
+        weights.iter_mut().zip(&excess).for_each(|(w, e)| *w *= (e / scale).exp());
+        let sum: f64 = weights.iter().sum();
+        weights.iter_mut().for_each(|w| *w /= sum.max(1e-300));
+    }
+    best_weights
+}
