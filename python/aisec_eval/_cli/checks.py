@@ -49,6 +49,31 @@ def check_run(folder: Path, suite: Path | None, files: Mapping[str, Path], *, as
     return 0 if holds else 1
 
 
+def check_certificate(
+    net: Path, path: Path, prop: Path | None, *, exact: bool, as_json: bool
+) -> int:
+    """Check a certificate of a network, and that it proves a property if one is given."""
+    from ..certifiers.certificate import check_certificate, proves, read_text
+    from ..certifiers.vnnlib import read_vnnlib
+    from ..errors import CapabilityError
+    from ..models import load_model
+
+    read_text(path)  # a file that cannot be read is found out before the network is
+    model = load_model(net)
+    if model.graph is None:
+        why = model.report.not_certifiable or "it was not lowered to the engine's graph"
+        raise CapabilityError(f"model {model.name!r} cannot be checked: {why}")
+    found = check_certificate(model.graph, path, exact=exact)
+    reason = found.reason
+    if found.holds and prop is not None:
+        reason = proves(found, read_vnnlib(prop))
+    if as_json:
+        emit(show.certificate_json(path, found, reason))
+    else:
+        show.certificate_lines(path, found, reason)
+    return 1 if reason else 0
+
+
 def check_bundle(path: Path, files: Mapping[str, Path], *, as_json: bool) -> int:
     """Check a bundle, with the datasets that are files."""
     from ..leaderboard import check_bundle

@@ -67,7 +67,12 @@ def bundle(
 
 @verb
 def check(
-    target: Annotated[Path, typer.Argument(help="A run folder or a bundle.", show_default=False)],
+    target: Annotated[
+        Path, typer.Argument(help="A run folder, a bundle, or a network.", show_default=False)
+    ],
+    certificate: Annotated[
+        Path | None, typer.Argument(help="A certificate of the network.", show_default=False)
+    ] = None,
     suite: Annotated[
         Path | None, typer.Option(help="The suite that was run: gives models and data.")
     ] = None,
@@ -75,15 +80,23 @@ def check(
         list[str] | None, typer.Option(help="A model as ID=PATH, where there is no suite.")
     ] = None,
     data: DataFiles = None,
+    prop: Annotated[
+        Path | None,
+        typer.Option("--property", help="A VNNLIB file that the certificate must prove."),
+    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Check the certificate in rational arithmetic.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Check a run or a bundle again: replay every adversarial example, recompute the brackets.
+    """Check a run, a bundle or a certificate by code that shares nothing with what made it.
 
-    The replay shares no code with the search. Of a run, with the suite, clean verdicts and labels
-    are checked against the data and the gates are judged anew. A bundle brings its models; nothing
-    else in it is believed, and the level that was reached is named: L0 intact, L1 numbers
-    recomputed, L2 adversarial examples replayed, L2+ clean verdicts and certified samples too,
-    which needs the data.
+    Adversarial examples are replayed and brackets recomputed. Of a run, with the suite, clean
+    verdicts and labels are checked against the data, certified samples are proven again, and the
+    gates are judged anew. A bundle brings its models; nothing else in it is believed, and the level
+    that was reached is named: L0 intact, L1 numbers recomputed, L2 adversarial examples replayed,
+    L2+ clean verdicts and certified samples too, which needs the data. Of a certificate every bound
+    is derived again, with every rounding accounted for, or without any.
 
     **Examples**
 
@@ -92,10 +105,17 @@ def check(
     aisec-eval check runs/first --model net=net.onnx
     aisec-eval check quickstart.zip
     aisec-eval check others.zip --data images=images.npz
+    aisec-eval check net.onnx prop.cert --property prop.vnnlib
     ```
     """
     from . import checks
 
+    if certificate is not None:
+        options.not_for_certificates({"--suite": suite, "--model": model, "--data": data})
+        raise typer.Exit(
+            checks.check_certificate(target, certificate, prop, exact=exact, as_json=as_json)
+        )
+    options.only_for_certificates({"--property": prop, "--exact": exact})
     if target.is_file():
         options.only_for_runs({"--suite": suite, "--model": model})
         files = options.named_files("--data", data or [])

@@ -6,7 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..threats import L0, L1, L2, SEVERITIES, Corruptions, Linf, Spatial, ThreatModel
+from ..threats import (
+    L0,
+    L1,
+    L2,
+    SEVERITIES,
+    Corruptions,
+    Frame,
+    Linf,
+    Patch,
+    Spatial,
+    ThreatModel,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,13 +40,27 @@ def parse_threat(text: str, bounds: tuple[float, float]) -> ThreatModel:
         return _spatial(radius.split(), text, bounds)
     if norm.lower() == "corruptions":
         return _corruptions(radius.split(), text, bounds)
+    if norm.lower() in ("patch", "frame"):
+        return _pixels(norm.lower(), radius.strip(), text, bounds)
     ball = _NORMS.get(norm.lower())
     if ball is None or not radius.strip():
         raise InputError(
             f'threat "{text}" is not a norm and a radius; write "linf 8/255", "l2 0.5", "l1 2", '
-            '"l0 10", "spatial 30 3" or "corruptions"'
+            '"l0 10", "patch 5x5", "frame 2", "spatial 30 3" or "corruptions"'
         )
     return ball(radius.strip(), bounds=bounds)
+
+
+def _pixels(kind: str, size: str, text: str, bounds: tuple[float, float]) -> ThreatModel:
+    sides = size.split("x")
+    if not all(side.isascii() and side.isdigit() for side in sides) or len(sides) > 2:
+        raise InputError(f'threat "{text}" needs a size in pixels; write "patch 5x5" or "frame 2"')
+    numbers = [int(side[:9]) for side in sides]
+    if kind == "patch":
+        return Patch(*numbers, bounds=bounds)
+    if len(numbers) > 1:
+        raise InputError(f'threat "{text}": a frame has one width; write "frame 2"')
+    return Frame(numbers[0], bounds=bounds)
 
 
 def _spatial(words: list[str], text: str, bounds: tuple[float, float]) -> ThreatModel:
@@ -179,6 +204,28 @@ def only_for_bundles(given: Mapping[str, object]) -> None:
     for option, value in given.items():
         if value:
             raise InputError(f"{option} is for bundles; give the run's suite with --suite")
+
+
+def not_for_certificates(given: Mapping[str, object]) -> None:
+    """Refuse options that a certificate has no use for.
+
+    Raises:
+        InputError: one was given.
+    """
+    for option, value in given.items():
+        if value:
+            raise InputError(f"{option} is for runs and bundles; a certificate is of one network")
+
+
+def only_for_certificates(given: Mapping[str, object]) -> None:
+    """Refuse options that only a certificate has a use for.
+
+    Raises:
+        InputError: one was given.
+    """
+    for option, value in given.items():
+        if value:
+            raise InputError(f"{option} is for certificates; give a network and a certificate")
 
 
 def scan_source(data: str, split: str, labels: str | None) -> tuple[Any, Any, list[int] | None]:

@@ -12,8 +12,10 @@ from .console import line, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from ..cases import Cases
+    from ..certifiers.certificate import Checked
     from ..leaderboard import BundleCheck
     from ..results import AttackResult, CertifyResult, Run, Scan, ScanResult, VerifyResult
     from ..suite.recheck import Rechecked
@@ -259,7 +261,7 @@ def verify_json(result: VerifyResult) -> dict[str, Any]:
         "domains": result.domains,
         "counterexample": found
         and {"input": found.input.ravel().tolist(), "output": found.output.ravel().tolist()},
-        "certificate": result.certificate,
+        "certificate": result.certificate and dict(result.certificate),
     }
 
 
@@ -354,6 +356,34 @@ def bundle_lines(found: BundleCheck) -> None:
 def verdict_line(holds: bool) -> None:
     """Print the last line of a check."""
     line("everything checked holds" if holds else "NOT everything holds")
+
+
+def certificate_json(path: Path, found: Checked, reason: str) -> dict[str, Any]:
+    """Return what a certificate's check found as plain values."""
+    return {
+        "certificate": str(path),
+        "holds": not reason,
+        "reason": reason,
+        "cases": [
+            {"clauses": len(case.clauses), "leaves": case.leaves, "bounds": case.bounds.tolist()}
+            for case in found.cases
+        ],
+    }
+
+
+def certificate_lines(path: Path, found: Checked, reason: str) -> None:
+    """Print what a certificate proves, or why it is not accepted."""
+    for case in found.cases:
+        least = f"{case.bounds.min():.6g}" if len(case.bounds) else "-"
+        ball = f", cut with a ball in {case.ball[0]}" if case.ball is not None else ""
+        line(
+            f"{path}: none of {len(case.clauses)} clauses can be met in a box of "
+            f"{len(case.lower)} inputs{ball}; {case.leaves} parts, least bound {least}"
+        )
+    if reason:
+        line(f"not accepted: {reason}", style="bold red")
+    else:
+        line("the certificate holds")
 
 
 def bundle_json(found: BundleCheck) -> dict[str, Any]:
