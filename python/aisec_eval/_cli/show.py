@@ -315,7 +315,16 @@ def recheck_table(results: Sequence[Rechecked]) -> None:
     """Print which evidence held."""
     table(
         "evidence replayed",
-        ("model", "threat", "samples", "broken", "confirmed", "certified", "clean verdicts"),
+        (
+            "model",
+            "threat",
+            "samples",
+            "broken",
+            "confirmed",
+            "certified",
+            "proven",
+            "clean verdicts",
+        ),
         [
             (
                 r.model,
@@ -324,6 +333,7 @@ def recheck_table(results: Sequence[Rechecked]) -> None:
                 r.broken,
                 r.confirmed,
                 r.certified,
+                r.proven if r.clean else "-",
                 "not checked (needs --suite)" if not r.clean else "checked",
             )
             for r in results

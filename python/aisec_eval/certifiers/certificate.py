@@ -69,6 +69,15 @@ class Case:
         return f'{head[:-1]},"proof":{self.proof}}}'
 
 
+def case_of(question: PropertyCase, proof: str) -> Case:
+    """Return a case of a property with its proof.
+
+    A right-hand side is the one rounded up: what cannot be met there cannot be met at all.
+    """
+    clauses = tuple((clause.rows, clause.rhs_upper) for clause in question.clauses)
+    return Case(question.lower, question.upper, None, clauses, proof)
+
+
 @dataclass(frozen=True, eq=False)
 class Ball:
     """That one sample keeps its label in a threat model, with margins of at least `bounds`.
@@ -272,9 +281,7 @@ def _covers(proven: ProvenCase, case: PropertyCase, at: int) -> bool:
 
 def region_of(
     x: NDArray[np.float32], threat: ThreatModel
-) -> tuple[
-    NDArray[np.float64], NDArray[np.float64], tuple[str, NDArray[np.float64], float] | None
-]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[str, NDArray[np.float64], float] | None]:
     """Return corners and ball of the threat model around one sample, rounded outward."""
     region = Regions.around(x[None], threat)
     lower, upper = region.lower.reshape(-1), region.upper.reshape(-1)

@@ -40,7 +40,15 @@ class Outcome:
 class Tree:
     """The boxes of one case that are not decided yet."""
 
-    def __init__(self, graph: Graph, case: Case, search: Search, memory_limit: int | None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        case: Case,
+        search: Search,
+        memory_limit: int | None,
+        *,
+        record: bool = False,
+    ) -> None:
         from .._core import InputSplit
 
         self._search = search
@@ -54,6 +62,7 @@ class Tree:
             rhs=np.concatenate([clause.rhs_upper for clause in clauses]),
             sizes=[len(clause.rhs_upper) for clause in clauses],
             memory_limit=MEMORY if memory_limit is None else memory_limit,
+            record=record,
         )
 
     @property
@@ -71,6 +80,11 @@ class Tree:
         """Boxes that wait."""
         return self._tree.waiting
 
+    @property
+    def proof(self) -> str | None:
+        """The tree, once it is refuted, as the entries of a certificate; None if not kept."""
+        return self._tree.proof()
+
     def advance(self, left: float) -> Outcome | None:
         """Bound and split boxes for a while; the first call bounds the whole box.
 
@@ -84,7 +98,9 @@ class Tree:
             return self._ended("timeout")
         first = not self.domains
         if not first and not self._splits:
-            return self._ended(f"bound: {len(self._search.case.lower)} inputs are too many to split")
+            return self._ended(
+                f"bound: {len(self._search.case.lower)} inputs are too many to split"
+            )
         status, points = self._tree.advance(1 if first else WAVES, max(left, 0.0))
         if status == "refuted":
             return Outcome("unsat")

@@ -10,6 +10,7 @@ from .._validate import check_count, check_seed
 from ..errors import InputError, UnsupportedOperationError
 from ..models import Model, load_model
 from ..results import VerifyResult
+from .certificate import Certificate, case_of
 from .falsify import Search
 from .input_split import Outcome, Tree
 from .property import Property
@@ -29,6 +30,7 @@ def verify(
     timeout: float = 60.0,
     seed: int = 0,
     memory_limit: int | None = None,
+    certificate: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> VerifyResult:
     """Decide whether some input makes the network violate the property.
@@ -44,6 +46,8 @@ def verify(
         timeout: seconds of wall time, loading included.
         seed: of the search's random numbers.
         memory_limit: bytes that coefficients may take while bounds are computed.
+        certificate: file to write the certificate of an `unsat` to, compressed where its name ends
+            in `.gz`. Without it nothing is kept for one, and `certificate` of the result is None.
         progress: called with boxes bounded, boxes known so far, and what is running.
 
     Returns:
@@ -78,7 +82,10 @@ def verify(
             why = model.report.not_certifiable or "the model was not lowered to the engine's graph"
             result = VerifyResult("unknown", reason=f"unsupported operator: {why}")
         else:
-            result = _decide(model.graph, question, seed, left, memory_limit, progress)
+            record = certificate is not None
+            result = _decide(model.graph, question, seed, left, memory_limit, record, progress)
+    if certificate is not None and isinstance(result.certificate, Certificate):
+        result.certificate.save(certificate)
     return VerifyResult(
         result.status,
         result.counterexample,
@@ -115,12 +122,13 @@ def _decide(
     seed: int,
     left: Callable[[], float],
     memory_limit: int | None,
+    record: bool,
     progress: Callable[[int, int, str], None] | None,
 ) -> VerifyResult:
     trees = []
     for at, case in enumerate(question.cases):
         search = Search(graph, case, at, seed)
-        tree = Tree(graph, case, search, memory_limit)
+        tree = Tree(graph, case, search, memory_limit, record=record)
         trees.append(tree)
         if search.possible:
             found = search.scattered()
@@ -148,4 +156,13 @@ def _decide(
         worst = min(unknown, key=lambda outcome: outcome.bound)
         bound = worst.bound if math.isfinite(worst.bound) else math.nan
         return VerifyResult("unknown", reason=worst.reason, bound=bound, domains=domains)
-    return VerifyResult("unsat", domains=domains)
+    proofs = [tree.proof for tree in trees] if record else [None]
+    if any(proof is None for proof in proofs):
+        return VerifyResult("unsat", domains=domains)
+    cases = tuple(
+        case_of(case, proof or "") for case, proof in zip(question.cases, proofs, strict=True)
+    )
+    about = {"method": "input split", "graph": graph.digest, "domains": domains}
+    return VerifyResult(
+        "unsat", certificate=Certificate(about, graph.digest, cases), domains=domains
+    )

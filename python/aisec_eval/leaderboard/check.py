@@ -8,8 +8,8 @@
 verdicts compared and scans done again |
 | L2+ | all of the data is there, and every certified sample was proven again |
 
-L2+ runs the engine's own certifier once more: it catches a claim that was never computed, but
-shares code with what made it. Nothing here says that `open` samples are safe: nothing can.
+L2+ is the work of the checker of certificates, which shares no code with the certifiers. Nothing
+here says that `open` samples are safe: nothing can.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class _Checker:
         return replay.evidence(run, self.inputs) + replay.scans(run, lock, self.inputs)
 
     def again(self) -> list[str]:
-        """L2+: bounds computed once more."""
+        """L2+: bounds derived once more, by code that did not make them."""
         run, lock = self.read()
         if self.inputs is None:
             raise RunError("certified before anything was loaded")

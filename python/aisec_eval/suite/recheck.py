@@ -2,7 +2,8 @@
 
 Nothing a run folder claims is taken on trust. Adversarial examples go through
 `_core.check_adversarial`, which shares no code with the search; clean verdicts through the model;
-samples, where the data is given, are compared with it; gates are judged anew.
+samples, where the data is given, are compared with it, and those certified proven again by
+`_core.check_certificate`, which shares no code with the certifiers; gates are judged anew.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class Rechecked:
     confirmed: int
     """Adversarial examples that are what they claim to be."""
     certified: int
-    """Samples claimed certified; their bounds are checked for consistency, not computed again."""
+    """Samples claimed certified."""
+    proven: int
+    """Of those, proven again by the independent checker, which needs the data."""
     clean: bool
     """Whether the clean verdicts were computed again, which needs the data."""
     problems: tuple[str, ...]
@@ -118,8 +121,13 @@ def _recheck(
     ]
     if len(np.unique(e.sample)) != len(e.sample):
         problems.append("a sample is counted twice")
+    proven = 0
     if samples is not None:
         problems += _clean_problems(e, model, samples, rows, codes)
+        if not problems:
+            open_ = _unproven(e, model, samples, threat, np.flatnonzero(certified))
+            proven = int(certified.sum()) - len(open_)
+            problems += open_
     return Rechecked(
         model=e.model,
         threat=e.threat,
@@ -127,6 +135,7 @@ def _recheck(
         broken=len(rows),
         confirmed=int(confirmed.sum()),
         certified=int(certified.sum()),
+        proven=proven,
         clean=samples is not None,
         problems=tuple(problems),
     )
@@ -185,6 +194,34 @@ def replay(
     found = check(Target.of(model, "native"), problem, x_adv, transform)
     ok, reason = found.confirmed, found.reason
     return ok, [text for good, text in zip(ok, reason, strict=True) if not good]
+
+
+def _unproven(
+    e: Evaluation,
+    model: Model,
+    samples: Samples,
+    threat: Mapping[str, Any],
+    rows: NDArray[np.intp],
+) -> list[str]:
+    """Prove certified samples again; name those that are not."""
+    from ..certifiers.prove_again import prove_again
+    from ..threats import parse
+
+    place = {int(sample): row for row, sample in enumerate(samples.ids)}
+    at = [place[int(e.sample[row])] for row in rows]
+    reasons = prove_again(
+        model,
+        samples.x[at],
+        e.label[rows],
+        parse(threat),
+        e.margin_lower[rows],
+        str(e.info.get("certify")),
+    )
+    return [
+        f"sample {e.sample[row]}: claimed certified with margin {e.margin_lower[row]:.6g}: {reason}"
+        for row, reason in zip(rows, reasons, strict=True)
+        if reason
+    ]
 
 
 def _clean_problems(
