@@ -12,6 +12,7 @@ pub mod random;
 pub mod rounding;
 mod scalar;
 pub mod simd;
+pub mod vector;
 pub mod warp;
 
 pub use cancel::{Cancel, Cancelled};

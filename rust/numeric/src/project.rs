@@ -8,6 +8,7 @@
 //! largest float32, so the result is always a finite point of the set.
 
 use crate::rounding::{add_down, add_up, gamma, mul_up, sqrt_up, sub_up, to_f32_down, to_f32_up};
+use crate::vector::{LANES, map, sum_of, vectorized};
 
 /// The float32 interval of the coordinate `x` within `eps`, intersected with `[lower, upper]`.
 #[inline]
@@ -41,14 +42,15 @@ pub fn l2(x: &[f32], eps: f64, lower: &[f32], upper: &[f32], z: &mut [f32]) {
 /// Scratch memory of [`l1_box`].
 #[derive(Debug, Default)]
 pub struct L1Workspace {
-    /// (threshold, change of the slope) where the shrunk sum bends.
-    bends: Vec<(f64, f64)>,
+    /// How far each coordinate wants to move, and how far it can.
+    size: Vec<f64>,
+    room: Vec<f64>,
 }
 
 /// Projects `z` onto the L1 ball intersected with the box exactly (Croce and Hein, "Mind the box",
 /// 2021): with `u = z - x` and `r_i` the room of coordinate `i` in the direction of `u_i`, the
 /// result is `x_i + sign(u_i)·min(r_i, max(|u_i| - λ, 0))` for the least `λ >= 0` whose sum of
-/// moves is at most `eps`. Costs a sort.
+/// moves is at most `eps`. No sort: a few vectorised passes.
 pub fn l1_box(
     x: &[f32],
     eps: f64,
@@ -58,88 +60,153 @@ pub fn l1_box(
     workspace: &mut L1Workspace,
 ) {
     let limit = safe_radius(eps, x.len());
-    let room = |i: usize, delta: f64| {
-        let x = f64::from(x[i]);
-        if delta < 0.0 { x - f64::from(lower[i]) } else { f64::from(upper[i]) - x }
-    };
-    let moves = |i: usize, z: f32| {
-        let delta = offset(x[i], z);
-        (delta.abs(), room(i, delta))
-    };
+    let L1Workspace { size, room } = workspace;
+    size.resize(x.len(), 0.0);
+    room.resize(x.len(), 0.0);
+    measure(x, lower, upper, z, size, room);
+    let (sum, _) = moved(size, room, 0.0);
+    let threshold =
+        if sum > limit { threshold(size, room, safe_radius(limit, x.len()), limit) } else { 0.0 };
+    clip(
+        x,
+        lower,
+        upper,
+        z,
+        #[inline(always)]
+        |delta| (delta.abs() - threshold).max(0.0).copysign(delta),
+    );
+    // Nearly always enough; the bound covers this sum's rounding and that of outward additions.
+    let sum = sum_of(x, z, |x, z| (f64::from(z) - f64::from(x)).abs());
+    if sum * (1.0 + 8.0 * gamma(x.len() + 4)) > eps {
+        shrink(x, lower, upper, z, limit, l1_distance_up);
+    }
+}
 
-    // The sum of moves falls from its value at λ = 0; coordinate i bends it downwards at
-    // |u_i| - r_i (it leaves the box's wall) and upwards at |u_i| (it has arrived at x_i).
-    let bends = &mut workspace.bends;
-    bends.clear();
-    let (mut sum, mut slope) = (0.0, 0.0);
-    for (i, &z) in z.iter().enumerate() {
-        let (size, room) = moves(i, z);
-        let moved = size.min(room);
-        if moved > 0.0 {
-            sum += moved;
-            if size > room {
-                bends.push((size - room, 1.0));
-            } else {
-                slope += 1.0;
+/// Writes `|z - x|` and how far the box lets each coordinate move in that direction.
+fn measure(x: &[f32], lower: &[f32], upper: &[f32], z: &[f32], size: &mut [f64], room: &mut [f64]) {
+    vectorized(
+        #[inline(always)]
+        || {
+            let points = x.iter().zip(z);
+            for ((&x, &z), size) in points.clone().zip(size) {
+                *size = offset(x, z).abs();
             }
-            bends.push((size, -1.0));
+            for (((&x, &z), (&low, &high)), room) in points.zip(lower.iter().zip(upper)).zip(room) {
+                let wall = if z < x { low } else { high };
+                *room = (f64::from(wall) - f64::from(x)).abs();
+            }
+        },
+    );
+}
+
+/// The sum of the moves shrunk by `threshold`, and how many of them would change with it.
+fn moved(size: &[f64], room: &[f64], threshold: f64) -> (f64, f64) {
+    vectorized(
+        #[inline(always)]
+        || {
+            let term = |size: f64, room: f64| {
+                let left = size - threshold;
+                let left = if left > 0.0 { left } else { 0.0 };
+                let free = if left > 0.0 && left < room { 1.0 } else { 0.0 };
+                (if left < room { left } else { room }, free)
+            };
+            let (mut sums, mut frees) = ([0.0f64; LANES], [0.0f64; LANES]);
+            let (sizes, size_rest) = size.as_chunks::<LANES>();
+            let (rooms, room_rest) = room.as_chunks::<LANES>();
+            for (size, room) in sizes.iter().zip(rooms) {
+                for lane in 0..LANES {
+                    let (sum, free) = term(size[lane], room[lane]);
+                    sums[lane] += sum;
+                    frees[lane] += free;
+                }
+            }
+            let (mut sum, mut free) = (sums.iter().sum(), frees.iter().sum());
+            for (&size, &room) in size_rest.iter().zip(room_rest) {
+                let (more, one) = term(size, room);
+                sum += more;
+                free += one;
+            }
+            (sum, free)
+        },
+    )
+}
+
+/// More passes than a search needs whose every other one halves an interval of float64.
+const MOST_PASSES: usize = 2500;
+
+/// The threshold at which the sum of moves is `target`, or above it at most `limit`.
+///
+/// The sum falls with the threshold, piecewise linearly: convexly where moves arrive at zero,
+/// concavely where they leave a wall. Newton's method ends on the right piece; where it neither
+/// halves the excess nor the slope, its interval is halved instead.
+fn threshold(size: &[f64], room: &[f64], target: f64, limit: f64) -> f64 {
+    let largest = size.iter().fold(0.0, |most: f64, &size| most.max(size));
+    let (mut low, mut high) = (0.0, largest);
+    let mut at = 0.0;
+    let (mut last_excess, mut last_free) = (f64::INFINITY, f64::INFINITY);
+    for _ in 0..MOST_PASSES {
+        let (sum, free) = moved(size, room, at);
+        let excess = sum - target;
+        if excess.abs() <= limit - target {
+            return at;
+        }
+        if excess > 0.0 {
+            low = at
+        } else {
+            high = at
+        }
+        let slow = excess.abs() > 0.5 * last_excess && free > 0.5 * last_free;
+        (last_excess, last_free) = (excess.abs(), free);
+        let newton = at + excess / free;
+        let middle = low + 0.5 * (high - low);
+        at = if !slow && newton > low && newton < high { newton } else { middle };
+        if at <= low || at >= high {
+            break;
         }
     }
-    let mut threshold = 0.0;
-    if sum > limit {
-        let target = safe_radius(limit, x.len());
-        bends.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-        let (mut at, mut left) = (0.0, sum);
-        let mut found = None;
-        for &(bend, change) in bends.iter() {
-            let next = left - slope * (bend - at);
-            if next <= target {
-                found = Some(if slope > 0.0 { at + (left - target) / slope } else { bend });
-                break;
-            }
-            (at, left) = (bend, next);
-            slope += change;
-        }
-        threshold = found.unwrap_or(at);
-        // The running sum has rounded once a bend; solve the linear piece again from scratch.
-        let (mut fixed, mut free, mut count) = (0.0, 0.0, 0.0);
-        for (i, &z) in z.iter().enumerate() {
-            let (size, room) = moves(i, z);
-            if size - threshold >= room {
-                fixed += room;
-            } else if size > threshold {
-                free += size;
-                count += 1.0;
-            }
-        }
-        if count > 0.0 {
-            threshold = ((fixed + free - target) / count).max(0.0);
-        }
-    }
-    clip(x, lower, upper, z, |delta| (delta.abs() - threshold).max(0.0).copysign(delta));
-    shrink(x, lower, upper, z, limit, l1_distance_up);
+    high
 }
 
 /// `z - x` with the oddities of float32 removed.
-#[inline]
+#[inline(always)]
 fn offset(x: f32, z: f32) -> f64 {
     if z.is_nan() { 0.0 } else { f64::from(z.clamp(-f32::MAX, f32::MAX)) - f64::from(x) }
 }
 
 /// Replaces `z` by `x + moved(z - x)`, rounded towards `x` and clipped to the box.
-#[inline]
+#[inline(always)]
 fn clip(x: &[f32], lower: &[f32], upper: &[f32], z: &mut [f32], moved: impl Fn(f64) -> f64) {
-    for (i, z) in z.iter_mut().enumerate() {
-        let delta = offset(x[i], *z);
-        let wanted = moved(delta);
-        let target = if wanted == delta && z.is_finite() {
-            *z
-        } else {
-            let sum = f64::from(x[i]) + wanted;
-            if wanted < 0.0 { to_f32_up(sum).min(x[i]) } else { to_f32_down(sum).max(x[i]) }
-        };
-        *z = target.max(lower[i]).min(upper[i]);
-    }
+    map(
+        z,
+        [x, lower, upper],
+        #[inline(always)]
+        |z, [x, low, high]| {
+            let delta = offset(x, z);
+            let wanted = moved(delta);
+            let up = wanted > 0.0;
+            let end = f64::from(x) + wanted;
+            let near = end as f32;
+            let beyond = if up { f64::from(near) > end } else { f64::from(near) < end };
+            let near = if beyond { neighbour(near, up) } else { near };
+            // Rounding may have crossed `x`.
+            let crossed = if up { near < x } else { near > x };
+            let near = if crossed { x } else { near };
+            let keep = wanted == delta && z.abs() < f32::INFINITY;
+            let target = if keep { z } else { near };
+            let target = if target < low { low } else { target };
+            if target > high { high } else { target }
+        },
+    );
+}
+
+/// The next float32 below (or above) a finite one, without branches.
+#[inline(always)]
+fn neighbour(value: f32, below: bool) -> f32 {
+    let bits = value.to_bits();
+    let outward = (value < 0.0) == below;
+    let next = if outward { bits.wrapping_add(1) } else { bits.wrapping_sub(1) };
+    let least = if below { 1 << 31 | 1 } else { 1 };
+    f32::from_bits(if value == 0.0 { least } else { next })
 }
 
 /// Scales `z - x` down until its length is at most `limit`: nearly always it is already. Each

@@ -1,6 +1,6 @@
 //! What a search costs beside the model: microseconds a step with logits and gradients for free.
 //!
-//! `cargo run --release -p aisec-search --example bookkeeping`
+//! `cargo run --release -p aisec-search --example bookkeeping [ATTACK]`
 
 #![allow(clippy::print_stdout)]
 
@@ -14,12 +14,14 @@ const CLASSES: usize = 10;
 
 fn main() {
     let attacks = [("apgd-ce", None), ("apgd-t", Some(3)), ("fab-t", Some(3)), ("square", None)];
+    let only = std::env::args().nth(1);
+    let chosen = |name: &str| only.as_deref().is_none_or(|only| only == name);
     for shape in [vec![1, 28, 28], vec![3, 32, 32]] {
         for norm in [Norm::Linf, Norm::L2, Norm::L1] {
-            let line = attacks.map(|(name, target)| {
+            let line = attacks.iter().filter(|(name, _)| chosen(name)).map(|&(name, target)| {
                 format!("{name} {:.2} us", 1e6 * step(&shape, norm, name, target))
             });
-            println!("{shape:?} {norm:?}: {}", line.join(", "));
+            println!("{shape:?} {norm:?}: {}", line.collect::<Vec<_>>().join(", "));
         }
     }
 }

@@ -11,9 +11,9 @@ use aisec_numeric::random::Stream;
 use serde::Deserialize;
 
 use crate::attack::{Sample, Setting, Start, parse};
-use crate::region::{sum_of, vectorized};
 use crate::search::Record;
 use crate::{ApgdL1, Error, LargeRadius, Loss, Norm, Outcome, Region, Result, Search};
+use aisec_numeric::vector::{map, sum_of};
 
 /// Fraction of increasing steps below which the step size is halved.
 const RHO: f64 = 0.75;
@@ -145,9 +145,11 @@ pub struct Apgd {
     iteration: usize,
     /// Step size in units of the radius.
     step: f64,
-    x: Vec<f32>,
-    previous: Vec<f32>,
-    best: Vec<f32>,
+    /// The last points and one to write: which is which changes instead of what they hold.
+    points: [Vec<f32>; 4],
+    x: usize,
+    previous: usize,
+    best: usize,
     best_gradient: Vec<f32>,
     best_loss: f64,
     /// Whether the point just evaluated has the highest loss so far.
@@ -160,7 +162,6 @@ pub struct Apgd {
     /// Whether the last checkpoint halved the step, and the highest loss then.
     halved: bool,
     loss_at_checkpoint: f64,
-    scratch: Vec<f32>,
 }
 
 impl Apgd {
@@ -189,8 +190,9 @@ impl Apgd {
             record: Record::new(region.clean()),
             iteration: 0,
             step: 2.0,
-            previous: x.clone(),
-            best: x.clone(),
+            x: 0,
+            previous: 0,
+            best: 0,
             best_gradient: vec![0.0; x.len()],
             best_loss: f64::NEG_INFINITY,
             is_best: false,
@@ -199,8 +201,7 @@ impl Apgd {
             passed: 0,
             halved: true,
             loss_at_checkpoint: f64::NEG_INFINITY,
-            scratch: vec![0.0; x.len()],
-            x,
+            points: [x.clone(), x.clone(), x.clone(), x],
             region,
         }
     }
@@ -229,7 +230,7 @@ impl Apgd {
         self.passed += 1;
         if self.halved {
             self.step /= 2.0;
-            self.x.copy_from_slice(&self.best);
+            self.x = self.best;
             gradient.copy_from_slice(&self.best_gradient);
         }
     }
@@ -237,57 +238,61 @@ impl Apgd {
     /// `x + step·direction`, with momentum, each projected.
     fn advance(&mut self, gradient: &[f32]) {
         let momentum = if self.iteration == 0 { 1.0 } else { MOMENTUM };
+        let used = [self.x, self.previous, self.best];
+        let free = (0..self.points.len()).find(|i| !used.contains(i)).expect("four points");
+        let mut next = std::mem::take(&mut self.points[free]);
+        let (x, old) = (&self.points[self.x][..], &self.points[self.previous][..]);
         let region = &self.region;
-        let target = &mut self.scratch;
-        let mut unused = L1Workspace::default();
         match region.norm() {
-            Norm::Linf => {
-                let step = (self.step * region.eps()) as f32;
-                let moves = target.iter_mut().zip(&self.x).zip(gradient);
-                vectorized(
+            Norm::Linf | Norm::Box => {
+                let ball = region.norm() == Norm::Linf;
+                let size = if ball { self.step * region.eps() } else { 0.5 * self.step } as f32;
+                map(
+                    &mut next,
+                    [x, old, gradient, region.lower(), region.upper()],
                     #[inline(always)]
-                    || moves.for_each(|((v, &x), &g)| *v = x + step * sign(g)),
+                    |_, [x, old, g, low, high]| {
+                        let size = if ball { size } else { size * (high - low) };
+                        let stepped = clamp(x + size * sign(g), low, high);
+                        clamp(mix(momentum, x, stepped, old), low, high)
+                    },
                 );
-            }
-            Norm::Box => {
-                let half = (0.5 * self.step) as f32;
-                let width = region.upper().iter().zip(region.lower()).map(|(high, low)| high - low);
-                for (((v, &x), &g), width) in
-                    target.iter_mut().zip(&self.x).zip(gradient).zip(width)
-                {
-                    *v = x + half * width * sign(g);
-                }
             }
             Norm::L2 | Norm::L1 | Norm::L0 => {
                 let length = sum_of(gradient, gradient, |g, _| f64::from(g) * f64::from(g)).sqrt();
                 let scale = if length > 0.0 { self.step * region.eps() / length } else { 0.0 };
-                let moves = target.iter_mut().zip(&self.x).zip(gradient);
-                vectorized(
+                map(
+                    &mut next,
+                    [x, gradient],
                     #[inline(always)]
-                    || {
-                        moves.for_each(|((v, &x), &g)| {
-                            *v = (f64::from(x) + scale * f64::from(g)) as f32;
-                        });
-                    },
+                    |_, [x, g]| (f64::from(x) + scale * f64::from(g)) as f32,
                 );
+                region.project(&mut next, &mut L1Workspace::default());
+                map(
+                    &mut next,
+                    [x, old],
+                    #[inline(always)]
+                    |stepped, [x, old]| mix(momentum, x, stepped, old),
+                );
+                region.project(&mut next, &mut L1Workspace::default());
             }
         }
-        region.project(target, &mut unused);
-        let mixed = target.iter_mut().zip(&self.x).zip(&self.previous);
-        vectorized(
-            #[inline(always)]
-            || {
-                mixed.for_each(|((v, &x), &old)| {
-                    *v = x + momentum * (*v - x) + (1.0 - momentum) * (x - old);
-                });
-            },
-        );
-        region.project(target, &mut unused);
-        // The old previous point becomes scratch.
-        std::mem::swap(&mut self.previous, &mut self.x);
-        std::mem::swap(&mut self.x, &mut self.scratch);
+        self.points[free] = next;
+        (self.previous, self.x) = (self.x, free);
         self.iteration += 1;
     }
+}
+
+/// The step with momentum: part of the way to the point stepped to, and on as before.
+#[inline(always)]
+fn mix(momentum: f32, x: f32, stepped: f32, old: f32) -> f32 {
+    x + momentum * (stepped - x) + (1.0 - momentum) * (x - old)
+}
+
+#[inline(always)]
+fn clamp(value: f32, low: f32, high: f32) -> f32 {
+    let value = if value < low { low } else { value };
+    if value > high { high } else { value }
 }
 
 /// -1, 0 or 1; 0 for NaN.
@@ -300,7 +305,7 @@ fn sign(g: f32) -> f32 {
 
 impl Search for Apgd {
     fn ask(&mut self, row: &mut [f32]) {
-        row.copy_from_slice(&self.x);
+        row.copy_from_slice(&self.points[self.x]);
     }
 
     fn tell(&mut self, row: &[f32], logits: &[f32]) -> bool {
@@ -313,7 +318,7 @@ impl Search for Apgd {
         self.is_best = loss > self.best_loss;
         if self.is_best {
             self.best_loss = loss;
-            self.best.copy_from_slice(row);
+            self.best = self.x;
         }
         self.iteration == self.config.steps
             || self.region.is_point()

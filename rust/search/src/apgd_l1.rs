@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use aisec_numeric::project::L1Workspace;
+use aisec_numeric::vector::{magnitude_at, map, sum_of};
 
 use crate::region::changed;
 use crate::search::Record;
@@ -44,7 +45,6 @@ pub struct ApgdL1 {
     best_gradient: Vec<f32>,
     best_loss: f64,
     is_best: bool,
-    sorted: Vec<f32>,
     projection: L1Workspace,
 }
 
@@ -104,7 +104,6 @@ impl ApgdL1 {
             best_gradient: vec![0.0; x.len()],
             best_loss: f64::NEG_INFINITY,
             is_best: false,
-            sorted: Vec::new(),
             projection: L1Workspace::default(),
             x,
             region,
@@ -128,18 +127,17 @@ impl ApgdL1 {
     /// Moves the coordinates with the largest gradients by the same amount, `step` in total.
     fn advance(&mut self, gradient: &[f32]) {
         let len = self.x.len();
-        self.sorted.clear();
-        self.sorted.extend(gradient.iter().map(|g| g.abs()));
         let rank = (((1.0 - self.kept) * len as f64) as usize).min(len - 1);
-        let (_, &mut threshold, _) = self.sorted.select_nth_unstable_by(rank, f32::total_cmp);
+        let threshold = magnitude_at(gradient, rank);
         let moves = |g: f32| g.abs() >= threshold && g != 0.0;
-        let count = gradient.iter().filter(|&&g| moves(g)).count();
-        let size = (self.step * self.region.eps() / (count as f64 + 1e-10)) as f32;
-        for (x, &g) in self.x.iter_mut().zip(gradient) {
-            if moves(g) {
-                *x += size.copysign(g);
-            }
-        }
+        let count = sum_of(gradient, gradient, |g, _| if moves(g) { 1.0 } else { 0.0 });
+        let size = (self.step * self.region.eps() / (count + 1e-10)) as f32;
+        map(
+            &mut self.x,
+            [gradient],
+            #[inline(always)]
+            |x, [g]| if moves(g) { x + size.copysign(g) } else { x },
+        );
         self.region.project(&mut self.x, &mut self.projection);
         self.iteration += 1;
     }

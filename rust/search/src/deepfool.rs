@@ -10,8 +10,8 @@ use serde::Deserialize;
 use crate::attack::{Start, parse};
 use crate::fmn::length;
 use crate::min_norm::{Descent, Domain, Seen, searches};
-use crate::region::sum_of;
 use crate::{Error, Norm, Result, Setting};
+use aisec_numeric::vector::sum_of;
 
 /// How far a search goes.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]

@@ -5,16 +5,17 @@
 //! Each iteration moves to the linearised boundary from the current point and from the clean
 //! input, mixes the two, and falls back towards the clean input where the result is adversarial.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use aisec_numeric::random::Stream;
+use aisec_numeric::vector::{map, sum_of};
 use serde::Deserialize;
 
 use crate::attack::{Sample, Setting, Start, parse};
 use crate::fmn::length;
 use crate::nearest::Nearest;
 use crate::plane::{PlaneWorkspace, move_to_plane};
-use crate::region::sum_of;
 use crate::{Domain, Error, Norm, Outcome, Result, Search};
 
 /// Largest weight of the clean input's move.
@@ -82,12 +83,26 @@ fn norm_of(norm: Norm, delta: &[f32]) -> f64 {
     }
 }
 
-/// The linearised boundary of one class: `normal·z = offset`.
+/// The linearised boundary of one class: `normal·(z - x) = -gap` at the current point `x`.
 #[derive(Debug, Default)]
 struct Plane {
     distance: f64,
+    /// Empty where it is the last gradient.
     normal: Vec<f32>,
-    offset: f64,
+    gap: f64,
+}
+
+/// What a step computes and does not keep: a thread's samples share it, so that it stays in the
+/// cache.
+#[derive(Debug, Default)]
+struct Scratch {
+    plane: PlaneWorkspace,
+    /// The moves from the current point and from the clean input.
+    moves: [Vec<f32>; 2],
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 #[derive(Debug)]
@@ -113,9 +128,6 @@ pub struct Fab {
     /// The nearest boundary of those that are known.
     plane: Plane,
     gradients: u64,
-    workspace: PlaneWorkspace,
-    /// The moves from the current point and from the clean input.
-    moves: [Vec<f32>; 2],
 }
 
 impl Fab {
@@ -140,8 +152,6 @@ impl Fab {
             waiting: Vec::new(),
             plane: Plane::default(),
             gradients: 0,
-            workspace: PlaneWorkspace::default(),
-            moves: [vec![0.0; x.len()], vec![0.0; x.len()]],
             nearest: Nearest::new(domain, label, goal),
             x,
         }
@@ -162,27 +172,45 @@ impl Fab {
         !self.waiting.is_empty()
     }
 
-    /// The mixture of both moves; false where it changes nothing.
-    fn advance(&mut self) -> bool {
-        let domain = &self.nearest.domain;
-        let (norm, walls) = (domain.norm(), [domain.lower(), domain.upper()]);
-        let Plane { normal, offset, .. } = &self.plane;
-        let [here, clean] = &mut self.moves;
-        let workspace = &mut self.workspace;
-        move_to_plane(norm, &self.x, normal, *offset, walls, workspace, here);
-        move_to_plane(norm, domain.clean(), normal, *offset, walls, workspace, clean);
-        let sizes = [&*here, &*clean].map(|delta| norm_of(norm, delta).max(LEAST));
-        let mix = (sizes[0] / (sizes[0] + sizes[1])).min(MOST_CLEAN);
-        let (keep, mix, far) = ((1.0 - mix) as f32, mix as f32, OVERSHOOT as f32);
-        let mut changed = false;
-        let from = self.x.iter_mut().zip(&*here).zip(domain.clean().iter().zip(&*clean));
-        for ((x, &here), (&origin, &clean)) in from {
-            let moved = keep * (*x + far * here) + mix * (origin + far * clean);
-            changed |= moved != *x;
-            *x = moved;
-        }
-        domain.clip(&mut self.x);
-        changed
+    /// Moves to the mixture of both points on the boundary; false where that changes nothing.
+    fn advance(&mut self, normal: &[f32]) -> bool {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let domain = &self.nearest.domain;
+            let (norm, lower, upper) = (domain.norm(), domain.lower(), domain.upper());
+            let (origin, walls, gap) = (domain.clean(), [lower, upper], self.plane.gap);
+            let finite = |w: f32| if w.abs() < f32::INFINITY { f64::from(w) } else { 0.0 };
+            let product = |point: &[f32]| {
+                sum_of(
+                    point,
+                    normal,
+                    #[inline(always)]
+                    |x, w| f64::from(x) * finite(w),
+                )
+            };
+            let clean_gap = gap + product(origin) - product(&self.x);
+            let Scratch { plane, moves: [here, clean] } = scratch;
+            here.resize(origin.len(), 0.0);
+            clean.resize(origin.len(), 0.0);
+            let sizes = [
+                move_to_plane(norm, &self.x, normal, gap, walls, plane, here),
+                move_to_plane(norm, origin, normal, clean_gap, walls, plane, clean),
+            ];
+            let [one, other] = sizes.map(|size| size.max(LEAST));
+            let mix = (one / (one + other)).min(MOST_CLEAN);
+            let (keep, mix, far) = ((1.0 - mix) as f32, mix as f32, OVERSHOOT as f32);
+            map(
+                here,
+                [&self.x, origin, clean, lower, upper],
+                #[inline(always)]
+                |here, [x, origin, clean, low, high]| {
+                    let moved = keep * (x + far * here) + mix * (origin + far * clean);
+                    let inside = if moved < low { low } else { moved };
+                    if inside > high { high } else { inside }
+                },
+            );
+            std::mem::swap(&mut self.x, here);
+            self.x != *here
+        })
     }
 }
 
@@ -200,9 +228,12 @@ impl Search for Fab {
             Phase::Linearise => self.waiting.is_empty() && !self.begin(logits),
             Phase::Check => {
                 if adversarial {
-                    for (x, &clean) in self.x.iter_mut().zip(self.nearest.domain.clean()) {
-                        *x = clean + BACK * (*x - clean);
-                    }
+                    map(
+                        &mut self.x,
+                        [self.nearest.domain.clean()],
+                        #[inline(always)]
+                        |x, [clean]| clean + BACK * (x - clean),
+                    );
                 }
                 self.iteration += 1;
                 self.phase = Phase::Linearise;
@@ -230,24 +261,36 @@ impl Search for Fab {
     fn step(&mut self, gradient: &mut [f32]) {
         self.gradients += 1;
         let Some((_, gap)) = self.waiting.pop() else { return };
-        let dual = match self.nearest.domain.norm() {
-            Norm::Linf | Norm::Box => norm_of(Norm::L1, gradient),
-            Norm::L2 => length(gradient),
-            Norm::L1 | Norm::L0 => norm_of(Norm::Linf, gradient),
-        };
-        let distance = gap.abs() / (dual + 1e-12);
-        if distance < self.plane.distance {
-            let value = sum_of(&self.x, gradient, |x, g| f64::from(x) * f64::from(g));
-            self.plane.distance = distance;
-            self.plane.offset = value - gap;
-            self.plane.normal.clear();
-            self.plane.normal.extend_from_slice(gradient);
+        let norm = self.nearest.domain.norm();
+        let last = self.waiting.is_empty();
+        if self.target.is_some() {
+            // The only boundary: no matter how far.
+            self.plane.gap = gap;
+            self.plane.distance = 0.0;
+        } else {
+            let dual = match norm {
+                Norm::Linf | Norm::Box => norm_of(Norm::L1, gradient),
+                Norm::L2 => length(gradient),
+                Norm::L1 | Norm::L0 => norm_of(Norm::Linf, gradient),
+            };
+            let distance = gap.abs() / (dual + 1e-12);
+            if distance < self.plane.distance {
+                self.plane.distance = distance;
+                self.plane.gap = gap;
+                self.plane.normal.clear();
+                if !last {
+                    self.plane.normal.extend_from_slice(gradient);
+                }
+            }
         }
-        if self.waiting.is_empty() {
+        if last {
+            let normal = std::mem::take(&mut self.plane.normal);
+            let nearest = if normal.is_empty() { gradient } else { &normal[..] };
             // A point that does not move, or has no boundary ahead, never will.
-            if !(self.plane.distance.is_finite() && self.advance()) {
+            if !(self.plane.distance.is_finite() && self.advance(nearest)) {
                 self.iteration = self.config.steps;
             }
+            self.plane.normal = normal;
             self.phase = Phase::Check;
         }
     }

@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use crate::attack::{Start, parse};
 use crate::min_norm::{Descent, Domain, Seen, cosine, margin_cotangent, searches};
-use crate::region::sum_of;
 use crate::{Error, Norm, Result, Setting};
+use aisec_numeric::vector::sum_of;
 
 /// Part of the first step size that is left at the end.
 const LAST_STEP: f64 = 0.01;

@@ -12,8 +12,8 @@ use serde::Deserialize;
 
 use crate::attack::{Start, parse};
 use crate::nearest::Nearest;
-use crate::region::{sum_of, vectorized};
 use crate::{Domain, Error, Layout, Norm, Outcome, Result, Sample, Search, Setting};
+use aisec_numeric::vector::{sum_of, vectorized};
 
 /// Radius of the first estimate, in units of the input range.
 const FIRST_RADIUS: f64 = 0.1;

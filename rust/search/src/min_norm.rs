@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use aisec_numeric::project::{self, L1Workspace};
 use aisec_numeric::rounding::gamma;
+use aisec_numeric::vector::{largest_difference, sum_of};
 
 use crate::attack::Start;
-use crate::region::{changed, keep_largest, sum_of, vectorized};
+use crate::region::{changed, keep_largest};
 use crate::search::beyond_rounding;
 use crate::{Bounds, Error, Norm, Outcome, Region, Result, Search, Setting, Status};
 
@@ -70,7 +71,7 @@ impl Domain {
     pub(crate) fn length(&self, point: &[f32]) -> f64 {
         let delta = |a: f32, b: f32| f64::from(a) - f64::from(b);
         match self.norm {
-            Norm::Linf | Norm::Box => largest(self.clean(), point),
+            Norm::Linf | Norm::Box => largest_difference(self.clean(), point),
             Norm::L2 => sum_of(point, self.clean(), |a, b| delta(a, b) * delta(a, b)).sqrt(),
             Norm::L1 => sum_of(point, self.clean(), |a, b| delta(a, b).abs()),
             Norm::L0 => changed(self.clean(), point) as f64,
@@ -123,7 +124,7 @@ impl Domain {
     /// (L2), clipped (Linf), shrunk by the same amount everywhere (L1), the smallest changes
     /// undone (L0).
     pub(crate) fn between(&self, far: &[f32], t: f64, point: &mut [f32]) {
-        let largest = largest(self.clean(), far);
+        let largest = largest_difference(self.clean(), far);
         let part = |delta: f64| match self.norm {
             Norm::Linf | Norm::Box => delta.clamp(-t * largest, t * largest),
             Norm::L2 => t * delta,
@@ -140,27 +141,6 @@ impl Domain {
         }
         self.clip(point);
     }
-}
-
-/// The largest difference, computed like [`sum_of`] to be fast.
-fn largest(a: &[f32], b: &[f32]) -> f64 {
-    vectorized(
-        #[inline(always)]
-        || {
-            let difference = |a: f32, b: f32| (f64::from(a) - f64::from(b)).abs();
-            let mut lanes = [0.0f64; 16];
-            let ((a_chunks, a_rest), (b_chunks, b_rest)) =
-                (a.as_chunks::<16>(), b.as_chunks::<16>());
-            for (a, b) in a_chunks.iter().zip(b_chunks) {
-                for lane in 0..16 {
-                    let step = difference(a[lane], b[lane]);
-                    lanes[lane] = if step > lanes[lane] { step } else { lanes[lane] };
-                }
-            }
-            let rest = a_rest.iter().zip(b_rest).map(|(&a, &b)| difference(a, b));
-            rest.chain(lanes).fold(0.0, f64::max)
-        },
-    )
 }
 
 /// Searches with this descent, which end within the setting's radius.
@@ -389,6 +369,7 @@ impl<D: Descent> Search for MinNorm<D> {
             margin: self.margin,
             forwards: self.forwards,
             gradients: self.gradients,
+            late: f64::NAN,
         }
     }
 

@@ -1,12 +1,14 @@
 //! The shortest move from a point of a box to a plane, without leaving the box.
 
+use aisec_numeric::vector::{LANES, map, sum_of, vectorized};
+
 use crate::Norm;
-use crate::region::{sum_of, vectorized};
 
 /// Buffers that moves share.
 #[derive(Debug, Default, Clone)]
 pub struct PlaneWorkspace {
-    /// `|normal|`, and how far each coordinate can go towards the plane.
+    /// `|normal|` in units of its largest value, and how far each coordinate can go towards the
+    /// plane.
     weight: Vec<f32>,
     room: Vec<f32>,
     order: Vec<u32>,
@@ -15,117 +17,258 @@ pub struct PlaneWorkspace {
 /// Newton steps after which rounding alone is left; each passes a breakpoint, and few are needed.
 const MOST_STEPS: usize = 100;
 
-/// Writes the move of least norm (`L0` counts as `L1`, `Box` as `Linf`) that takes `x` to the
-/// plane `normal·z = offset` and keeps it in `[lower, upper]`. A plane that misses the box is
-/// approached as far as the box allows. Values of the normal that are not finite count as zero.
+/// Interleaved partial sums of a pass: enough of them that float32 sums stay accurate.
+const WIDE: usize = 2 * LANES;
+
+/// Writes the move of least norm (`L0` counts as `L1`, `Box` as `Linf`) that takes `x`, whose value
+/// `normal·x` is `gap` above the plane's (below it where negative), onto the plane and keeps it in
+/// `[lower, upper]`; returns the norm of the move. A plane that misses the box is approached as far
+/// as the box allows. Values of the normal that are not finite count as zero.
 ///
 /// The optimum moves every coordinate towards the plane: by the same amount (Linf), in proportion
 /// to the normal (L2), or one after another by descending weight (L1), each no further than its
 /// wall. The common factor solves a concave piecewise linear equation, by Newton's method from
-/// below, which ends on the right piece after finitely many steps.
+/// below, which ends on the right piece after finitely many steps; the weight from which on
+/// coordinates move is bracketed by bisection. Nothing is sorted but what the bracket leaves.
 pub fn move_to_plane(
     norm: Norm,
     x: &[f32],
     normal: &[f32],
-    offset: f64,
-    [lower, upper]: [&[f32]; 2],
+    gap: f64,
+    walls: [&[f32]; 2],
     workspace: &mut PlaneWorkspace,
     delta: &mut [f32],
-) {
-    let finite = |w: f32| if w.is_finite() { w } else { 0.0 };
-    let gap = sum_of(x, normal, |x, w| f64::from(x) * f64::from(finite(w))) - offset;
-    let down = gap > 0.0;
-    let PlaneWorkspace { weight, room, order } = workspace;
-    weight.clear();
-    weight.extend(normal.iter().map(|&w| finite(w).abs()));
-    room.clear();
-    // The value falls where a coordinate with a positive weight falls, and rises the other way.
-    let rooms = x.iter().zip(normal).zip(lower.iter().zip(upper));
-    room.extend(rooms.map(
-        |((&x, &w), (&low, &high))| {
-            if (w > 0.0) == down { x - low } else { high - x }
-        },
-    ));
-    let gap = gap.abs();
-    let towards = |size: f32, w: f32| if (w > 0.0) == down { -size } else { size };
-    if norm == Norm::L1 || norm == Norm::L0 {
+) -> f64 {
+    let unit = largest(normal);
+    if unit == 0.0 || gap.is_nan() {
         delta.fill(0.0);
-        return fill(gap, weight, room, order, |i, size| delta[i] = towards(size, normal[i]));
+        return 0.0;
     }
-    let proportional = norm == Norm::L2;
-    let mut factor = 0.0;
-    for _ in 0..MOST_STEPS {
-        let (at_walls, slope) = pieces(weight, room, factor, proportional);
-        let next = (gap - at_walls) / slope;
-        // Without slope every coordinate that counts is at its wall.
-        if slope == 0.0 || next <= factor || next.is_nan() {
-            break;
+    let down = gap > 0.0;
+    measure(x, normal, unit, down, walls, workspace);
+    let gap = gap.abs() / f64::from(unit);
+    let PlaneWorkspace { weight, room, order } = workspace;
+    match norm {
+        Norm::Linf | Norm::Box => {
+            let (factor, slope) = factor::<false>(gap, weight, room);
+            let most = stretch::<false>(factor, weight, room, normal, down, delta);
+            // A coordinate short of its wall has moved by the factor.
+            if slope > 0.0 { f64::from(factor) } else { most }
         }
-        factor = next;
-    }
-    let sizes = weight.iter().zip(&*room).zip(normal).zip(delta);
-    for (((&w, &r), &normal), delta) in sizes {
-        let size = if proportional { factor * f64::from(w) } else { factor };
-        let size = size.min(f64::from(r)) as f32;
-        *delta = if w == 0.0 { 0.0 } else { towards(size, normal) };
+        Norm::L2 => {
+            let (factor, _) = factor::<true>(gap, weight, room);
+            stretch::<true>(factor, weight, room, normal, down, delta).sqrt()
+        }
+        Norm::L1 | Norm::L0 => fill(gap, weight, room, order, normal, down, delta),
     }
 }
 
-/// What the coordinates that `factor` takes to their walls contribute, and how fast the others
-/// do, in a fixed order of interleaved partial sums.
-fn pieces(weight: &[f32], room: &[f32], factor: f64, proportional: bool) -> (f64, f64) {
-    const LANES: usize = 16;
-    let term = |w: f32, r: f32| {
-        let (w, r) = (f64::from(w), f64::from(r));
-        let share = if proportional { w } else { 1.0 };
-        if factor * share < r { (0.0, w * share) } else { (w * r, 0.0) }
-    };
+/// The largest finite magnitude.
+fn largest(values: &[f32]) -> f32 {
     vectorized(
         #[inline(always)]
         || {
-            let (mut walls, mut slopes) = ([0.0f64; LANES], [0.0f64; LANES]);
-            let ((w_chunks, w_rest), (r_chunks, r_rest)) =
-                (weight.as_chunks::<LANES>(), room.as_chunks::<LANES>());
-            for (w, r) in w_chunks.iter().zip(r_chunks) {
-                for lane in 0..LANES {
+            let mut lanes = [0.0f32; WIDE];
+            let larger = |most: f32, value: f32| {
+                let size = value.abs();
+                if size > most && size < f32::INFINITY { size } else { most }
+            };
+            let (chunks, rest) = values.as_chunks::<WIDE>();
+            for chunk in chunks {
+                for lane in 0..WIDE {
+                    lanes[lane] = larger(lanes[lane], chunk[lane]);
+                }
+            }
+            let rest = rest.iter().fold(0.0, |most, &value| larger(most, value));
+            lanes.iter().fold(rest, |most, &value| most.max(value))
+        },
+    )
+}
+
+/// Weights in units of `unit`, and the room towards the plane: the value falls where a coordinate
+/// with a positive weight falls, and rises the other way.
+fn measure(
+    x: &[f32],
+    normal: &[f32],
+    unit: f32,
+    down: bool,
+    [lower, upper]: [&[f32]; 2],
+    workspace: &mut PlaneWorkspace,
+) {
+    let PlaneWorkspace { weight, room, .. } = workspace;
+    weight.resize(x.len(), 0.0);
+    room.resize(x.len(), 0.0);
+    map(
+        weight,
+        [normal],
+        #[inline(always)]
+        |_, [w]| if w.abs() < f32::INFINITY { w.abs() / unit } else { 0.0 },
+    );
+    map(
+        room,
+        [x, normal, lower, upper],
+        #[inline(always)]
+        |_, [x, w, low, high]| if (w > 0.0) == down { x - low } else { high - x },
+    );
+}
+
+/// The common factor, and how fast the value still changes with it there.
+fn factor<const PROPORTIONAL: bool>(gap: f64, weight: &[f32], room: &[f32]) -> (f32, f64) {
+    let mut factor = 0.0f32;
+    for _ in 0..MOST_STEPS {
+        let (at_walls, slope) = pieces::<PROPORTIONAL>(weight, room, factor);
+        let next = ((gap - at_walls) / slope) as f32;
+        // Without slope every coordinate that counts is at its wall.
+        if slope == 0.0 || next <= factor || next.is_nan() {
+            return (factor, slope);
+        }
+        factor = next;
+    }
+    (factor, 1.0)
+}
+
+/// What the coordinates that `factor` takes to their walls contribute, and how fast the others do.
+fn pieces<const PROPORTIONAL: bool>(weight: &[f32], room: &[f32], factor: f32) -> (f64, f64) {
+    vectorized(
+        #[inline(always)]
+        || {
+            let term = |w: f32, r: f32| {
+                let share = if PROPORTIONAL { w } else { 1.0 };
+                if factor * share < r { (0.0, w * share) } else { (w * r, 0.0) }
+            };
+            let (mut walls, mut slopes) = ([0.0f32; WIDE], [0.0f32; WIDE]);
+            let (weights, weight_rest) = weight.as_chunks::<WIDE>();
+            let (rooms, room_rest) = room.as_chunks::<WIDE>();
+            for (w, r) in weights.iter().zip(rooms) {
+                for lane in 0..WIDE {
                     let (wall, slope) = term(w[lane], r[lane]);
                     walls[lane] += wall;
                     slopes[lane] += slope;
                 }
             }
-            for (lane, (&w, &r)) in w_rest.iter().zip(r_rest).enumerate() {
-                let (wall, slope) = term(w, r);
-                walls[lane] += wall;
-                slopes[lane] += slope;
+            let (mut wall, mut slope) = (total(&walls), total(&slopes));
+            for (&w, &r) in weight_rest.iter().zip(room_rest) {
+                let (more, faster) = term(w, r);
+                wall += f64::from(more);
+                slope += f64::from(faster);
             }
-            (walls.iter().sum(), slopes.iter().sum())
+            (wall, slope)
         },
     )
 }
 
-/// Moves the coordinates by descending weight, of equal ones the first, until `gap` is closed.
+fn total(lanes: &[f32; WIDE]) -> f64 {
+    lanes.iter().map(|&sum| f64::from(sum)).sum()
+}
+
+/// Writes the move by `factor`; returns its largest coordinate or, in proportion, the sum of
+/// their squares.
+fn stretch<const PROPORTIONAL: bool>(
+    factor: f32,
+    weight: &[f32],
+    room: &[f32],
+    normal: &[f32],
+    down: bool,
+    delta: &mut [f32],
+) -> f64 {
+    map(
+        delta,
+        [weight, room, normal],
+        #[inline(always)]
+        |_, [w, r, normal]| {
+            let size = if PROPORTIONAL { factor * w } else { factor };
+            let size = if size < r { size } else { r };
+            let size = if w == 0.0 { 0.0 } else { size };
+            if (normal > 0.0) == down { -size } else { size }
+        },
+    );
+    match PROPORTIONAL {
+        true => sum_of(delta, delta, |d, _| f64::from(d) * f64::from(d)),
+        false => f64::from(largest(delta)),
+    }
+}
+
+/// Halvings of the weight from which on coordinates are thought to move.
+const HALVINGS: usize = 24;
+/// Halvings of the bracket around it.
+const BISECTIONS: usize = 6;
+
+/// Moves the coordinates by descending weight, of equal ones the first, until `gap` is closed;
+/// returns the sum of the moves.
 fn fill(
-    mut gap: f64,
+    gap: f64,
     weight: &[f32],
     room: &[f32],
     order: &mut Vec<u32>,
-    mut set: impl FnMut(usize, f32),
-) {
+    normal: &[f32],
+    down: bool,
+    delta: &mut [f32],
+) -> f64 {
+    // What is heavier than `high` does not close the gap, what is heavier than `low` does, or
+    // all that there is does not.
+    let (mut low, mut high) = (0.0f32, 1.0f32);
+    let mut closed = 0.0;
+    for _ in 0..HALVINGS {
+        let middle = 0.5 * high;
+        let sum = heavier(weight, room, middle);
+        if sum >= gap {
+            low = middle;
+            break;
+        }
+        (high, closed) = (middle, sum);
+    }
+    for _ in 0..BISECTIONS {
+        let middle = 0.5 * (low + high);
+        let sum = heavier(weight, room, middle);
+        if sum >= gap { low = middle } else { (high, closed) = (middle, sum) }
+    }
     order.clear();
-    let useful = (0..weight.len()).filter(|&i| weight[i] > 0.0 && room[i] > 0.0);
-    order.extend(useful.map(|i| i as u32));
+    let mut size = 0.0f64;
+    for (i, delta) in delta.iter_mut().enumerate() {
+        let (w, r) = (weight[i], room[i]);
+        *delta = 0.0;
+        if w > high {
+            *delta = if (normal[i] > 0.0) == down { -r } else { r };
+            size += f64::from(r);
+        } else if w > low && r > 0.0 {
+            order.push(i as u32);
+        }
+    }
     let larger = |a: &u32, b: &u32| weight[*b as usize].total_cmp(&weight[*a as usize]);
     order.sort_unstable_by(|a, b| larger(a, b).then(a.cmp(b)));
+    let mut gap = gap - closed;
     for &i in &*order {
+        if gap <= 0.0 {
+            break;
+        }
         let i = i as usize;
         let (w, r) = (f64::from(weight[i]), f64::from(room[i]));
-        if gap <= 0.0 {
-            return;
-        }
-        let size = (gap / w).min(r);
-        set(i, size as f32);
-        gap -= w * size;
+        let step = (gap / w).min(r);
+        delta[i] = if (normal[i] > 0.0) == down { -step } else { step } as f32;
+        size += step;
+        gap -= w * step;
     }
+    size
+}
+
+/// How much of the gap the coordinates above a weight close at their walls.
+fn heavier(weight: &[f32], room: &[f32], limit: f32) -> f64 {
+    vectorized(
+        #[inline(always)]
+        || {
+            let mut lanes = [0.0f32; WIDE];
+            let term = |w: f32, r: f32| if w > limit { w * r } else { 0.0 };
+            let (weights, weight_rest) = weight.as_chunks::<WIDE>();
+            let (rooms, room_rest) = room.as_chunks::<WIDE>();
+            for (w, r) in weights.iter().zip(rooms) {
+                for lane in 0..WIDE {
+                    lanes[lane] += term(w[lane], r[lane]);
+                }
+            }
+            let rest = weight_rest.iter().zip(room_rest).map(|(&w, &r)| f64::from(term(w, r)));
+            total(&lanes) + rest.sum::<f64>()
+        },
+    )
 }
 
 #[cfg(test)]
@@ -205,12 +348,14 @@ mod tests {
                     let normal: Vec<f32> = w.iter().map(|w| flip * w).collect();
                     let mut delta = vec![7.0; n];
                     let workspace = &mut PlaneWorkspace::default();
-                    let offset = f64::from(flip) * offset;
-                    move_to_plane(norm, &x, &normal, offset, [&low, &high], workspace, &mut delta);
+                    let gap = f64::from(flip) * (here - offset);
+                    let length =
+                        move_to_plane(norm, &x, &normal, gap, [&low, &high], workspace, &mut delta);
+                    prop_assert!((length - size(norm, &delta)).abs() <= 1e-5 * (1.0 + length));
                     let z: Vec<f32> = x.iter().zip(&delta).map(|(x, d)| x + d).collect();
                     prop_assert!(z.iter().all(|z| (-1e-6..=1.000_001).contains(z)));
                     let reached = f64::from(flip) * value(&z, &normal);
-                    let wanted = (f64::from(flip) * offset).max(bottom);
+                    let wanted = offset.max(bottom);
                     let scale = 1e-5 * (1.0 + n as f64);
                     prop_assert!((reached - wanted).abs() < scale, "{norm:?} {reached} {wanted}");
                     let least = lowest(norm, &x, w, size(norm, &delta) * (1.0 - 1e-5) - 1e-6);
@@ -233,7 +378,7 @@ mod tests {
         let moved = |norm| {
             let mut delta = [0.0; 3];
             let workspace = &mut PlaneWorkspace::default();
-            move_to_plane(norm, &x, &w, 0.5, [&low, &high], workspace, &mut delta);
+            move_to_plane(norm, &x, &w, 0.8, [&low, &high], workspace, &mut delta);
             delta
         };
         let close = |a: [f32; 3], b: [f32; 3]| a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-6);
@@ -246,17 +391,17 @@ mod tests {
     fn odd_normals_move_nothing_or_to_the_walls() {
         let (low, high) = ([0.0; 2], [1.0; 2]);
         for norm in [Norm::Linf, Norm::L2, Norm::L1] {
-            let moved = |w: [f32; 2], offset: f64| {
+            let moved = |w: [f32; 2], gap: f64| {
                 let mut delta = [7.0; 2];
                 let workspace = &mut PlaneWorkspace::default();
-                move_to_plane(norm, &[0.25; 2], &w, offset, [&low, &high], workspace, &mut delta);
+                move_to_plane(norm, &[0.25; 2], &w, gap, [&low, &high], workspace, &mut delta);
                 delta
             };
-            assert_eq!(moved([0.0, 0.0], 1.0), [0.0, 0.0], "{norm:?}");
-            assert_eq!(moved([f32::NAN, f32::INFINITY], 1.0), [0.0, 0.0], "{norm:?}");
-            assert_eq!(moved([1.0, -1.0], 5.0), [0.75, -0.25], "{norm:?}");
-            assert_eq!(moved([1.0, f32::NAN], 1.0), [0.75, 0.0], "{norm:?}");
-            assert_eq!(moved([1.0, 1.0], 0.5), [0.0, 0.0], "{norm:?}");
+            assert_eq!(moved([0.0, 0.0], -1.0), [0.0, 0.0], "{norm:?}");
+            assert_eq!(moved([f32::NAN, f32::INFINITY], -1.0), [0.0, 0.0], "{norm:?}");
+            assert_eq!(moved([1.0, -1.0], -5.0), [0.75, -0.25], "{norm:?}");
+            assert_eq!(moved([1.0, f32::NAN], -0.75), [0.75, 0.0], "{norm:?}");
+            assert_eq!(moved([1.0, 1.0], 0.0), [0.0, 0.0], "{norm:?}");
         }
     }
 }

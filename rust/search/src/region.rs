@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aisec_numeric::project::{self, L1Workspace};
 use aisec_numeric::rounding::{gamma, to_f32_down, to_f32_up};
+use aisec_numeric::vector::{map, sum_of};
 
 use crate::{Error, Result};
 
@@ -173,33 +174,18 @@ impl Region {
 
     /// Replaces each value by `new(value, clean)`, clipped into `[lower, upper]`; NaN returns to
     /// the clean input.
+    #[inline(always)]
     fn map(&self, point: &mut [f32], new: impl Fn(f32, f32) -> f32) {
-        vectorized(
+        map(
+            point,
+            [&self.clean, &self.lower, &self.upper],
             #[inline(always)]
-            || {
+            |value, [clean, lower, upper]| {
                 // Comparisons with NaN are false: it is neither moved to a limit nor kept.
-                let one = |value: f32, clean: f32, lower: f32, upper: f32| {
-                    let wanted = new(value, clean);
-                    let inside = if wanted < lower { lower } else { wanted };
-                    let inside = if inside > upper { upper } else { inside };
-                    if wanted.is_nan() { clean } else { inside }
-                };
-                let (chunks, rest) = point.as_chunks_mut::<16>();
-                let (clean, clean_rest) = self.clean.as_chunks::<16>();
-                let (lower, lower_rest) = self.lower.as_chunks::<16>();
-                let (upper, upper_rest) = self.upper.as_chunks::<16>();
-                for (((chunk, clean), lower), upper) in
-                    chunks.iter_mut().zip(clean).zip(lower).zip(upper)
-                {
-                    let mut moved = [0.0; 16];
-                    for lane in 0..16 {
-                        moved[lane] = one(chunk[lane], clean[lane], lower[lane], upper[lane]);
-                    }
-                    *chunk = moved;
-                }
-                for (i, value) in rest.iter_mut().enumerate() {
-                    *value = one(*value, clean_rest[i], lower_rest[i], upper_rest[i]);
-                }
+                let wanted = new(value, clean);
+                let inside = if wanted < lower { lower } else { wanted };
+                let inside = if inside > upper { upper } else { inside };
+                if wanted.is_nan() { clean } else { inside }
             },
         );
     }
@@ -255,36 +241,6 @@ pub(crate) fn keep_largest(clean: &[f32], count: usize, point: &mut [f32]) {
     }
 }
 
-/// Runs a loop compiled for the widest vector instructions of the machine. Every operation
-/// still rounds as written, so the machine does not change results.
-#[inline(always)]
-pub(crate) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(work)
-}
-
-/// Sums `term` over two slices in a fixed order of sixteen interleaved partial sums, which the
-/// compiler turns into vector arithmetic.
-#[inline(always)]
-pub(crate) fn sum_of(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f64) -> f64 {
-    vectorized(
-        #[inline(always)]
-        || {
-            let mut lanes = [0.0f64; 16];
-            let ((a_chunks, a_rest), (b_chunks, b_rest)) =
-                (a.as_chunks::<16>(), b.as_chunks::<16>());
-            for (a, b) in a_chunks.iter().zip(b_chunks) {
-                for lane in 0..16 {
-                    lanes[lane] += term(a[lane], b[lane]);
-                }
-            }
-            for (lane, (&a, &b)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
-                *lane += term(a, b);
-            }
-            lanes.iter().sum()
-        },
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -321,13 +277,6 @@ mod tests {
                 let moved = once.iter().zip(&point).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
                 prop_assert!(f64::from(moved) <= 2e-6 * eps.min(1.0), "{norm:?} {moved}");
             }
-        }
-
-        #[test]
-        fn sums_agree(pairs in prop::collection::vec((-1.0f32..1.0, -1.0f32..1.0), 0..50)) {
-            let (a, b): (Vec<f32>, Vec<f32>) = pairs.into_iter().unzip();
-            let expected: f64 = a.iter().zip(&b).map(|(a, b)| f64::from(a * b)).sum();
-            prop_assert!((sum_of(&a, &b, |a, b| f64::from(a * b)) - expected).abs() < 1e-12);
         }
     }
 

@@ -10,15 +10,15 @@ use std::sync::Arc;
 
 use aisec_numeric::project::L1Workspace;
 use aisec_numeric::random::{Generator, Stream};
+use aisec_numeric::vector::sum_of;
 
 use serde::Deserialize;
 
 use crate::attack::{Sample, Setting, Start, parse};
 use crate::bump::Bump;
 use crate::layout::Window;
-use crate::region::sum_of;
 use crate::search::Record;
-use crate::{Error, Layout, Norm, Outcome, Region, Result, Search};
+use crate::{Constraint, Error, Layout, Norm, Outcome, Region, Result, Search, square_tabular};
 
 /// From which iteration on a smaller part of the sample is changed (AutoAttack's schedule, made
 /// for 10 000 queries and not rescaled).
@@ -168,6 +168,13 @@ impl Default for Options {
 
 pub(crate) fn make(name: &'static str, options: &str, setting: &Setting) -> Result<Start> {
     let Options { queries, p_init } = parse(name, options)?;
+    match &setting.constraint {
+        None => {}
+        Some(Constraint::Tabular(table)) => {
+            return square_tabular::make(table.clone(), queries, p_init, setting);
+        }
+        Some(_) => return Err(Error::input("square does not search patches or frames")),
+    }
     let Setting { shape, norm, seed, restart, .. } = setting;
     let config = SquareConfig::new(shape, *norm, queries, p_init, *seed, *restart)?;
     let (config, setting) = (Arc::new(config), setting.clone());

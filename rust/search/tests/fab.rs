@@ -89,11 +89,13 @@ fn walls_are_respected() {
     for norm in [Norm::Linf, Norm::L2, Norm::L1] {
         let outcome = attack(&net, &clean, norm, 100, Some(1), 0.0);
         let mut exact = vec![0.0; N];
-        let offset = -f64::from(net.bias[1]);
+        let value = |(&w, &x): (&f32, &f32)| f64::from(w) * f64::from(x);
+        let at: f64 = net.weight[1].iter().zip(&clean).map(value).sum();
+        let gap = at + f64::from(net.bias[1]);
         let workspace = &mut aisec_search::PlaneWorkspace::default();
         let walls = [&low[..], &high[..]];
         let normal = &net.weight[1];
-        aisec_search::move_to_plane(norm, &clean, normal, offset, walls, workspace, &mut exact);
+        aisec_search::move_to_plane(norm, &clean, normal, gap, walls, workspace, &mut exact);
         let moved: Vec<f32> = clean.iter().zip(&exact).map(|(x, d)| x + d).collect();
         let (found, wanted) = (distance(norm, &clean, &outcome.x), distance(norm, &clean, &moved));
         assert!(outcome.x.iter().all(|x| (0.0..=1.0).contains(x)));
