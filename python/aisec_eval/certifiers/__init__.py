@@ -6,6 +6,7 @@ from .aggregation import VoteCertificates, certify_votes, spread
 from .alpha_crown import AlphaCROWN
 from .base import Certifier
 from .certify import METHODS, certify
+from .complete import Complete
 from .crown import CROWN
 from .crown_ibp import CROWNIBP
 from .ibp import IBP
@@ -19,6 +20,7 @@ __all__ = [
     "METHODS",
     "AlphaCROWN",
     "Certifier",
+    "Complete",
     "Regions",
     "Smoothing",
     "VoteCertificates",

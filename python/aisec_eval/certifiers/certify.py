@@ -14,6 +14,7 @@ from ..results import CertifyResult
 from ..threats import L0, Transformation
 from .alpha_crown import AlphaCROWN
 from .certificate import Ball, Certificate
+from .complete import Complete
 from .crown import CROWN
 from .crown_ibp import CROWNIBP
 from .ibp import IBP
@@ -32,7 +33,13 @@ if TYPE_CHECKING:
     from .base import Certifier
 
 METHODS: Mapping[str, Certifier] = MappingProxyType(
-    {"ibp": IBP(), "crown-ibp": CROWNIBP(), "crown": CROWN(), "alpha-crown": AlphaCROWN()}
+    {
+        "ibp": IBP(),
+        "crown-ibp": CROWNIBP(),
+        "crown": CROWN(),
+        "alpha-crown": AlphaCROWN(),
+        "complete": Complete(),
+    }
 )
 """Certifiers by the name `certify(method=...)` takes."""
 
@@ -62,9 +69,10 @@ def certify(
         x: inputs, float32 [n, *input_shape], inside the threat model's range.
         y: labels, int [n], below `model.num_classes`.
         threat: `Linf`, `L2`, `L1` or `Box`.
-        method: "ibp", "crown-ibp", "crown", "alpha-crown" or a certifier. With `Smoothing` it is
-            not the model that is certified but its smoothed vote; any model will do, and the
-            threat model is `L2`.
+        method: "ibp", "crown-ibp", "crown", "alpha-crown", "complete" (up to 60 seconds a
+            sample, see `certifiers.Complete`) or a certifier. With `Smoothing` it is not the model
+            that is certified but its smoothed vote; any model will do, and the threat model is
+            `L2`.
         memory_limit: bytes that working memory may take; bounds do not depend on it.
         sample_ids: distinct int [n]; 0..n-1 when None.
         progress: called with samples done, samples in all, and what is running.
@@ -100,18 +108,23 @@ def certify(
     n, classes = len(samples), model.num_classes
     margins = np.full((n, classes - 1), -np.inf)
     correct = np.zeros(n, dtype=np.bool_)
-    block = _block(graph, classes, memory_limit)
+    why = [""] * n
+    block = 1 if isinstance(certifier, Complete) else _block(graph, classes, memory_limit)
     for start in range(0, n, block):
         part = slice(start, min(start + block, n))
         correct[part] = model.logits(samples.x[part]).argmax(axis=1) == samples.y[part]
         rows = np.flatnonzero(correct[part]) + start
         if len(rows):
-            margins[rows] = certifier.lower_bounds(
-                graph,
-                Regions.around(samples.x[rows], threat),
-                margin_spec(samples.y[rows], classes),
-                memory_limit=memory_limit,
-            )
+            regions = Regions.around(samples.x[rows], threat)
+            spec = margin_spec(samples.y[rows], classes)
+            if isinstance(certifier, Complete):
+                margins[rows], why[start : part.stop] = certifier.explain(
+                    graph, regions, spec, memory_limit=memory_limit
+                )
+            else:
+                margins[rows] = certifier.lower_bounds(
+                    graph, regions, spec, memory_limit=memory_limit
+                )
         if progress is not None:
             progress(part.stop, n, certifier.name)
     margin = margins.min(axis=1, initial=np.inf)
@@ -133,7 +146,7 @@ def certify(
             )
         ),
         method=certifier.name,
-        reason=tuple(map(_reason, correct, certified, margin)),
+        reason=tuple(map(_reason, correct, certified, margin, why)),
     )
 
 
@@ -187,9 +200,9 @@ def _certificate(
     return Certificate(about, graph.digest, (Ball(x, label, threat, bounds, certifier.name),))
 
 
-def _reason(correct: np.bool_, certified: np.bool_, margin: np.float64) -> str:
+def _reason(correct: np.bool_, certified: np.bool_, margin: np.float64, why: str) -> str:
     if certified:
         return ""
     if not correct:
         return "misclassified"
-    return "bound" if np.isfinite(margin) else "not finite"
+    return why or ("bound" if np.isfinite(margin) else "not finite")

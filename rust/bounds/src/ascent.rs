@@ -157,6 +157,12 @@ impl<'a> Ascent<'a> {
         self.betas = Climber::new(betas);
     }
 
+    /// Multipliers and weights to judge by, whatever was found before.
+    pub fn settle(&mut self, betas: Vec<f32>, weights: Vec<f32>) {
+        self.betas.best = betas;
+        self.weights.best = weights;
+    }
+
     pub fn parameters(&self) -> &[f32] {
         &self.parameters.best
     }

@@ -120,6 +120,18 @@ pub(crate) fn pass(layout: &Layout, lanes: &mut [&mut Lane], workspace: &mut Wor
     forward(layout, lanes, workspace);
 }
 
+/// Carries given inputs forward, one a lane: fills values and residuals.
+pub(crate) fn evaluate(
+    layout: &Layout,
+    lanes: &mut [&mut Lane],
+    inputs: &[f32],
+    workspace: &mut Workspace,
+) {
+    workspace.reserve(layout, lanes.len());
+    workspace.nodes[0][..inputs.len()].copy_from_slice(inputs);
+    forward(layout, lanes, workspace);
+}
+
 fn backward(layout: &Layout, lanes: &mut [&mut Lane], workspace: &mut Workspace) {
     let (graph, count) = (layout.prepared.graph, lanes.len());
     let len = |node: usize| graph.nodes()[node].len();

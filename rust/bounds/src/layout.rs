@@ -288,6 +288,16 @@ impl Free {
 }
 
 impl Layout<'_> {
+    /// Scalar operations of carrying one row one way, roughly.
+    pub fn work(&self) -> usize {
+        let graph = self.prepared.graph;
+        let work = |step: &Step| {
+            let (node, shapes) = (&graph.nodes()[step.node], graph.input_shapes(step.node));
+            node.op.work(&self.site(step.node, &shapes, 1))
+        };
+        self.steps.iter().map(work).sum()
+    }
+
     /// Where `node` is applied to `count` rows.
     pub fn site<'s>(&'s self, node: usize, shapes: &'s [&'s [usize]], count: usize) -> Site<'s> {
         Site { batch: count, inputs: shapes, output: &self.prepared.graph.nodes()[node].shape }

@@ -2,6 +2,7 @@
 //! they hold for the graph in real arithmetic.
 #![forbid(unsafe_code)]
 
+mod affine;
 pub mod aggregation;
 mod alpha;
 mod ascent;
@@ -19,6 +20,7 @@ mod prepared;
 mod proof;
 mod refine;
 mod region;
+mod simplex;
 pub mod smoothing;
 mod split_tree;
 mod state;

@@ -20,6 +20,12 @@ pub struct Options {
 /// Coefficients of one block stay in the second-level cache.
 const BLOCK_BYTES: usize = 4 << 20;
 
+/// Bytes that the coefficients of one thread may take.
+pub(crate) fn share(memory_limit: Option<usize>) -> usize {
+    let threads = rayon::current_num_threads();
+    memory_limit.map_or(BLOCK_BYTES, |limit| (limit / threads).min(BLOCK_BYTES))
+}
+
 /// Lower bounds of `spec · output` over each sample's region, valid in real arithmetic; `-inf`
 /// where nothing finite is known.
 ///
@@ -84,10 +90,8 @@ fn each<T: Send>(
     analyse: impl Fn(&Analysis, usize, Region) -> Result<T, Cancelled> + Sync,
 ) -> Result<Vec<T>, Cancelled> {
     let prepared = Prepared::new(graph, cancel);
-    let threads = rayon::current_num_threads();
-    let share =
-        options.memory_limit.map_or(BLOCK_BYTES, |limit| (limit / threads).min(BLOCK_BYTES));
-    let analysis = Analysis { prepared: &prepared, method: options.method, block_bytes: share };
+    let block_bytes = share(options.memory_limit);
+    let analysis = Analysis { prepared: &prepared, method: options.method, block_bytes };
     regions
         .into_par_iter()
         .enumerate()

@@ -1,6 +1,6 @@
 //! Rows with lines of their own, in float64: what a search has found, made into bounds that hold.
 
-use aisec_graph::{Activation, Interval, Operator, Relaxation, Site};
+use aisec_graph::{Interval, Operator, Relaxation, Site};
 use aisec_numeric::rounding::{add_up, mul_up};
 
 use crate::lanes::Cut;
@@ -158,10 +158,5 @@ impl Layout<'_> {
             (free.node, all)
         };
         self.activations.iter().map(spread).collect()
-    }
-
-    /// The cut of an element that an activation reads, if it has a sign to choose.
-    pub fn is_hinge(&self, activation: usize) -> bool {
-        matches!(self.activations[activation].kind, Activation::Hinge { .. })
     }
 }

@@ -32,7 +32,7 @@ fn radii(radius: Option<&Bound<'_, PyAny>>, count: usize) -> PyResult<Vec<f64>> 
 }
 
 /// The regions of all samples: boxes, or boxes cut with balls where there are centres.
-fn regions(
+pub(crate) fn regions(
     len: usize,
     lower: &[f64],
     upper: &[f64],

@@ -99,3 +99,77 @@ pub(super) fn weigh(planes: &[HalfSpace], lower: &[f64], upper: &[f64]) -> Vec<f
     }
     best_weights
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn space(coefficients: &[f64], room: f64) -> HalfSpace {
+        HalfSpace { coefficients: coefficients.to_vec(), room, size: room.abs() }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+
+        /// Eighths are exact in float64, and so is whether the point meets the condition, by a hair
+        /// or not.
+        #[test]
+        fn no_point_that_meets_the_condition_is_cut_off(
+            numbers in prop::collection::vec((-16..=16i32, -16..=16i32, -16..=16i32, 0..=8i32), 1..4),
+            spare in prop_oneof![Just(0), 0..40i32],
+        ) {
+            let eighths = |n: i32| f64::from(n) / 8.0;
+            let mut lower: Vec<f64> = numbers.iter().map(|n| eighths(n.0.min(n.1))).collect();
+            let mut upper: Vec<f64> = numbers.iter().map(|n| eighths(n.0.max(n.1))).collect();
+            let plane: Vec<f64> = numbers.iter().map(|n| eighths(n.2)).collect();
+            let part = numbers.iter().map(|n| f64::from(n.3) / 8.0);
+            let x: Vec<f64> =
+                lower.iter().zip(&upper).zip(part).map(|((l, u), t)| l + t * (u - l)).collect();
+            let value: f64 = plane.iter().zip(&x).map(|(a, x)| a * x).sum();
+            let before = (lower.clone(), upper.clone());
+            prop_assert!(cut(&space(&plane, value + eighths(spare)), &mut lower, &mut upper));
+            for i in 0..x.len() {
+                prop_assert!(lower[i] <= x[i] && x[i] <= upper[i]);
+                prop_assert!(before.0[i] <= lower[i] && upper[i] <= before.1[i]);
+            }
+        }
+    }
+
+    #[test]
+    fn cuts_what_it_can() {
+        // x_0 + x_1 <= -1.5 on the square: each input is at most -0.5.
+        let (mut lower, mut upper) = ([-1.0; 2], [1.0; 2]);
+        assert!(cut(&space(&[1.0, 1.0], -1.5), &mut lower, &mut upper));
+        assert_eq!(lower, [-1.0; 2]);
+        assert!(upper.iter().all(|u| (u + 0.5).abs() < 1e-8 && *u >= -0.5));
+        assert!(!cut(&space(&[1.0, 1.0], -2.5), &mut lower, &mut upper));
+    }
+
+    #[test]
+    fn conditions_that_exclude_each_other_get_weights_that_show_it() {
+        // x_0 - x_1 <= -0.1 and x_1 - x_0 <= -0.1, and one that knows nothing.
+        let planes = [
+            space(&[1.0, -1.0], -0.1),
+            space(&[-1.0, 1.0], -0.1),
+            space(&[0.0, 0.0], f64::INFINITY),
+        ];
+        let weights = weigh(&planes, &[-1.0; 2], &[1.0; 2]);
+        assert!(weights[0] > 0.0 && weights[1] > 0.0 && weights[2] == 0.0);
+        let sum: Vec<f64> = (0..2)
+            .map(|i| planes.iter().zip(&weights).map(|(p, w)| w * p.coefficients[i]).sum())
+            .collect();
+        let room = -0.1 * (weights[0] + weights[1]);
+        assert!(!cut(&space(&sum, room), &mut [-1.0; 2], &mut [1.0; 2]));
+    }
+
+    #[test]
+    fn what_is_not_finite_cuts_nothing() {
+        for (a, room) in [(f64::NAN, 0.0), (1.0, f64::NAN), (1.0, f64::INFINITY)] {
+            let (mut lower, mut upper) = ([-1.0], [1.0]);
+            assert!(cut(&space(&[a], room), &mut lower, &mut upper));
+            assert_eq!((lower, upper), ([-1.0], [1.0]));
+        }
+    }
+}

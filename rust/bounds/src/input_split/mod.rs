@@ -19,6 +19,8 @@ mod kernel;
 mod queue;
 mod record;
 mod reduced;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

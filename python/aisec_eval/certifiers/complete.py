@@ -1,0 +1,161 @@
+"""Complete verification: branch and bound over the signs of neurons (beta-CROWN)."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ..errors import InputError
+from .alpha_crown import AlphaCROWN
+from .property import Case, Clause
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from aisec_eval._core import Graph, SplitProof
+
+    from .region import Regions
+
+WORK_PER_SECOND = 2e9
+"""Scalar operations that tuned intermediate bounds may cost for each second there is."""
+WHY = {
+    "timeout": "timeout",
+    "memory": "memory: more open domains than fit",
+    "domains": "domains: as many as were allowed",
+    "stuck": "bound: no neuron is left to split",
+    "not finite": "not finite",
+    "met": "counterexample",
+}
+"""Reasons by the native answer."""
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What branch and bound found out about a case."""
+
+    answer: str
+    """ "refuted", "met", or a key of WHY."""
+    point: NDArray[np.float64] | None
+    """Where met: an input of the box, flat."""
+    bound: float
+    """How far above its right-hand sides each clause stays, see `VerifyResult.bound`."""
+    domains: int
+    proof: SplitProof | None
+
+
+def decide(
+    graph: Graph,
+    case: Case,
+    *,
+    timeout: float,
+    memory_limit: int | None = None,
+    most_domains: int | None = None,
+    record: bool = False,
+    **region: Any,
+) -> Decided:
+    """Decide whether an input of the case meets one of its clauses.
+
+    Args:
+        graph: the network.
+        case: box and clauses, at least one.
+        timeout: seconds.
+        memory_limit: bytes that coefficients and open domains may take.
+        most_domains: parts of the box after which to give up.
+        record: keep what a certificate is written from.
+        region: `center`, `radius` and `norm` of a ball that cuts the box.
+    """
+    from .._core import decide as native
+
+    shape = graph.input_shape
+    found = native(
+        graph,
+        case.lower.reshape(1, *shape),
+        case.upper.reshape(1, *shape),
+        rows=np.ascontiguousarray(np.concatenate([clause.rows for clause in case.clauses])),
+        rhs_lower=np.concatenate([clause.rhs_lower for clause in case.clauses]),
+        rhs_upper=np.concatenate([clause.rhs_upper for clause in case.clauses]),
+        sizes=[len(clause.rhs_upper) for clause in case.clauses],
+        inner=(case.inner_lower.reshape(shape), case.inner_upper.reshape(shape)),
+        timeout=max(timeout, 0.0),
+        memory_limit=memory_limit,
+        effort=WORK_PER_SECOND * min(max(timeout, 1.0), 600.0),
+        most_domains=most_domains,
+        record=record,
+        **region,
+    )
+    return Decided(*found)
+
+
+@dataclass(frozen=True)
+class Complete:
+    """Branch and bound over the signs of neurons, until each sample is decided or time is up.
+
+    alpha-CROWN first; for what it leaves open, intermediate bounds with slopes of their own, then
+    beta-CROWN (Wang et al. 2021, arXiv:2103.06624) on domains split by filtered smart branching
+    (De Palma et al. 2021, arXiv:2104.06718). Every refutation is computed once more in float64 with
+    every rounding error taken off it. ReLU and leaky ReLU are split; with other activations the
+    bounds are tuned, but not every sample can be decided.
+    """
+
+    timeout: float = 60.0
+    """Seconds for one sample."""
+
+    name: ClassVar[str] = "complete"
+
+    def __post_init__(self) -> None:
+        if not (0.0 < self.timeout < math.inf):
+            raise InputError(f"Complete(timeout={self.timeout!r}) must be seconds above 0")
+
+    def lower_bounds(
+        self,
+        graph: Graph,
+        regions: Regions,
+        spec: NDArray[np.float64],
+        *,
+        memory_limit: int | None = None,
+    ) -> NDArray[np.float64]:
+        """Return sound lower bounds of `spec @ logits` [n, m]; see `Certifier`."""
+        return self.explain(graph, regions, spec, memory_limit=memory_limit)[0]
+
+    def explain(
+        self,
+        graph: Graph,
+        regions: Regions,
+        spec: NDArray[np.float64],
+        *,
+        memory_limit: int | None = None,
+    ) -> tuple[NDArray[np.float64], list[str]]:
+        """Return lower bounds [n, m], and why a sample with bounds that are not above 0 is open.
+
+        The rows that are above zero after alpha-CROWN keep that bound; the others of a decided
+        sample share the smallest bound of the parts they were split into.
+        """
+        start = time.monotonic()
+        bounds = AlphaCROWN().lower_bounds(graph, regions, spec, memory_limit=memory_limit)
+        tuning = (time.monotonic() - start) / max(1, len(spec))
+        why = [""] * len(spec)
+        radii = np.broadcast_to(np.asarray(regions.radius, dtype=np.float64), len(spec))
+        for i in np.flatnonzero(~(bounds > 0).all(axis=1)):
+            case = self._case(regions, spec[i][~(bounds[i] > 0)], i)
+            ball = {}
+            if regions.center is not None:
+                center = np.ascontiguousarray(regions.center[i : i + 1])
+                ball = {"center": center, "radius": float(radii[i]), "norm": regions.norm}
+            left = max(self.timeout - tuning, 0.0)
+            found = decide(graph, case, timeout=left, memory_limit=memory_limit, **ball)
+            if found.answer == "refuted":
+                bounds[i] = np.where(bounds[i] > 0, bounds[i], found.bound)
+            else:
+                why[i] = WHY[found.answer]
+        return bounds, why
+
+    def _case(self, regions: Regions, rows: NDArray[np.float64], i: int) -> Case:
+        """One clause a row: a margin of at most zero."""
+        zero = np.zeros(1)
+        low, high = regions.lower[i].ravel(), regions.upper[i].ravel()
+        clauses = tuple(Clause(row[None], zero, zero) for row in rows)
+        return Case(low, high, low, high, clauses)
