@@ -67,6 +67,13 @@ impl Nearest {
             (false, true) => Status::NotFinite,
             (false, false) => Status::Exhausted,
         };
-        Outcome { status, x: self.x, margin: self.margin, forwards: self.forwards, gradients: 0 }
+        Outcome {
+            status,
+            x: self.x,
+            margin: self.margin,
+            forwards: self.forwards,
+            gradients: 0,
+            late: f64::NAN,
+        }
     }
 }

@@ -23,7 +23,13 @@ pub struct Outcome {
     pub forwards: u64,
     /// Gradients evaluated.
     pub gradients: u64,
+    /// How much of the margin the last 10 points took off, or the second half of fewer;
+    /// NaN where the search is for something else.
+    pub late: f64,
 }
+
+/// Points at the end of a search that tell whether it has come to rest.
+const LATE: usize = 10;
 
 /// An attack on one sample: proposes a point, learns its logits and, where it wants one, a
 /// gradient, proposes the next.
@@ -60,6 +66,8 @@ pub(crate) struct Record {
     pub not_finite: bool,
     pub forwards: u64,
     pub gradients: u64,
+    /// The smallest margin after each of the last points, by their number modulo its length.
+    trail: [f64; 16],
 }
 
 /// A margin this much below zero, relative to the largest logit, is negative beyond float32
@@ -87,6 +95,7 @@ impl Record {
             not_finite: false,
             forwards: 0,
             gradients: 0,
+            trail: [f64::INFINITY; 16],
         }
     }
 
@@ -103,6 +112,7 @@ impl Record {
                 }
             }
         }
+        self.trail[self.forwards as usize % self.trail.len()] = self.margin;
         margin
     }
 
@@ -111,7 +121,15 @@ impl Record {
         self.margin < -CLEAR * largest(logits)
     }
 
+    /// What the last points took off the margin.
+    fn late(&self) -> f64 {
+        let steps = self.forwards.saturating_sub(1) as usize;
+        let back = LATE.min(steps.div_ceil(2));
+        self.trail[(self.forwards as usize - back) % self.trail.len()] - self.margin
+    }
+
     pub fn finish(self) -> Outcome {
+        let late = if self.forwards == 0 { f64::NAN } else { self.late() };
         let status = if self.margin < 0.0 {
             Status::Found
         } else if self.not_finite {
@@ -125,6 +143,42 @@ impl Record {
             margin: self.margin,
             forwards: self.forwards,
             gradients: self.gradients,
+            late,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record of points with these margins.
+    fn late(margins: &[f32]) -> f64 {
+        let mut record = Record::new(&[0.0]);
+        for &margin in margins {
+            record.learn(&[margin], &[margin, 0.0], 0);
+        }
+        record.finish().late
+    }
+
+    #[test]
+    fn what_the_last_points_gain() {
+        let falling: Vec<f32> = (0..40).map(|i| 100.0 - i as f32).collect();
+        assert_eq!(late(&falling), 10.0);
+        // The second half of fewer than twenty steps.
+        assert_eq!(late(&falling[..9]), 4.0);
+        assert_eq!(late(&falling[..2]), 1.0);
+        assert_eq!(late(&falling[..1]), 0.0);
+        assert!(late(&[]).is_nan());
+        // The smallest margin so far counts, not the last.
+        let mut early = vec![1.0; 40];
+        early[20] = 0.25;
+        assert_eq!(late(&early), 0.0);
+        early[30] = 0.125;
+        assert_eq!(late(&early), 0.125);
+        // Margins that are not numbers change nothing.
+        early[39] = f32::NAN;
+        assert_eq!(late(&early), 0.125);
+        assert!(late(&[f32::NAN; 5]).is_nan());
     }
 }
