@@ -108,16 +108,14 @@ def certify_votes(
         shape = "[n, models, num_classes]" if dimensions == 3 else "[n, models]"
         raise InputError(f"votes have shape {list(array.shape)}, {method} takes {shape}")
     if method == "run-off":
-        fed = _feeds(feeds, array.shape[1])
-        parts = [_run_off(block, fed) for block in _blocks(array)]
+        parts = [_run_off(block, _feeds(feeds, array.shape[1])) for block in _blocks(array)]
     else:
         classes = num_classes if num_classes is not None else int(array.max()) + 1
         check_count("num_classes", classes)
         if method == "bagging":
             certify = _bagging(training_size, subsample, alpha, array.shape[1], classes)
         else:
-            fed = None if method == "dpa" else _feeds(feeds, array.shape[1])
-            certify = _counted(classes, fed)
+            certify = _counted(classes, None if method == "dpa" else _feeds(feeds, array.shape[1]))
         parts = [certify(_checked(block, classes)) for block in _blocks(array)]
     prediction, radius = (np.concatenate(column) for column in zip(*parts, strict=True))
     return VoteCertificates(prediction, radius, _labels(labels, len(array)), method)
@@ -143,7 +141,8 @@ def _open(votes: Any) -> NDArray[Any]:
     if not isinstance(votes, str | Path):
         return np.asarray(votes)
     try:
-        return np.load(votes, mmap_mode="r", allow_pickle=False)
+        array: NDArray[Any] = np.load(votes, mmap_mode="r", allow_pickle=False)
+        return array
     except (OSError, ValueError, EOFError) as error:
         raise DatasetError(f"{votes}: cannot be read as a .npy file of votes: {error}") from None
 
