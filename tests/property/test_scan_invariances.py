@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import aisec_eval as ae
-from aisec_eval._core import Moments, Spectral
+from aisec_eval._core import Spectral, Statistics
 
 
 @st.composite
@@ -28,10 +28,10 @@ def close(a, b):
 @given(labelled(), st.integers(1, 130))
 def test_batches_do_not_change_a_bit(data, batch):
     x, y, _ = data
-    moments = Moments(x.shape[1], 1 << 30)
+    statistics = Statistics(x.shape[1], 1 << 30)
     for first in range(0, len(x), batch):
-        moments.update(x[first : first + batch], y[first : first + batch])
-    fit = Spectral(moments)
+        statistics.update(x[first : first + batch], y[first : first + batch])
+    fit = Spectral(statistics)
     score = [
         fit.score(x[first : first + batch], y[first : first + batch])
         for first in range(0, len(x), batch)

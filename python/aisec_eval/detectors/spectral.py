@@ -42,7 +42,7 @@ def spectral_signatures(
     The first pass gathers counts, sums and Gram matrices per class; the second one projects each
     sample, minus its class's mean, on the leading eigenvector of the class's covariance.
     """
-    from .._core import Moments, Spectral
+    from .._core import Spectral, Statistics
 
     limit = memory_limit if memory_limit is not None else _physical_memory() // 2
     batch = min(_BATCH, limit // 4)
@@ -57,22 +57,22 @@ def spectral_signatures(
         if progress is not None:
             progress(done, total, note)
 
-    moments, labels, dim = None, _Labels(source.rows), 0
+    statistics, labels, dim = None, _Labels(source.rows), 0
     try:
         for x, y in source.batches(size):
-            if moments is None:
+            if statistics is None:
                 dim = x.shape[1]
-                moments = Moments(dim, limit - held)
+                statistics = Statistics(dim, limit - held)
             elif x.shape[1] != dim:
                 raise DatasetError(
-                    f"{source.name}: {x.shape[1]} features in row {moments.rows}, {dim} before"
+                    f"{source.name}: {x.shape[1]} features in row {statistics.rows}, {dim} before"
                 )
-            moments.update(x, y)
+            statistics.update(x, y)
             labels.append(y)
             advance(len(y), "statistics")
-        if moments is None:
+        if statistics is None:
             raise InputError(f"{source.name}: holds no rows")
-        fit = Spectral(moments)
+        fit = Spectral(statistics)
         label = labels.whole()
         score = _second_pass(source, size, fit, label, advance)
     except (ValueError, MemoryError) as error:

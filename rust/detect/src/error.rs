@@ -24,6 +24,23 @@ pub enum Error {
     Shape { values: usize, rows: usize, dim: usize },
     #[error("an earlier batch was refused; start a new scan")]
     Incomplete,
+    #[error(
+        "statistics start at row {row}, which is no multiple of {part_rows}: no part starts there"
+    )]
+    NoPart { row: u64, part_rows: u64 },
+    #[error("the statistics end at row {row} inside a part; no rows can follow")]
+    Ended { row: u64 },
+    #[error("statistics that end before row {end} and such that start at row {first} do not meet")]
+    Apart { end: u64, first: u64 },
+    #[error(
+        "statistics of {} features in parts of {} rows and of {} in parts of {} cannot be merged",
+        ours.0, ours.1, theirs.0, theirs.1
+    )]
+    Unlike { ours: (usize, u64), theirs: (usize, u64) },
+    #[error("the statistics start at row {first}; merge them with those of the rows before")]
+    NotFirst { first: u64 },
+    #[error("these bytes are no statistics, or are damaged")]
+    Bytes,
     #[error("cancelled")]
     Cancelled,
 }

@@ -11,7 +11,7 @@ pub(crate) const PANEL: usize = 16;
 const BLOCK: usize = PANEL * PANEL;
 
 /// One block row of the lower triangle, with the sums of the same columns.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct GramRow {
     pub(crate) sum: [f64; PANEL],
     /// Blocks 0..=index, each row-major.
@@ -26,6 +26,26 @@ impl GramRow {
     /// Entry (row, column) of the matrix, `row` counted inside this block row.
     pub(crate) fn entry(&self, row: usize, column: usize) -> f64 {
         self.blocks[column / PANEL * BLOCK + row * PANEL + column % PANEL]
+    }
+
+    pub(crate) fn entry_mut(&mut self, row: usize, column: usize) -> &mut f64 {
+        &mut self.blocks[column / PANEL * BLOCK + row * PANEL + column % PANEL]
+    }
+
+    pub(crate) fn add_blocks(&mut self, other: &Self) {
+        self.blocks.iter_mut().zip(&other.blocks).for_each(|(ours, theirs)| *ours += theirs);
+    }
+
+    /// Adds `weight * vector * vectorᵀ`, of which this is block row `index`.
+    pub(crate) fn add_product(&mut self, index: usize, weight: f64, vector: &[f64]) {
+        let left = &vector[index * PANEL..][..PANEL];
+        let blocks = self.blocks.as_chunks_mut::<BLOCK>().0;
+        for (block, right) in blocks.iter_mut().zip(vector.as_chunks::<PANEL>().0) {
+            for (row, left) in block.as_chunks_mut::<PANEL>().0.iter_mut().zip(left) {
+                let left = weight * left;
+                row.iter_mut().zip(right).for_each(|(entry, right)| *entry += left * right);
+            }
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::eigen::leading_eigenpair;
-use crate::{Error, Feature, Moments};
+use crate::{Error, Feature, Statistics};
 
 /// Rows scored by one task.
 const ROWS: usize = 1024;
@@ -33,13 +33,13 @@ pub struct Spectral {
 
 impl Spectral {
     /// Finds the directions from the statistics of a whole pass.
-    pub fn fit(moments: &Moments, cancel: &Cancel) -> Result<Self, Error> {
-        let classes: Result<Vec<_>, Error> = moments
+    pub fn fit(statistics: &mut Statistics, cancel: &Cancel) -> Result<Self, Error> {
+        let dim = statistics.dim();
+        let classes: Result<Vec<_>, Error> = statistics
             .covariances()?
             .map(|covariance| {
                 let covariance = covariance?;
-                let (eigenvalue, direction) =
-                    leading_eigenpair(&covariance.matrix, moments.dim(), cancel)?;
+                let (eigenvalue, direction) = leading_eigenpair(&covariance.matrix, dim, cancel)?;
                 Ok(ClassSpectrum {
                     label: covariance.label,
                     count: covariance.count,
@@ -49,7 +49,7 @@ impl Spectral {
                 })
             })
             .collect();
-        Ok(Self { dim: moments.dim(), classes: classes? })
+        Ok(Self { dim, classes: classes? })
     }
 
     pub fn classes(&self) -> &[ClassSpectrum] {

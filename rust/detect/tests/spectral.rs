@@ -1,10 +1,14 @@
 //! Spectral signatures against a direct computation, and the promises about batches and threads.
 
-use aisec_detect::{Error, Moments, Spectral, leading_eigenpair};
+use aisec_detect::{Error, Spectral, Statistics, leading_eigenpair};
 use aisec_numeric::Cancel;
 use proptest::prelude::*;
 
 const LIMIT: usize = 1 << 30;
+
+fn start(dim: usize, limit: usize) -> Result<Statistics, Error> {
+    Statistics::new(dim, limit, 0, Statistics::PART_ROWS)
+}
 
 fn random(seed: u64) -> impl FnMut() -> f64 {
     let mut state = seed;
@@ -34,11 +38,11 @@ fn data(rows: usize, dim: usize, classes: i64, seed: u64) -> (Vec<f32>, Vec<i64>
 
 fn scan(x: &[f32], labels: &[i64], dim: usize, batch: usize) -> (Spectral, Vec<f64>) {
     let cancel = Cancel::new();
-    let mut moments = Moments::new(dim, LIMIT).unwrap();
+    let mut statistics = start(dim, LIMIT).unwrap();
     for (x, labels) in x.chunks(batch * dim).zip(labels.chunks(batch)) {
-        moments.update(x, labels, &cancel).unwrap();
+        statistics.update(x, labels, &cancel).unwrap();
     }
-    let spectral = Spectral::fit(&moments, &cancel).unwrap();
+    let spectral = Spectral::fit(&mut statistics, &cancel).unwrap();
     let scores = x
         .chunks(batch * dim)
         .zip(labels.chunks(batch))
@@ -115,9 +119,9 @@ fn a_common_offset_costs_no_accuracy() {
     let wide: Vec<f64> = x.iter().map(|v| f64::from((v * 1024.0).round()) + 1e9).collect();
     let near: Vec<f32> = x.iter().map(|v| (v * 1024.0).round()).collect();
     let cancel = Cancel::new();
-    let mut moments = Moments::new(12, LIMIT).unwrap();
-    moments.update(&wide, &labels, &cancel).unwrap();
-    let far = Spectral::fit(&moments, &cancel).unwrap();
+    let mut statistics = start(12, LIMIT).unwrap();
+    statistics.update(&wide, &labels, &cancel).unwrap();
+    let far = Spectral::fit(&mut statistics, &cancel).unwrap();
     let (close, _) = scan(&near, &labels, 12, 500);
     for (a, b) in far.classes().iter().zip(close.classes()) {
         assert!((a.eigenvalue - b.eigenvalue).abs() <= 1e-12 * b.eigenvalue);
@@ -153,9 +157,9 @@ fn float32_and_float64_give_the_same_bits() {
     let (x, labels) = data(400, 19, 2, 6);
     let wide: Vec<f64> = x.iter().map(|&v| v.into()).collect();
     let cancel = Cancel::new();
-    let mut moments = Moments::new(19, LIMIT).unwrap();
-    moments.update(&wide, &labels, &cancel).unwrap();
-    let spectral = Spectral::fit(&moments, &cancel).unwrap();
+    let mut statistics = start(19, LIMIT).unwrap();
+    statistics.update(&wide, &labels, &cancel).unwrap();
+    let spectral = Spectral::fit(&mut statistics, &cancel).unwrap();
     let scores = spectral.score(&wide, &labels, 0, &cancel).unwrap();
     assert_eq!((spectral, scores), scan(&x, &labels, 19, 400));
 }
@@ -175,12 +179,12 @@ fn refusals_name_the_row_and_end_the_scan() {
         let (mut x, labels) = data(300, 21, 2, 7);
         x[250 * 21 + 20] = value;
         x[251 * 21] = value;
-        let mut moments = Moments::new(21, LIMIT).unwrap();
-        moments.update(&x[..100 * 21], &labels[..100], &cancel).unwrap();
-        let error = moments.update(&x[100 * 21..], &labels[100..], &cancel).unwrap_err();
+        let mut statistics = start(21, LIMIT).unwrap();
+        statistics.update(&x[..100 * 21], &labels[..100], &cancel).unwrap();
+        let error = statistics.update(&x[100 * 21..], &labels[100..], &cancel).unwrap_err();
         assert_eq!(error, Error::NotFinite { row: 250, feature: 20 });
-        assert_eq!(moments.update(&x[..21], &labels[..1], &cancel), Err(Error::Incomplete));
-        assert!(matches!(Spectral::fit(&moments, &cancel), Err(Error::Incomplete)));
+        assert_eq!(statistics.update(&x[..21], &labels[..1], &cancel), Err(Error::Incomplete));
+        assert!(matches!(Spectral::fit(&mut statistics, &cancel), Err(Error::Incomplete)));
 
         let (good, _) = data(300, 21, 2, 7);
         let (spectral, _) = scan(&good, &labels, 21, 300);
@@ -192,14 +196,14 @@ fn refusals_name_the_row_and_end_the_scan() {
 #[test]
 fn other_refusals() {
     let cancel = Cancel::new();
-    assert_eq!(Moments::new(0, LIMIT).unwrap_err(), Error::Empty);
-    let mut moments = Moments::new(2, LIMIT).unwrap();
-    assert!(matches!(Spectral::fit(&moments, &cancel), Err(Error::Empty)));
-    assert!(matches!(moments.update(&[1.0f32; 5], &[0, 0], &cancel), Err(Error::Shape { .. })));
-    moments.update(&[1e200, 0.0, -1e200, 0.0], &[0, 0], &cancel).unwrap();
-    assert_eq!(Spectral::fit(&moments, &cancel).unwrap_err(), Error::Overflow { label: 0 });
+    assert_eq!(start(0, LIMIT).unwrap_err(), Error::Empty);
+    let mut statistics = start(2, LIMIT).unwrap();
+    assert!(matches!(Spectral::fit(&mut statistics, &cancel), Err(Error::Empty)));
+    assert!(matches!(statistics.update(&[1.0f32; 5], &[0, 0], &cancel), Err(Error::Shape { .. })));
+    statistics.update(&[1e200, 0.0, -1e200, 0.0], &[0, 0], &cancel).unwrap();
+    assert_eq!(Spectral::fit(&mut statistics, &cancel).unwrap_err(), Error::Overflow { label: 0 });
 
-    let mut small = Moments::new(100, 200_000).unwrap();
+    let mut small = start(100, 200_000).unwrap();
     small.update(&[0.0f32; 100], &[0], &cancel).unwrap();
     let error = small.update(&[0.0f32; 500], &[0, 1, 2, 3, 4], &cancel).unwrap_err();
     assert!(matches!(error, Error::Memory { dim: 100, limit: 200_000, .. }), "{error}");
@@ -210,7 +214,7 @@ fn other_refusals() {
     assert!(matches!(spectral.score(&[0.0f32], &[9], 3, &cancel), Err(Error::Shape { .. })));
 
     cancel.cancel();
-    let mut moments = Moments::new(2, LIMIT).unwrap();
-    assert_eq!(moments.update(&[1.0f32; 4], &[0, 0], &cancel), Err(Error::Cancelled));
+    let mut statistics = start(2, LIMIT).unwrap();
+    assert_eq!(statistics.update(&[1.0f32; 4], &[0, 0], &cancel), Err(Error::Cancelled));
     assert_eq!(spectral.score(&[0.0f32, 0.0], &[0], 0, &cancel), Err(Error::Cancelled));
 }

@@ -1,36 +1,74 @@
 //! Binding of `aisec-detect`.
 
-use aisec_detect::{ClassSpectrum, Error, Feature, Moments, Spectral};
+use aisec_detect::{ClassSpectrum, Error, Feature, Spectral, Statistics};
 use numpy::{Element, IntoPyArray, PyArray1, PyArrayDyn};
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods, dtype};
-use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyValueError};
+use pyo3::exceptions::{PyKeyError, PyKeyboardInterrupt, PyMemoryError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use crate::array::{array, into_samples};
 use crate::call;
 
+mod neighbours;
 mod table;
 
-/// Counts, sums and Gram matrices per class, from one pass over batches of rows.
-#[pyclass(name = "Moments", module = "aisec_eval._core")]
-pub(crate) struct PyMoments(Moments);
+/// Counts, means and scatter matrices per class, of a range of rows.
+#[pyclass(name = "Statistics", module = "aisec_eval._core")]
+pub(crate) struct PyStatistics(Statistics);
 
 #[pymethods]
-impl PyMoments {
+impl PyStatistics {
+    /// Rows in a part: shards begin at multiples of it.
+    #[classattr]
+    const PART_ROWS: u64 = Statistics::PART_ROWS;
+
     /// Starts with no rows.
     ///
     /// Args:
     ///     dim: number of features.
     ///     memory_limit: bytes that may go into statistics.
+    ///     first: number of the first row, a multiple of `part_rows`.
+    ///     part_rows: rows in a part.
     #[new]
-    fn new(dim: usize, memory_limit: usize) -> PyResult<Self> {
-        Ok(Self(Moments::new(dim, memory_limit).map_err(to_python)?))
+    #[pyo3(signature = (dim, memory_limit, *, first=0, part_rows=Statistics::PART_ROWS))]
+    fn new(dim: usize, memory_limit: usize, first: u64, part_rows: u64) -> PyResult<Self> {
+        Ok(Self(Statistics::new(dim, memory_limit, first, part_rows).map_err(to_python)?))
+    }
+
+    /// Reads what `to_bytes` wrote.
+    ///
+    /// Raises:
+    ///     ValueError: the bytes are damaged.
+    ///     MemoryError: the statistics do not fit in `memory_limit`.
+    #[staticmethod]
+    fn from_bytes(py: Python<'_>, data: &[u8], memory_limit: usize) -> PyResult<Self> {
+        let read = call::detached(py, || Statistics::from_bytes(data, memory_limit));
+        Ok(Self(read.map_err(to_python)?))
+    }
+
+    /// Writes the statistics; no rows can follow a last part that is short.
+    fn to_bytes<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let bytes = call::detached(py, || self.0.to_bytes()).map_err(to_python)?;
+        Ok(PyBytes::new(py, &bytes))
     }
 
     /// Rows seen so far.
     #[getter]
     fn rows(&self) -> u64 {
         self.0.rows()
+    }
+
+    /// Number of the first row.
+    #[getter]
+    fn first(&self) -> u64 {
+        self.0.first()
+    }
+
+    /// Number of features.
+    #[getter]
+    fn dim(&self) -> usize {
+        self.0.dim()
     }
 
     /// Adds rows; how they are cut into batches does not change a bit of the result.
@@ -51,9 +89,56 @@ impl PyMoments {
     ) -> PyResult<()> {
         if is_float64(x) { self.add::<f64>(py, x, labels) } else { self.add::<f32>(py, x, labels) }
     }
+
+    /// Adds the statistics of the rows that follow; `other` is empty afterwards.
+    ///
+    /// Raises:
+    ///     ValueError: `other` starts at another row than the next, or has other features.
+    fn merge(&mut self, py: Python<'_>, other: &Bound<'_, Self>) -> PyResult<()> {
+        let mut other = other
+            .try_borrow_mut()
+            .map_err(|_| PyValueError::new_err("statistics cannot be merged with themselves"))?;
+        let (dim, limit, part) = (other.0.dim(), usize::MAX, other.0.part_rows());
+        let empty = Statistics::new(dim, limit, 0, part).map_err(to_python)?;
+        let other = std::mem::replace(&mut other.0, empty);
+        call::detached(py, || self.0.merge(other)).map_err(to_python)
+    }
+
+    /// Labels int64 `[c]`, counts int64 `[c]` and means float64 `[c, dim]`, ascending by label.
+    ///
+    /// Raises:
+    ///     ValueError: no rows, or the first of them are missing.
+    fn classes<'py>(&mut self, py: Python<'py>) -> PyResult<Classes<'py>> {
+        let dim = self.0.dim();
+        let (mut labels, mut counts, mut means) = (Vec::new(), Vec::new(), Vec::new());
+        for (label, count, mean) in self.0.classes().map_err(to_python)? {
+            labels.push(label);
+            counts.push(count as i64);
+            means.extend(mean);
+        }
+        let means = into_samples(py, means, labels.len(), &[dim])?;
+        Ok((labels.into_pyarray(py), counts.into_pyarray(py), means))
+    }
+
+    /// Covariance of a class, float64 `[dim, dim]`, divided by its count.
+    ///
+    /// Raises:
+    ///     KeyError: no such class.
+    fn covariance<'py>(
+        &mut self,
+        py: Python<'py>,
+        label: i64,
+    ) -> PyResult<Bound<'py, PyArrayDyn<f64>>> {
+        let found = call::detached(py, || self.0.covariance(label)).map_err(to_python)?;
+        let found = found.ok_or_else(|| PyKeyError::new_err(label))?;
+        into_samples(py, found.matrix, self.0.dim(), &[self.0.dim()])
+    }
 }
 
-impl PyMoments {
+type Classes<'py> =
+    (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>, Bound<'py, PyArrayDyn<f64>>);
+
+impl PyStatistics {
     fn add<T: Feature + Element>(
         &mut self,
         py: Python<'_>,
@@ -81,10 +166,11 @@ impl PySpectral {
     /// Raises:
     ///     ValueError: no rows, an earlier batch was refused, or squares overflowed.
     #[new]
-    fn new(py: Python<'_>, moments: &PyMoments) -> PyResult<Self> {
-        let fit = |cancel: &_| Spectral::fit(&moments.0, cancel);
+    fn new(py: Python<'_>, statistics: &mut PyStatistics) -> PyResult<Self> {
+        let dim = statistics.0.dim();
+        let fit = |cancel: &_| Spectral::fit(&mut statistics.0, cancel);
         let spectral = call::interruptible(py, fit)?.map_err(to_python)?;
-        Ok(Self { spectral, dim: moments.0.dim() })
+        Ok(Self { spectral, dim })
     }
 
     /// Labels of the classes, int64 `[c]`.
@@ -195,8 +281,9 @@ fn to_python(error: Error) -> PyErr {
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<PyMoments>()?;
+    module.add_class::<PyStatistics>()?;
     module.add_class::<PySpectral>()?;
+    module.add_class::<neighbours::PyNeighbours>()?;
     module.add_class::<table::PyTable>()?;
     module.add_class::<table::PyTableRows>()
 }
