@@ -52,7 +52,19 @@ if TYPE_CHECKING:
     )
     from .runs import load_run
     from .suite import run
-    from .threats import L0, L1, L2, Box, Corruptions, Linf, Spatial, ThreatModel
+    from .threats import (
+        L0,
+        L1,
+        L2,
+        Box,
+        Corruptions,
+        Frame,
+        Linf,
+        Patch,
+        Spatial,
+        Tabular,
+        ThreatModel,
+    )
 
 __all__ = [
     "BROKEN",
@@ -77,16 +89,21 @@ __all__ = [
     "DatasetError",
     "EndpointError",
     "Evaluation",
+    "Feature",
+    "Frame",
     "IncompleteRunError",
     "InputError",
     "Linf",
     "Model",
     "ModelImportError",
+    "OneHot",
+    "Patch",
     "Run",
     "RunError",
     "ScanResult",
     "Spatial",
     "SuiteError",
+    "Tabular",
     "ThreatModel",
     "UnsafeArtifactError",
     "UnsupportedOperationError",
@@ -152,7 +169,20 @@ _HOME = {
     ),
     "runs": ("load_run",),
     "suite": ("run",),
-    "threats": ("L0", "L1", "L2", "Box", "Corruptions", "Linf", "Spatial", "ThreatModel"),
+    "features": ("Feature", "OneHot"),
+    "threats": (
+        "L0",
+        "L1",
+        "L2",
+        "Box",
+        "Corruptions",
+        "Frame",
+        "Linf",
+        "Patch",
+        "Spatial",
+        "Tabular",
+        "ThreatModel",
+    ),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 _ROOMS = frozenset({"attacks", "certifiers", "datasets", "detectors", "errors", "models"})

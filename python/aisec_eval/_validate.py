@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from .errors import InputError
-from .threats import Box
+from .threats import Box, Tabular
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -104,9 +104,10 @@ def check_inputs(x: Any, input_shape: tuple[int, ...]) -> NDArray[np.float32]:
 def check_range(x: NDArray[np.float32], threat: ThreatModel) -> None:
     """Refuse inputs outside the threat model's bounds; a `Box` must have the sample's shape."""
     lower, upper = input_range(threat)
-    if isinstance(threat, Box) and threat.lower.shape != x.shape[1:]:
+    if isinstance(threat, Box | Tabular) and threat.lower.shape != x.shape[1:]:
+        what = "box has shape" if isinstance(threat, Box) else "features fill columns"
         raise InputError(
-            f"the box has shape {list(threat.lower.shape)}, one sample has {list(x.shape[1:])}"
+            f"the {what} {list(threat.lower.shape)}, one sample has {list(x.shape[1:])}"
         )
     outside = (x < lower) | (x > upper)
     if outside.any():
@@ -115,6 +116,8 @@ def check_range(x: NDArray[np.float32], threat: ThreatModel) -> None:
         fix = (
             "every sample must lie inside the box"
             if isinstance(threat, Box)
+            else "widen the feature's range"
+            if isinstance(threat, Tabular)
             else "scale the data, or give the threat model its range: "
             f"bounds=({float(x.min())!r}, {float(x.max())!r}) covers it"
         )
@@ -122,11 +125,12 @@ def check_range(x: NDArray[np.float32], threat: ThreatModel) -> None:
             f"x[{row}] is {float(x[(row, *position)])!r} at {list(position)}, "
             f"outside [{low!r}, {high!r}]; {fix}"
         )
+    threat.check_inputs(x)
 
 
 def input_range(threat: ThreatModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return lowest and highest input as float64: 0-d, or one sample's shape for `Box`."""
-    if isinstance(threat, Box):
+    """Return lowest and highest input as float64: 0-d; of `Box` and `Tabular` each input's."""
+    if isinstance(threat, Box | Tabular):
         return threat.lower, threat.upper
     return np.asarray(threat.bounds[0]), np.asarray(threat.bounds[1])
 

@@ -252,7 +252,7 @@ class _State:
                 progress=_with_note(progress, "certify"),
             )
 
-        if isinstance(threat, Transformation):
+        if isinstance(threat, Transformation) or threat.constraint is not None:
             self.notes.append(
                 f"not certified: certifiers do not cover {threat.norm}; attacked only"
             )

@@ -2,66 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import math
-import re
-import sys
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from ._exact import exact as exact
+from ._exact import round_down as round_down
+from ._exact import round_up as round_up
 from .errors import InputError
+from .features import Feature, OneHot, feature, native
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from numpy.typing import ArrayLike, NDArray
 
-Norm = Literal["linf", "l2", "l1", "l0", "box", "spatial", "corruptions"]
-
-
-_EXPONENT = re.compile(r"e[+-]?0*([0-9]+)\s*$", re.IGNORECASE)
-_LARGEST = Fraction(sys.float_info.max)
-
-
-def exact(value: float | int | str | Fraction, *, name: str = "eps") -> Fraction:
-    """Return `value` as the exact rational it denotes: `"8/255"`, `0.1`, `Fraction(8, 255)`.
-
-    A float stands for the binary number it is; a string for the decimal or ratio it spells.
-
-    Raises:
-        InputError: not a finite number that float64 can hold.
-    """
-    number = value.item() if isinstance(value, np.generic) else value
-    try:
-        if isinstance(number, str):
-            exponent = _EXPONENT.search(number)
-            # `Fraction("1e999999999")` would first write out a billion digits.
-            if len(number) > 400 or (exponent and len(exponent[1]) > 3):
-                raise ValueError
-        result = Fraction(number)
-        if isinstance(number, bool) or abs(result) > _LARGEST:
-            raise ValueError
-    except (ValueError, TypeError, OverflowError, ZeroDivisionError):
-        shown = repr(number) if len(repr(number)) < 60 else f"{repr(number)[:60]}..."
-        raise InputError(
-            f"{name}={shown} is not a finite number; give a float, a Fraction or a string "
-            'like "8/255"'
-        ) from None
-    return result
-
-
-def round_up(value: Fraction) -> float:
-    """Return the smallest float64 that is at least `value`."""
-    nearest = float(value)
-    return nearest if Fraction(nearest) >= value else math.nextafter(nearest, math.inf)
-
-
-def round_down(value: Fraction) -> float:
-    """Return the largest float64 that is at most `value`."""
-    nearest = float(value)
-    return nearest if Fraction(nearest) <= value else math.nextafter(nearest, -math.inf)
+Norm = Literal[
+    "linf", "l2", "l1", "l0", "box", "patch", "frame", "tabular", "spatial", "corruptions"
+]
+Metric = Literal["linf", "l2", "l1", "l0"]
 
 
 @dataclass(frozen=True)
@@ -127,6 +91,18 @@ class ThreatModel:
     def __str__(self) -> str:
         """Return norm and radius, e.g. `Linf 8/255`."""
         return f"{self.norm.capitalize()} {self.label}"
+
+    @property
+    def constraint(self) -> str | None:
+        """What samples must satisfy beside `bounds` and instead of a radius, for native code."""
+        return None
+
+    def check_inputs(self, x: NDArray[np.float32]) -> None:
+        """Refuse inputs [n, *input_shape] that the threat model is not for.
+
+        Raises:
+            InputError: what is wrong with which.
+        """
 
     def describe(self) -> dict[str, Any]:
         """Return the threat model in exact terms that JSON can hold; `parse` reads it."""
@@ -234,6 +210,257 @@ class Box(ThreatModel):
     def __hash__(self) -> int:
         """Hash of both corners."""
         return hash((self.lower.tobytes(), self.upper.tobytes(), self.lower.shape))
+
+
+@dataclass(frozen=True, init=False)
+class Patch(ThreatModel):
+    """Every pixel of one rectangle may be anything in `bounds`, wherever the rectangle lies.
+
+    Images are [channels, height, width], [height, width], or [height, width, channels] with at most
+    four channels and more than four rows. All channels of a pixel change together.
+
+    Args:
+        height: rows of the rectangle.
+        width: its columns; a square when None.
+        bounds: range of the inputs.
+
+    Raises:
+        InputError: not whole numbers from 1 on.
+    """
+
+    norm: ClassVar[Norm] = "patch"
+
+    height: int = field(kw_only=True)
+    width: int = field(kw_only=True)
+
+    def __init__(
+        self,
+        height: int,
+        width: int | None = None,
+        *,
+        bounds: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        sides = {"height": height, "width": height if width is None else width}
+        for name, value in sides.items():
+            object.__setattr__(self, name, _pixels(name, value))
+        super().__init__(self.height * self.width, bounds=bounds)
+
+    @property
+    def label(self) -> str:
+        """Rows and columns, e.g. `5x5`."""
+        return f"{self.height}x{self.width}"
+
+    @property
+    def constraint(self) -> str:
+        """The rectangle."""
+        return json.dumps({"patch": {"height": self.height, "width": self.width}})
+
+    def check_inputs(self, x: NDArray[np.float32]) -> None:
+        """Refuse samples that are no images or smaller than the patch."""
+        rows, columns = image_size(x.shape[1:], "a patch")
+        if self.height > rows or self.width > columns:
+            raise InputError(
+                f"a patch of {self.label} pixels does not fit an image of {rows}x{columns}"
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """Return both sides and the range."""
+        sides = {"height": self.height, "width": self.width}
+        return {"norm": self.norm, **sides, "bounds": list(self.bounds)}
+
+    @classmethod
+    def from_description(cls, value: Mapping[str, Any]) -> ThreatModel:
+        """Return what `describe` described."""
+        return cls(value["height"], value["width"], bounds=tuple(value["bounds"]))
+
+
+@dataclass(frozen=True, init=False)
+class Frame(ThreatModel):
+    """Every pixel no further than `width` from an edge may be anything in `bounds`.
+
+    Images as for `Patch`.
+
+    Args:
+        width: thickness of the frame in pixels.
+        bounds: range of the inputs.
+
+    Raises:
+        InputError: not a whole number from 1 on.
+    """
+
+    norm: ClassVar[Norm] = "frame"
+
+    width: int = field(kw_only=True)
+
+    def __init__(self, width: int, *, bounds: tuple[float, float] = (0.0, 1.0)) -> None:
+        object.__setattr__(self, "width", _pixels("width", width))
+        super().__init__(self.width, bounds=bounds)
+
+    @property
+    def constraint(self) -> str:
+        """The frame."""
+        return json.dumps({"frame": {"width": self.width}})
+
+    def check_inputs(self, x: NDArray[np.float32]) -> None:
+        """Refuse samples that are no images."""
+        image_size(x.shape[1:], "a frame")
+
+    def describe(self) -> dict[str, Any]:
+        """Return the width and the range."""
+        return {"norm": self.norm, "width": self.width, "bounds": list(self.bounds)}
+
+    @classmethod
+    def from_description(cls, value: Mapping[str, Any]) -> ThreatModel:
+        """Return what `describe` described."""
+        return cls(value["width"], bounds=tuple(value["bounds"]))
+
+
+def _pixels(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise InputError(f"{name}={value!r} must be a whole number of pixels, at least 1")
+    return int(value)
+
+
+def image_size(shape: tuple[int, ...], what: str) -> tuple[int, int]:
+    """Return rows and columns of images of one shape.
+
+    Raises:
+        InputError: they are no images; `what` needs them.
+    """
+    match shape:
+        case (rows, columns, channels) if channels <= 4 < rows:
+            return rows, columns
+        case (_, rows, columns) | (rows, columns):
+            return rows, columns
+    raise InputError(
+        f"{what} is for images [channels, height, width] or [height, width], one sample has shape "
+        f"{list(shape)}; reshape the data and the model's input"
+    )
+
+
+@dataclass(frozen=True, init=False)
+class Tabular(ThreatModel):
+    """Rows of a table: numbers, whole numbers, categories, fixed and one-way features, a budget.
+
+    A change of a number counts in units of its feature's `scale`, another category its `cost`. All
+    changes together are within the budget `eps` by `metric`: the largest ("linf"), the root of the
+    sum of squares ("l2"), the sum ("l1"), or how many features change ("l0"; a category is one).
+    With "linf" a category may change where its cost is at most `eps`. Inputs are the features as
+    they are: scaling belongs into the model.
+
+    Args:
+        features: what the columns are, in their order: `Feature` or `OneHot` (several columns).
+        eps: the budget, in scales; a number of features for "l0".
+        metric: how changes add up.
+
+    Raises:
+        InputError: no features, a negative or missing budget, or an unknown metric.
+    """
+
+    norm: ClassVar[Norm] = "tabular"
+
+    features: tuple[Feature | OneHot, ...] = field(kw_only=True)
+    metric: Metric = field(kw_only=True)
+
+    def __init__(
+        self,
+        features: Iterable[Feature | OneHot],
+        eps: float | int | str | Fraction,
+        *,
+        metric: Metric = "linf",
+    ) -> None:
+        given = tuple(features)
+        if not given or not all(isinstance(part, Feature | OneHot) for part in given):
+            raise InputError("features must be Feature(...) and OneHot(...), at least one of them")
+        if metric not in ("linf", "l2", "l1", "l0"):
+            raise InputError(f"metric={metric!r} must be linf, l2, l1 or l0")
+        budget = exact(eps)
+        if budget < 0 or (metric == "l0" and budget.denominator != 1):
+            kind = "a number of features" if metric == "l0" else "a budget of at least 0"
+            raise InputError(f"eps={eps!r} must be {kind}")
+        object.__setattr__(self, "features", given)
+        object.__setattr__(self, "metric", metric)
+        object.__setattr__(self, "eps", budget)
+        low, high = float(self.lower.min()), float(self.upper.max())
+        object.__setattr__(self, "bounds", (low, high))
+
+    @cached_property
+    def lower(self) -> NDArray[np.float64]:
+        """Least value of each column."""
+        return self._ends("lower", 0.0)
+
+    @cached_property
+    def upper(self) -> NDArray[np.float64]:
+        """Greatest value of each column."""
+        return self._ends("upper", 1.0)
+
+    def _ends(self, name: str, onehot: float) -> NDArray[np.float64]:
+        ends = [np.full(part.columns, getattr(part, name, onehot)) for part in self.features]
+        found = np.concatenate(ends).astype(np.float64)
+        found.setflags(write=False)
+        return found
+
+    @property
+    def label(self) -> str:
+        """Metric and budget, e.g. `l1 0.3`."""
+        return f"{self.metric} {super().label}"
+
+    @cached_property
+    def constraint(self) -> str:
+        """Features and budget."""
+        return json.dumps(native(self.features, self.metric, self.eps))
+
+    def check_inputs(self, x: NDArray[np.float32]) -> None:
+        """Refuse rows that are not of their features' kinds."""
+        column = 0
+        for part in self.features:
+            values = x[:, column : column + part.columns]
+            if isinstance(part, OneHot):
+                bad = ~((values == 0) | (values == 1)).all(axis=1) | ((values == 1).sum(1) != 1)
+                wanted = (
+                    f"columns {column} to {column + part.columns - 1} must be one 1 among zeros"
+                )
+            else:
+                bad = (part.kind == "integer") & (values[:, 0] != np.floor(values[:, 0]))
+                wanted = f"column {column} must hold whole numbers"
+            if bad.any():
+                row = int(np.argmax(bad))
+                shown = [float(value) for value in values[row][:8]]
+                raise InputError(
+                    f"x[{row}] has {shown}, but {wanted}; give the raw features and put their "
+                    "scaling into the model"
+                )
+            column += part.columns
+
+    def distances(self, x: NDArray[np.float32], x_adv: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return what each row's changes count towards the budget, float64 [n]."""
+        counts, column = [], 0
+        for part in self.features:
+            columns = slice(column, column + part.columns)
+            move = np.abs(x_adv[:, columns].astype(np.float64) - x[:, columns]).max(axis=1)
+            counts.append(move * float(part.cost if isinstance(part, OneHot) else 1 / part.unit))
+            column += part.columns
+        each = np.stack(counts, axis=1)
+        if self.metric == "linf":
+            return np.asarray(each.max(axis=1))
+        if self.metric == "l0":
+            return np.asarray((each != 0).sum(axis=1), dtype=np.float64)
+        return np.asarray(each.sum(axis=1) if self.metric == "l1" else np.sqrt((each**2).sum(1)))
+
+    def describe(self) -> dict[str, Any]:
+        """Return the features and the budget."""
+        features = [part.describe() for part in self.features]
+        return {
+            "norm": self.norm,
+            "metric": self.metric,
+            "eps": str(self.eps),
+            "features": features,
+        }
+
+    @classmethod
+    def from_description(cls, value: Mapping[str, Any]) -> ThreatModel:
+        """Return what `describe` described."""
+        return cls(map(feature, value["features"]), value["eps"], metric=value["metric"])
 
 
 CORRUPTIONS = (
@@ -429,7 +656,7 @@ class Corruptions(Transformation):
 
 
 KINDS: dict[str, type[ThreatModel]] = {
-    kind.norm: kind for kind in (Linf, L2, L1, L0, Box, Spatial, Corruptions)
+    kind.norm: kind for kind in (Linf, L2, L1, L0, Box, Patch, Frame, Tabular, Spatial, Corruptions)
 }
 """Threat models by `norm`."""
 

@@ -7,6 +7,7 @@ from .carlini_wagner import CarliniWagner
 from .corruptions import CommonCorruptions
 from .ddn import DDN
 from .deepfool import DeepFool
+from .evolution import Evolution
 from .fab import FAB, FABT
 from .fmn import FMN
 from .hop_skip_jump import HopSkipJump
@@ -29,6 +30,7 @@ __all__ = [
     "CarliniWagner",
     "CommonCorruptions",
     "DeepFool",
+    "Evolution",
     "Found",
     "HopSkipJump",
     "Nearest",

@@ -52,13 +52,16 @@ class Problem:
 
     @property
     def region(self) -> dict[str, Any]:
-        """Norm, radius and input range as the native searches take them.
+        """Norm, radius, input range and constraint as the native searches take them.
 
         Of transformations only the range: which inputs they reach is for `replay` to say.
         """
         lower, upper = (b if b.ndim else float(b) for b in input_range(self.threat))
         norm = "box" if isinstance(self.threat, Transformation) else self.threat.norm
-        return {"norm": norm, "eps": self.threat.eps_lower, "lower": lower, "upper": upper}
+        region = {"norm": norm, "eps": self.threat.eps_lower, "lower": lower, "upper": upper}
+        if self.threat.constraint is not None:
+            region |= {"norm": "box", "eps": 0.0, "constraint": self.threat.constraint}
+        return region
 
 
 @dataclass(frozen=True)

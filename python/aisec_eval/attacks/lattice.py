@@ -165,8 +165,9 @@ def _search(
     forwards += 1
     margin = np.nan_to_num(margins(logits, problem.y), nan=np.inf)
     share = np.zeros(n, np.int64)
-    # L0: only coordinates that are changed already may change further.
-    fixed = level == region.clean if problem.region["norm"] == "l0" else np.zeros(level.shape, bool)
+    # L0, patches: only coordinates that are changed already may change further.
+    sparse = problem.region["norm"] == "l0" or "constraint" in problem.region
+    fixed = level == region.clean if sparse else np.zeros(level.shape, bool)
     gradient = np.zeros(level.shape, np.float32)
     stale = np.ones(n, np.bool_)
     for _ in range(STEPS):

@@ -18,6 +18,7 @@ from .. import _core
 from .apgd import APGD
 from .base import FOUND, Found
 from .engine import NativeAttack, run_native, search
+from .evolution import Evolution
 from .fmn import FMN
 from .hop_skip_jump import HopSkipJump
 from .rays import RayS
@@ -303,6 +304,7 @@ _STAGES: tuple[Attack, ...] = (
     Near(Targeted("dlr", steps=100, targets=3, restarts=3), within=0.1, first=2000),
     Near(Square(), within=0.15),
     SparseRS(),
+    Evolution(),
 )
 
 
@@ -312,6 +314,7 @@ _LIGHT: tuple[Attack, ...] = (
     Near(Targeted("dlr", steps=50, targets=2), within=0.3),
     Persistent(probe=200, more=200),
     SparseRS(queries=500),
+    Evolution(queries=500),
 )
 
 

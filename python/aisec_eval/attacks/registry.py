@@ -13,6 +13,7 @@ from .carlini_wagner import CarliniWagner
 from .corruptions import CommonCorruptions
 from .ddn import DDN
 from .deepfool import DeepFool
+from .evolution import Evolution
 from .fab import FAB, FABT
 from .fmn import FMN
 from .hop_skip_jump import HopSkipJump
@@ -36,6 +37,7 @@ ATTACKS: dict[str, Attack] = {
     "fab-t": FABT(),
     "square": Square(),
     "sparse-rs": SparseRS(),
+    "evolution": Evolution(),
     "hop-skip-jump": HopSkipJump(),
     "rays": RayS(),
     "fmn": FMN(),

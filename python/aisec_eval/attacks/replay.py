@@ -142,6 +142,11 @@ def _outside(problem: Problem, row: int, point: NDArray[np.float32]) -> str:
     if not ((wide >= region["lower"]) & (wide <= region["upper"])).all():
         return "outside the input range"
     eps, clean = region["eps"], problem.x[row].astype(np.float64)
+    if "constraint" in region:
+        from .._core import check_constraint
+
+        one = slice(row, row + 1)
+        return check_constraint(problem.x[one], point[None], constraint=region["constraint"])[0]
     if region["norm"] == "box":
         return ""
     delta = wide - clean

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, ValidationError
 
 from ..errors import AisecError, SuiteError, UnsafeArtifactError
-from . import spec
+from . import constraint_table, spec
 from .attack_table import table_of
 from .gate import parse_gate
 from .spec import EvaluateTable, Suite
@@ -35,6 +35,11 @@ _TABLES: dict[tuple[str, ...], type[BaseModel]] = {
     ("threat", "ball"): spec.BallTable,
     ("threat", "spatial"): spec.SpatialTable,
     ("threat", "corruptions"): spec.CorruptionsTable,
+    ("threat", "patch"): constraint_table.PatchTable,
+    ("threat", "frame"): constraint_table.FrameTable,
+    ("threat", "tabular"): constraint_table.TabularTable,
+    ("threat", "tabular", "features", "number"): constraint_table.NumberTable,
+    ("threat", "tabular", "features", "onehot"): constraint_table.OneHotTable,
     ("task", "evaluate"): spec.EvaluateTable,
     ("task", "scan"): spec.ScanTable,
 }

@@ -32,8 +32,6 @@ certify = "crown"
 
 from __future__ import annotations
 
-import re
-from decimal import Decimal
 from difflib import get_close_matches
 from fractions import Fraction
 from pathlib import Path
@@ -42,7 +40,6 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     Discriminator,
     Field,
     StrictBool,
@@ -65,28 +62,12 @@ from ..threats import (
     ThreatModel,
 )
 from .attack_table import STRICT, AttackList
+from .constraint_table import FrameTable, PatchTable, TabularTable
 from .gate import Gate, parse_gate
+from .scalars import Identifier, Rational, Text
 
 MAX_ENTRIES = 1000
 """Most models, datasets, threats or tasks in one suite."""
-
-Identifier = Annotated[StrictStr, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-Text = Annotated[StrictStr, StringConstraints(min_length=1, max_length=1000)]
-
-
-def _number(value: object) -> Fraction:
-    """An exact rational from a TOML integer, decimal or a string such as `"8/255"`."""
-    if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
-        raise ValueError('must be a number or a string such as "8/255"')
-    if len(str(value)) > 64 or re.search(r"[eE][+-]?\d{4,}", str(value)):
-        raise ValueError("is longer than any radius needs to be (64 characters)")
-    try:
-        return Fraction(value)
-    except (ValueError, OverflowError, ZeroDivisionError):
-        raise ValueError(f'{value} is not a finite number; write 0.1 or "8/255"') from None
-
-
-Rational = Annotated[Fraction, BeforeValidator(_number)]
 
 
 class _Table(BaseModel):
@@ -129,10 +110,10 @@ class EndpointTable(_Table):
         Raises:
             InputError: a value is out of range.
         """
-        values: dict[str, Any] = {
-            name: float(value) if isinstance(value, Fraction) else value
-            for name, value in self.model_dump().items()
-        }
+        values: dict[str, Any] = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            values[name] = float(value) if isinstance(value, Fraction) else value
         return Endpoint(**values)
 
 
@@ -293,7 +274,10 @@ def _threat_kind(value: object) -> str:
 ThreatTable = Annotated[
     Annotated[BallTable, Tag("ball")]
     | Annotated[SpatialTable, Tag("spatial")]
-    | Annotated[CorruptionsTable, Tag("corruptions")],
+    | Annotated[CorruptionsTable, Tag("corruptions")]
+    | Annotated[PatchTable, Tag("patch")]
+    | Annotated[FrameTable, Tag("frame")]
+    | Annotated[TabularTable, Tag("tabular")],
     Discriminator(_threat_kind),
 ]
 

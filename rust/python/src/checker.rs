@@ -9,6 +9,7 @@ use crate::array::{array, samples};
 use crate::bounds::corner;
 use crate::call;
 use crate::graph::PyGraph;
+use crate::search::sample_shape;
 
 type Checked<'py> =
     (Bound<'py, PyArray1<bool>>, Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>, Vec<String>);
@@ -86,6 +87,36 @@ fn check_adversarial<'py>(
     Ok((ok.to_pyarray(py), margins.to_pyarray(py), distances.to_pyarray(py), reasons.collect()))
 }
 
+/// What points violate of a constraint, in exact terms: see `aisec_checker::Constraint`.
+///
+/// Args:
+///     x: clean inputs, float32 `[n, *input_shape]`.
+///     x_adv: points, of the same shape.
+///     constraint: a patch, a frame or a table, as JSON.
+///
+/// Returns:
+///     For each point why it is refused, empty where it is not.
+///
+/// Raises:
+///     ValueError: an array has another shape, dtype or layout, or the text is no constraint.
+#[pyfunction]
+#[pyo3(signature = (x, x_adv, *, constraint))]
+fn check_constraint(
+    x: &Bound<'_, PyAny>,
+    x_adv: &Bound<'_, PyAny>,
+    constraint: &str,
+) -> PyResult<Vec<String>> {
+    let constraint = Constraint::parse(constraint).map_err(PyValueError::new_err)?;
+    let shape = sample_shape(x)?;
+    let (x, count) = samples::<f32>("x", x, &shape, None)?;
+    let (x_adv, _) = samples::<f32>("x_adv", x_adv, &shape, Some(count))?;
+    let size = shape.iter().product::<usize>().max(1);
+    let rows = x.as_slice()?.chunks_exact(size).zip(x_adv.as_slice()?.chunks_exact(size));
+    let reason = |(x, x_adv)| constraint.violation(&shape, x, x_adv).map(|v| v.to_string());
+    Ok(rows.map(|row| reason(row).unwrap_or_default()).collect())
+}
+
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(check_constraint, module)?)?;
     module.add_function(wrap_pyfunction!(check_adversarial, module)?)
 }

@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     Bounds, Constraint, Error, Norm, Region, Result, Search, apgd, carlini_wagner, ddn, deepfool,
-    fab, fmn, hop_skip_jump, rays, sigma_zero, sparse_rs, square,
+    evolution, fab, fmn, hop_skip_jump, rays, sigma_zero, sparse_rs, square,
 };
 
 /// What all samples of one run share.
@@ -76,7 +76,7 @@ const ATTACKS: &[Entry] = &[
     Entry { starts: true, targeted: true, ..entry("apgd-margin-t", apgd::make) },
     Entry { starts: true, ..entry("fab", fab::make) },
     Entry { starts: true, targeted: true, ..entry("fab-t", fab::make) },
-    Entry { starts: true, ..entry("square", square::make) },
+    Entry { constrained: true, starts: true, ..entry("square", square::make) },
     Entry { starts: true, ..entry("hop-skip-jump", hop_skip_jump::make) },
     Entry { starts: true, ..entry("fmn", fmn::make) },
     Entry { starts: true, ..entry("ddn", ddn::make) },
@@ -85,6 +85,7 @@ const ATTACKS: &[Entry] = &[
     entry("deepfool", deepfool::make),
     entry("rays", rays::make),
     Entry { constrained: true, ..entry("sparse-rs", sparse_rs::make) },
+    Entry { constrained: true, starts: true, ..entry("evolution", evolution::make) },
 ];
 
 /// An attack with its options, ready to begin on samples.

@@ -18,6 +18,7 @@ mod constraint;
 mod ddn;
 mod deepfool;
 mod error;
+mod evolution;
 mod fab;
 mod fmn;
 mod hop_skip_jump;
@@ -37,6 +38,8 @@ mod sparse_rs;
 mod sparse_rs_frame;
 mod sparse_rs_patch;
 mod square;
+mod square_tabular;
+mod tabular;
 
 pub use apgd::{Apgd, ApgdConfig, checkpoints};
 pub use apgd_l1::{ApgdL1, LargeRadius};

@@ -3,8 +3,9 @@
 //! arXiv:2006.12834, adversarial frames), a frame for each image.
 //!
 //! Random search over the values at the image's border. A proposal draws some pixels of the frame
-//! and paints a square of the frame's width from each, all in one direction, with either end of
-//! the range in every channel.
+//! and paints a square from each, all in one direction, with either end of the range in every
+//! channel. The squares' side is drawn from one pixel up to the frame's width, where the authors
+//! always take the width: single pixels can be corrected.
 
 use std::sync::Arc;
 
@@ -95,6 +96,7 @@ impl SparseRsFrame {
         let pixels = &self.config.pixels;
         let part = share(alpha_init, iteration, queries) * pixels.len() as f64;
         let (down, right) = (generator.sign() > 0.0, generator.sign() > 0.0);
+        let side = 1 + generator.below(width.min(layout.height.max(layout.width)) as u32) as usize;
         let along = |at: usize, forward: bool, step: usize, size: usize| {
             if forward { (at + step).min(size - 1) } else { at.saturating_sub(step) }
         };
@@ -103,9 +105,9 @@ impl SparseRsFrame {
             for channel in 0..layout.channels {
                 let up = generator.sign() > 0.0;
                 let ends = if up { self.region.upper() } else { self.region.lower() };
-                for step in 0..width * width {
-                    let line = along(top, down, step / width, layout.height);
-                    let column = along(left, right, step % width, layout.width);
+                for step in 0..side * side {
+                    let line = along(top, down, step / side, layout.height);
+                    let column = along(left, right, step % side, layout.width);
                     if inside(layout, width, line, column) {
                         let index = layout.index(channel, line, column);
                         row[index] = ends[index];

@@ -5,7 +5,8 @@
 //! Random search over where the patch lies and what it shows. Most proposals set a square of it,
 //! channel by channel, to either end of the range; every fifth (later every tenth, and so on)
 //! shifts the patch instead, ever less far. Squares and shifts are drawn for each sample alone,
-//! from all positions; proposals that change nothing are drawn again.
+//! from all positions; proposals that change nothing are drawn again. A run that has come to rest
+//! gives way to a fresh one on the budget that is left.
 
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ const SHIFT: f64 = 0.75;
 const TURN: u32 = 5;
 /// Proposals that change nothing are drawn again, at most this often.
 const REDRAWS: usize = 16;
+/// Proposals in a row that must fail before a run is at rest: so many, or so many a value.
+const PATIENCE: [usize; 2] = [300, 8];
 
 /// Which part of a patch is redrawn: `alpha_init`, divided as the search goes on.
 pub(crate) fn share(alpha_init: f64, iteration: u32, queries: u32) -> f64 {
@@ -67,15 +70,15 @@ impl SparseRsPatchConfig {
     }
 
     /// Sides of the square that a proposal redraws.
-    fn redrawn(&self, iteration: u32) -> (usize, usize) {
-        let part = share(self.alpha_init, iteration, self.queries).sqrt();
+    fn redrawn(&self, iteration: u32, queries: u32) -> (usize, usize) {
+        let part = share(self.alpha_init, iteration, queries).sqrt();
         let side = |n: usize| ((part * n as f64) as usize).max(1);
         (side(self.height), side(self.width))
     }
 
     /// How far a shift goes at most, down or up and right or left.
-    fn shift(&self, iteration: u32) -> (usize, usize) {
-        let left = f64::from(self.queries - iteration) / f64::from(self.queries);
+    fn shift(&self, iteration: u32, queries: u32) -> (usize, usize) {
+        let left = f64::from(queries - iteration) / f64::from(queries);
         let most = |n: usize| (SHIFT * left * n as f64) as usize;
         (most(self.layout.height), most(self.layout.width))
     }
@@ -97,9 +100,15 @@ pub struct SparseRsPatch {
     label: usize,
     sample: u64,
     record: Record,
+    /// The best patch of the current run.
     best: Patch,
+    /// The margin there.
+    margin: f64,
     /// The patch of the last proposal.
     proposed: Patch,
+    /// When the current run began, and how many proposals in a row have failed.
+    began: u32,
+    failed: usize,
 }
 
 impl SparseRsPatch {
@@ -113,7 +122,9 @@ impl SparseRsPatch {
         let area = config.layout.channels * config.height * config.width;
         let best = Patch { row: 0, column: 0, high: vec![false; area] };
         let record = Record::new(region.clean());
-        Self { config, region, label, sample, record, proposed: best.clone(), best }
+        let proposed = best.clone();
+        let (margin, began, failed) = (f64::INFINITY, 0, 0);
+        Self { config, region, label, sample, record, best, margin, proposed, began, failed }
     }
 
     /// Anywhere, with vertical stripes: each column of each channel at one end.
@@ -135,7 +146,7 @@ impl SparseRsPatch {
     /// Moves the patch, as far as the sample goes; false where there is nowhere else.
     fn shift(&mut self, iteration: u32, generator: &mut Generator) -> bool {
         let layout = self.config.layout;
-        let (down, right) = self.config.shift(iteration);
+        let (down, right) = self.config.shift(iteration, self.config.queries - self.began);
         let best = &self.best;
         let mut along = |at: usize, most: usize, room: usize| {
             let offset = generator.below((2 * most + 1) as u32) as usize;
@@ -155,7 +166,7 @@ impl SparseRsPatch {
     /// Sets a square of the patch to either end, channel by channel.
     fn redraw(&mut self, iteration: u32, generator: &mut Generator) {
         let SparseRsPatchConfig { height, width, .. } = *self.config;
-        let (tall, wide) = self.config.redrawn(iteration);
+        let (tall, wide) = self.config.redrawn(iteration, self.config.queries - self.began);
         for _ in 0..REDRAWS {
             let top = generator.below((height - tall + 1) as u32) as usize;
             let left = generator.below((width - wide + 1) as u32) as usize;
@@ -190,8 +201,9 @@ impl SparseRsPatch {
 
 impl Search for SparseRsPatch {
     fn ask(&mut self, row: &mut [f32]) {
-        let iteration = self.record.forwards as u32;
-        let mut generator = self.config.noise.at(self.sample, iteration);
+        let step = self.record.forwards as u32;
+        let iteration = step - self.began;
+        let mut generator = self.config.noise.at(self.sample, step);
         self.proposed.clone_from(&self.best);
         if iteration == 0 {
             self.begin(&mut generator);
@@ -206,10 +218,18 @@ impl Search for SparseRsPatch {
     }
 
     fn tell(&mut self, row: &[f32], logits: &[f32]) -> bool {
-        let before = self.record.margin;
-        self.record.learn(row, logits, self.label);
-        if self.record.margin < before {
+        let margin = self.record.learn(row, logits, self.label);
+        if let Some(margin) = margin.filter(|&margin| margin < self.margin) {
             self.best.clone_from(&self.proposed);
+            self.margin = margin;
+            self.failed = 0;
+        } else {
+            self.failed += 1;
+        }
+        let [least, each] = PATIENCE;
+        if self.failed >= least.max(each * self.best.high.len()) {
+            self.began = self.record.forwards as u32;
+            (self.margin, self.failed) = (f64::INFINITY, 0);
         }
         self.record.forwards >= u64::from(self.config.queries)
             || self.region.is_point()

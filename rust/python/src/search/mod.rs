@@ -12,7 +12,8 @@ use pyo3::prelude::*;
 use crate::array::{into_samples, samples};
 use crate::call;
 use crate::graph::PyGraph;
-use problem::{Arguments, Outcomes, Problem, into_arrays, sample_shape, to_python};
+pub(crate) use problem::sample_shape;
+use problem::{Arguments, Outcomes, Problem, into_arrays, to_python};
 
 /// An attack on a native graph: the whole search, in parallel over samples.
 ///

@@ -169,7 +169,7 @@ fn check_labels(labels: &[i64], classes: usize) -> PyResult<()> {
 }
 
 /// The shape of one sample of the batch `x`.
-pub(super) fn sample_shape(x: &Bound<'_, PyAny>) -> PyResult<Vec<usize>> {
+pub(crate) fn sample_shape(x: &Bound<'_, PyAny>) -> PyResult<Vec<usize>> {
     let shape = x.getattr("shape").and_then(|shape| shape.extract::<Vec<usize>>());
     let wrong = || PyValueError::new_err("x must be an array whose first axis counts samples");
     shape.ok().and_then(|shape| shape.split_first().map(|(_, s)| s.to_vec())).ok_or_else(wrong)
