@@ -195,9 +195,12 @@ class _Planner:
         from ..attacks.registry import resolve
 
         samples = load_samples(source)
-        backend = task.backend
+        backend: str = task.backend
         if backend == "auto":
-            backend = "native" if model.graph is not None else "jax"
+            if model.graph is not None:
+                backend = "native"
+            elif model.jax_function() is not None:
+                backend = "jax"
         common: dict[str, Any] = {
             "kind": "evaluate",
             "schema": 1,
