@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import AisecError, DatasetError, ModelImportError, RunError
 from ..results import Evaluation, Scan
-from ..threats import parse
+from ..threats import Corruptions, parse
 from .attack_table import attack_objects
 from .identity import engine, samples_digest
 from .inputs import load_samples, load_suite_model
@@ -55,12 +55,18 @@ def _evaluate(
     ids: NDArray[np.int64],
     samples: Samples,
 ) -> Evaluation:
+    from ..attacks import corruption_library
     from ..evaluation import evaluate
 
     identity = shard.identity
     if model.digest != identity["model"]["digest"]:
         raise ModelImportError(f"model {model.name}: changed since the run was planned; run again")
     threat = parse(identity["threat"])
+    if isinstance(threat, Corruptions) and identity["library"] != corruption_library.versions():
+        raise RunError(
+            "the worker has other versions of what computes corruptions than planned the run; "
+            f"install {identity['library']} everywhere"
+        )
     return evaluate(
         model,
         x,

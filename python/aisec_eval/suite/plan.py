@@ -192,6 +192,7 @@ class _Planner:
         source: DataSource,
         place: ModelSource,
     ) -> Iterable[Shard]:
+        from ..attacks import corruption_library
         from ..attacks.registry import resolve
 
         samples = load_samples(source)
@@ -214,6 +215,8 @@ class _Planner:
             "lattice": None if samples.lattice is None else str(samples.lattice),
             "seed": self.suite.seed,
         }
+        if isinstance(threat, Corruptions):
+            common["library"] = corruption_library.versions()
         # Attacks with data starts may begin at any sample of the cell, whichever shard it is in.
         attacks = resolve(attack_objects(attacks_json(task)), threat)
         if any(getattr(attack, "starts", 0) for attack in attacks):

@@ -9,10 +9,17 @@ import numpy as np
 import pytest
 
 import aisec_eval as ae
+from aisec_eval.attacks import corruption_library
 from aisec_eval.attacks.corruption_library import corrupted, refuse
 from aisec_eval.cases import CORRECT
 from aisec_eval.errors import CapabilityError, InputError
+from aisec_eval.report import write_report
+from aisec_eval.suite import load_suite
+from aisec_eval.suite.execute_shard import execute_shard
+from aisec_eval.suite.plan import make_plan
+from aisec_eval.suite.recheck import recheck, suite_inputs
 from aisec_eval.threats import CORRUPTIONS, parse
+from helpers.tiny_bundle import run_here
 
 pytest.importorskip("imagecorruptions", reason="needs the extra `corruptions`")
 
@@ -172,6 +179,71 @@ def test_saved_and_loaded(problem: Any, tmp_path: Any) -> None:
     path.unlink()
     with pytest.raises(ae.RunError, match=r"cases\.parquet"):
         ae.load_run(folder)
+
+
+SUITE = """schema = 1
+name = "weather"
+version = "1"
+
+[[model]]
+id = "linear"
+path = "linear.onnx"
+
+[[data]]
+id = "images"
+source = "images.npz"
+
+[[threat]]
+kind = "corruptions"
+names = ["fog", "contrast"]
+severities = [1, 4]
+
+[[task]]
+kind = "evaluate"
+"""
+
+
+def test_suite_report_and_recheck(tmp_path: Any, monkeypatch: Any) -> None:
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    weight = np.random.default_rng(3).normal(size=(784, 6)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["x"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "w"], ["logits"]),
+        ],
+        "linear",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, 28, 28])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 6])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    made.ir_version = 8
+    onnx.save(made, tmp_path / "linear.onnx")
+    x = np.stack([image((1, 28, 28), seed) for seed in range(20)])
+    y = (x.reshape(20, -1) @ weight).argmax(1)
+    y[:6] = range(6)  # every class has a sample
+    np.savez(tmp_path / "images.npz", x=x, y=y)
+    (tmp_path / "weather.toml").write_text(SUITE)
+    monkeypatch.setattr("aisec_eval.suite.plan.SHARD_SAMPLES", (1, 8))
+    run = run_here(tmp_path / "weather.toml", tmp_path / "run")
+    [e] = run.evaluations
+    assert e.cases is not None
+    assert e.cases.correct.shape == (20, 4)  # joined from its shards
+    assert len(run.manifest["cells"][0]["shards"]) == 3
+    models, data = suite_inputs(tmp_path / "weather.toml")
+    [checked] = recheck(run, models, data)
+    assert checked.confirmed == checked.broken > 0
+    page = write_report(run, tmp_path / "r.html").read_text()
+    assert "mean of all" in page
+    assert "Common corruptions" in page
+    assert e.transform[np.flatnonzero(e.verdict == 1)[0]] in page
+    monkeypatch.setattr(corruption_library, "versions", lambda: {"numpy": "1"})
+    shard = make_plan(load_suite(tmp_path / "weather.toml")).shards[0]
+    monkeypatch.undo()
+    with pytest.raises(ae.RunError, match="other versions of what computes corruptions"):
+        execute_shard(shard)
 
 
 def test_what_does_not_fit_is_one_line(problem: Any, monkeypatch: Any) -> None:
