@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         UnsupportedOperationError,
     )
     from .evaluation import evaluate
+    from .features import Feature, OneHot
     from .models import Model, load_model
     from .results import (
         BROKEN,

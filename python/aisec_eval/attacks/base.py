@@ -58,7 +58,8 @@ class Problem:
         """
         lower, upper = (b if b.ndim else float(b) for b in input_range(self.threat))
         norm = "box" if isinstance(self.threat, Transformation) else self.threat.norm
-        region = {"norm": norm, "eps": self.threat.eps_lower, "lower": lower, "upper": upper}
+        eps = self.threat.eps_lower
+        region: dict[str, Any] = {"norm": norm, "eps": eps, "lower": lower, "upper": upper}
         if self.threat.constraint is not None:
             region |= {"norm": "box", "eps": 0.0, "constraint": self.threat.constraint}
         return region

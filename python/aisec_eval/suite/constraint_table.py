@@ -126,11 +126,11 @@ class OneHotTable(BaseModel):
 
 def _feature_kind(value: object) -> str:
     named = "onehot" in value if isinstance(value, dict) else hasattr(value, "onehot")
-    return "onehot" if named else "number"
+    return "category" if named else "number"
 
 
 FeatureTable = Annotated[
-    Annotated[NumberTable, Tag("number")] | Annotated[OneHotTable, Tag("onehot")],
+    Annotated[NumberTable, Tag("number")] | Annotated[OneHotTable, Tag("category")],
     Discriminator(_feature_kind),
 ]
 

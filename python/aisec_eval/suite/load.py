@@ -39,7 +39,7 @@ _TABLES: dict[tuple[str, ...], type[BaseModel]] = {
     ("threat", "frame"): constraint_table.FrameTable,
     ("threat", "tabular"): constraint_table.TabularTable,
     ("threat", "tabular", "features", "number"): constraint_table.NumberTable,
-    ("threat", "tabular", "features", "onehot"): constraint_table.OneHotTable,
+    ("threat", "tabular", "features", "category"): constraint_table.OneHotTable,
     ("task", "evaluate"): spec.EvaluateTable,
     ("task", "scan"): spec.ScanTable,
 }
