@@ -1,4 +1,4 @@
-"""Scanning a file takes memory for a batch, the statistics and the result, not for the data."""
+"""Scanning a file takes memory, and address space, for a batch, the statistics and the result."""
 
 import subprocess
 import sys
@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 SCRIPT = """
+import resource
 import sys
 import numpy as np
 import polars as pl
@@ -23,8 +24,10 @@ ae.scan(pl.DataFrame({"a": [1.0, 2.0]}).lazy())
 ae.scan(np.zeros((2, 2), np.float32))
 open("/proc/self/clear_refs", "w").write("5")
 before = status("VmRSS")
-labels = None if len(sys.argv) < 3 else sys.argv[2]
-result = ae.scan(sys.argv[1], labels)
+space = (status("VmSize") + int(sys.argv[1])) << 20
+resource.setrlimit(resource.RLIMIT_AS, (space, space))
+labels = None if len(sys.argv) < 4 else sys.argv[3]
+result = ae.scan(sys.argv[2], labels)
 print(len(result.score), status("VmHWM") - before)
 """
 
@@ -37,7 +40,8 @@ def test_memory_does_not_follow_the_data(tmp_path, source):
     rows, dim = 1_200_000, 128
     part = np.random.default_rng(0).normal(size=(20_000, dim)).astype(np.float32)
     path = tmp_path / f"x.{source.split()[0]}"
-    arguments = [path]
+    # Less address space than the data, so that it cannot be mapped as a whole either.
+    arguments = [512, path]
     if source == "npy":
         with path.open("wb") as file:
             header = {"descr": "<f4", "fortran_order": False, "shape": (rows, dim)}

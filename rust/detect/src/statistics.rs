@@ -1,5 +1,6 @@
 //! Counts, means and scatter matrices per class, from one pass over batches of rows.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use aisec_numeric::Cancel;
@@ -198,10 +199,11 @@ impl Statistics {
             Some(sum) if self.first == 0 => {
                 let mut old = Vec::new();
                 for (label, moments) in part {
-                    if sum.contains_key(&label) {
-                        old.push((label, moments));
-                    } else {
-                        sum.insert(label, moments);
+                    match sum.entry(label) {
+                        Entry::Vacant(entry) => {
+                            entry.insert(moments);
+                        }
+                        Entry::Occupied(_) => old.push((label, moments)),
                     }
                 }
                 let mut pairs = Vec::with_capacity(old.len());
@@ -363,7 +365,7 @@ impl Statistics {
     }
 
     /// Statistics of rows `first..first + rows` from their parts.
-    pub(crate) fn from_parts(mut self, rows: u64, parts: Vec<Part>) -> Result<Self, Error> {
+    pub(crate) fn with_parts(mut self, rows: u64, parts: Vec<Part>) -> Result<Self, Error> {
         self.rows = rows;
         self.parts = parts;
         if !rows.is_multiple_of(self.part_rows) {

@@ -66,7 +66,7 @@ impl Statistics {
         if left > 0 || !input.0.is_empty() || (first == 0 && parts.len() > 1) {
             return Err(Error::Bytes);
         }
-        empty.from_parts(rows, parts)
+        empty.with_parts(rows, parts)
     }
 }
 

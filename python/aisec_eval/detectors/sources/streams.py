@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import weakref
 from dataclasses import dataclass
 from itertools import chain
 from typing import IO, TYPE_CHECKING, Any
@@ -86,10 +87,13 @@ def _frames(stream: Any) -> Iterator[pl.DataFrame]:
 def _frame(part: Any) -> pl.DataFrame:
     import polars as pl
 
-    frame = pl.from_arrow(part) if not isinstance(part, pl.DataFrame) else part
-    if not isinstance(frame, pl.DataFrame):
+    data = pl.from_arrow(part)
+    if isinstance(data, pl.DataFrame):
+        return data
+    # A record batch is an array of structs to those who do not know its type.
+    if not isinstance(data.dtype, pl.Struct):
         raise InputError("stream: gave an array, expected record batches with named columns")
-    return frame
+    return data.struct.unnest()
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,7 @@ class _Spool:
         """Add rows at the end."""
         if self._file is None:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115
+            weakref.finalize(self, self._file.close)
         if self._parts and self._parts[-1][0][1] != x.shape[1]:
             raise DatasetError(f"stream: {x.shape[1]} features, {self._parts[-1][0][1]} before")
         try:

@@ -32,7 +32,9 @@ pub(super) fn read<T: Value>(
     let (mut row, mut done) = (0, 0);
     while done < out.len() {
         let count = match pages.peek()? {
-            None => return Err(damaged(&format!("column {:?} ends early", leaf.name))),
+            None => {
+                return Err(damaged(&format!("column '{}' ends early", leaf.name.escape_debug())));
+            }
             Some(header) => match &header.kind {
                 PageKind::Data(page) => page.values as usize,
                 _ => 0,
@@ -57,7 +59,10 @@ pub(super) fn read<T: Value>(
         };
         if let Some(bytes) = direct {
             if !plain(leaf.kind, bytes, from, out) {
-                return Err(damaged(&format!("a page of column {:?} ends early", leaf.name)));
+                return Err(damaged(&format!(
+                    "a page of column '{}' ends early",
+                    leaf.name.escape_debug()
+                )));
             }
         } else {
             let other = other.get_or_insert_with(|| Decoder::new(descriptor));
@@ -127,7 +132,10 @@ impl Decoder {
             }
             row += records as u64;
             if records == 0 {
-                return Err(damaged(&format!("a page of column {:?} ends early", leaf.name)));
+                return Err(damaged(&format!(
+                    "a page of column '{}' ends early",
+                    leaf.name.escape_debug()
+                )));
             }
         }
         Ok(())

@@ -37,7 +37,7 @@ impl Lists {
     pub(super) fn skip(&mut self, leaf: &Leaf, rows: usize) -> Result<(), TableError> {
         let skipped = skip(&mut self.reader, rows)?;
         if skipped != rows {
-            return Err(damaged(&format!("column {:?} ends early", leaf.name)));
+            return Err(damaged(&format!("column '{}' ends early", leaf.name.escape_debug())));
         }
         self.row += rows as u64;
         Ok(())
@@ -57,7 +57,7 @@ impl Lists {
             let before = out.len();
             let records = decode(&mut self.reader, leaf.kind, records, &mut self.levels, out)?;
             if records == 0 {
-                return Err(damaged(&format!("column {:?} ends early", leaf.name)));
+                return Err(damaged(&format!("column '{}' ends early", leaf.name.escape_debug())));
             }
             self.check(leaf, width, records, out.len() - before)?;
             self.row += records as u64;

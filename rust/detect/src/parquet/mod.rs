@@ -61,24 +61,26 @@ pub enum TableError {
         size >> 20, limit >> 20
     )]
     LargePage { size: usize, limit: usize },
-    #[error("labels={label:?} must name one of its columns: {columns}")]
+    #[error("labels='{}' must name one of its columns: {columns}", label.escape_debug())]
     NoLabel { label: String, columns: String },
     #[error(
-        "label column {label:?} has type {kind}; expected integers \
-         (pl.col(\"{label}\").rank(\"dense\") numbers texts)"
+        "label column '{0}' has type {kind}; expected integers \
+         (pl.col(\"{0}\").rank(\"dense\") numbers texts)",
+        label.escape_debug()
     )]
     LabelType { label: String, kind: String },
-    #[error("column {column:?} has type {kind}; drop it or turn it into numbers")]
+    #[error("column '{}' has type {kind}; drop it or turn it into numbers", column.escape_debug())]
     ColumnType { column: String, kind: String },
     #[error("no feature columns beside the labels")]
     NoFeatures,
     #[error("holds no rows")]
     NoRows,
-    #[error("column {column:?} is null in row {row}; fill or drop the row")]
+    #[error("column '{}' is null in row {row}; fill or drop the row", column.escape_debug())]
     Null { column: String, row: u64 },
     #[error(
-        "column {column:?} has {found} values in row {row}, or shapes them otherwise than the rows \
-         before, which have {expected}; every sample needs as many"
+        "column '{}' has {found} values in row {row}, or shapes them otherwise than the rows \
+         before, which have {expected}; every sample needs as many",
+        column.escape_debug()
     )]
     Ragged { column: String, row: u64, found: usize, expected: usize },
     #[error("cancelled")]

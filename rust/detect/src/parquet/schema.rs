@@ -48,7 +48,8 @@ pub(super) fn columns(
     if let Some(label) = label
         && !names.contains(&label)
     {
-        return Err(TableError::NoLabel { label: label.to_owned(), columns: names.join(", ") });
+        let columns: Vec<_> = names.iter().map(|name| name.escape_debug().to_string()).collect();
+        return Err(TableError::NoLabel { label: label.to_owned(), columns: columns.join(", ") });
     }
     let mut of_root: Vec<Vec<usize>> = vec![Vec::new(); fields.len()];
     for leaf in 0..schema.num_columns() {
