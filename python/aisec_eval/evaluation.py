@@ -177,6 +177,7 @@ def join(parts: Sequence[Evaluation]) -> Evaluation:
         flags=flags if findings is None else judge(findings),
         findings=findings,
         transform=_join_transforms(parts),
+        draws=_join_draws(parts),
         cases=_join_cases(parts),
     )
 
@@ -185,6 +186,16 @@ def _join_transforms(parts: Sequence[Evaluation]) -> tuple[str, ...]:
     if not any(part.transform for part in parts):
         return ()
     return tuple(each for part in parts for each in (part.transform or ("",) * len(part.verdict)))
+
+
+def _join_draws(parts: Sequence[Evaluation]) -> NDArray[np.int64] | None:
+    """Join draws; a part in which nothing showed that the model is randomised has none."""
+    if all(part.draws is None for part in parts):
+        return None
+    none = (np.zeros(len(part.verdict), np.int64) for part in parts)
+    return np.concatenate(
+        [zero if part.draws is None else part.draws for part, zero in zip(parts, none, strict=True)]
+    )
 
 
 def _join_cases(parts: Sequence[Evaluation]) -> Cases | None:
@@ -230,6 +241,7 @@ class _State:
         self.spent = Spent.zeros(n)
         self.transform = [""] * n
         self.cases: Cases | None = None
+        self.draws: NDArray[np.int64] | None = None
 
     def certify(
         self,
@@ -337,6 +349,10 @@ class _State:
         self.parts.append(found.findings)
         for row, transform in zip(rows, found.transform or (), strict=bool(found.transform)):
             self.transform[row] = transform
+        if found.draws is not None:
+            if self.draws is None:
+                self.draws = np.zeros(len(self.samples), np.int64)
+            self.draws[rows] = found.draws
         if found.cases is not None:
             if self.cases is None:
                 self.cases = Cases.unknown(found.cases.names, len(self.samples))
@@ -376,6 +392,7 @@ class _State:
             findings=findings,
             transform=tuple(self.transform) if isinstance(threat, Transformation) else (),
             cases=self.cases,
+            draws=self.draws,
         )
 
 

@@ -81,6 +81,10 @@ class Findings:
     """Attacked samples whose clean outputs are a probability distribution."""
     saturated: int = 0
     """Attacked samples whose clean margin hides the gradient of cross-entropy."""
+    open: int = 0
+    """Attacked samples that withstood."""
+    unfinished: int = 0
+    """Those of them whose margin still fell at the end of every gradient attack."""
     stuck: int = 0
     """Attacked samples whose margin gradients hardly lowered."""
     probes: tuple[Probe, ...] = ()
@@ -212,7 +216,17 @@ def _joined(stages: Iterable[Stage]) -> tuple[Stage, ...]:
     )
 
 
-_COUNTS = ("attacked", "broken", "fragile", "softmax", "saturated", "stuck", "errors")
+_COUNTS = (
+    "attacked",
+    "broken",
+    "open",
+    "fragile",
+    "softmax",
+    "saturated",
+    "stuck",
+    "unfinished",
+    "errors",
+)
 
 
 def _whole(value: Any) -> int:

@@ -79,6 +79,9 @@ class AttackResult:
     `rotation=12.0 right=-3.0 down=0.0`), empty where none did. Otherwise no entries at all."""
     cases: Cases | None = field(default=None, repr=False)
     """Under `Corruptions`: whether the model is correct under each of them."""
+    draws: NDArray[np.int64] | None = None
+    """Of a randomised model: how many draws it took to be 99 % sure that each adversarial example
+    is misclassified more often than not [n], 0 where there is none. None for other models."""
 
     def __post_init__(self) -> None:
         _plain_evidence(self)
@@ -98,7 +101,8 @@ class AttackResult:
         """One row a sample.
 
         Columns: sample, label, verdict, margin, distance, found_by, evidence, transform (where the
-        threat model is one of transformations), forwards, gradients, queries.
+        threat model is one of transformations), draws (where the model is randomised), forwards,
+        gradients, queries.
         """
         return frame(self)
 
@@ -196,6 +200,8 @@ class Evaluation:
     """Which transformation broke each sample, see `AttackResult.transform`."""
     cases: Cases | None = field(default=None, repr=False)
     """What became of each case of a finite threat model, see `AttackResult.cases`."""
+    draws: NDArray[np.int64] | None = None
+    """How many draws each adversarial example took, see `AttackResult.draws`."""
 
     def __post_init__(self) -> None:
         _plain_evidence(self)
@@ -315,6 +321,7 @@ def frame(result: AttackResult | Evaluation) -> pl.DataFrame:
         "found_by": pl.Series(result.found_by, dtype=pl.String),
         "evidence": pl.Series(result.evidence, dtype=pl.Enum(EVIDENCE)),
         **({"transform": pl.Series(result.transform, dtype=pl.String)} if result.transform else {}),
+        **({} if result.draws is None else {"draws": pl.Series(result.draws)}),
         "forwards": pl.Series(result.spent.forwards),
         "gradients": pl.Series(result.spent.gradients),
         "queries": pl.Series(result.spent.queries),

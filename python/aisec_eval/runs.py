@@ -188,6 +188,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> Path:
             "input_shape": list(evaluation.x_adv.shape[1:]),
         }
         | ({"transforms": True} if evaluation.transform else {})
+        | ({} if evaluation.draws is None else {"draws": True})
         | ({} if evaluation.cases is None else {"cases": list(evaluation.cases.names)})
         | ({} if evaluation.findings is None else {"findings": evaluation.findings.to_json()}),
     )
@@ -206,6 +207,7 @@ def read_evaluation(folder: Path) -> Evaluation:
     verdicts = folder / "verdicts.parquet"
     integer, real = pl.Int64(), pl.Float64()
     moved = about.get("transforms") is True
+    drawn = about.get("draws") is True
     frame = _files.read_parquet(
         verdicts,
         {
@@ -218,6 +220,7 @@ def read_evaluation(folder: Path) -> Evaluation:
             "found_by": pl.String(),
             "evidence": pl.Enum(EVIDENCE),
             **({"transform": pl.String()} if moved else {}),
+            **({"draws": integer} if drawn else {}),
             "forwards": integer,
             "gradients": integer,
             "queries": integer,
@@ -250,6 +253,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         info=_mapping(folder / "evaluation.json", about, "info"),
         findings=_findings(folder / "evaluation.json", about.get("findings")),
         transform=tuple(frame["transform"]) if moved else (),
+        draws=_column(frame, "draws") if drawn else None,
         cases=_cases(folder, about.get("cases"), len(verdict)),
     )
 

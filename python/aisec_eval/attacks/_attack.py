@@ -30,7 +30,7 @@ from .judge import judge
 from .lattice import settle
 from .portfolio import by_labels
 from .registry import METHODS, resolve
-from .replay import distances, margins, replay
+from .replay import distances, margins, replay, vote
 from .starts import Pool
 from .target import Target
 
@@ -139,6 +139,8 @@ def attack(
     if not possible:
         raise CapabilityError(f"no attack can run on {model.name!r}: " + "; ".join(notes))
 
+    averaged = any(getattr(candidate, "eot", 1) > 1 for candidate in possible)
+    target.random = target.can_differ and (averaged or not model.capabilities.deterministic)
     search = _Search(target, Problem(samples.x, samples.y, samples.ids, threat, seed), progress)
     search.check_clean()
     if any(getattr(candidate, "starts", 0) for candidate in possible):
@@ -176,6 +178,8 @@ class _Search:
         moving = isinstance(problem.threat, Transformation)
         self.transform = [""] * n if moving else []
         self.cases: Cases | None = None
+        self.draws: NDArray[np.int64] | None = None
+        """Evaluations that confirmed each example, where the model is randomised."""
         if isinstance(problem.threat, Corruptions):
             self.cases = Cases.unknown(problem.threat.cases, n)
         self.refused: dict[str, Fault] = {}
@@ -184,6 +188,8 @@ class _Search:
         self.clean_margin = np.empty(n)
         self.gradient_margin = np.full(n, np.inf)
         self.attacked = np.zeros(n, np.bool_)
+        self.rest = np.zeros(n, np.int8)
+        """1 where a gradient attack came to rest, -1 where none of those that ran did, or 0."""
         self.stages: list[Stage] = []
         self.repeats: tuple[Repeat, ...] = ()
 
@@ -202,6 +208,24 @@ class _Search:
         self.attacked = ~wrong & ~self.failed
         rows = np.flatnonzero(self.attacked)
         self.repeats = diagnostics.ask_again(self.target, problem, logits, rows)
+        if self.target.random or any(repeat.differs for repeat in self.repeats):
+            self.target.random = True
+            self._vote_clean()
+
+    def _vote_clean(self) -> None:
+        """Classify the clean inputs by what a randomised model says more often than not."""
+        votes = vote(self.target, self.problem, self.problem.x)
+        self.spent.forwards[:] += votes.draws
+        self.failed[:] = votes.failed
+        wrong = ~votes.failed & (votes.decided > 0)
+        self.verdict[:] = VERDICTS.index(OPEN)
+        self.verdict[wrong] = VERDICTS.index(MISCLASSIFIED)
+        self.verdict[self.failed] = VERDICTS.index(ERROR)
+        self.clean = votes.logits
+        self.margin[:] = margins(self.clean, self.problem.y)
+        self.clean_margin = self.margin.copy()
+        self.attacked = ~wrong & ~self.failed
+        self.draws = np.zeros(len(self.problem), np.int64)
 
     def fill_pool(self, given: Samples | None) -> None:
         """Set what attacks may start from: the samples by their ids, or those given."""
@@ -220,7 +244,13 @@ class _Search:
         open_ = self.verdict == VERDICTS.index(OPEN)
         wrong = self.verdict == VERDICTS.index(MISCLASSIFIED)
         rows = np.flatnonzero(open_ | (wrong & getattr(attack, "exhaustive", False)))
-        problem = replace(self.problem, clean=self.clean, best=self.x_adv, margin=self.margin)
+        problem = replace(
+            self.problem,
+            clean=self.clean,
+            best=self.x_adv,
+            margin=self.margin,
+            unfinished=self.rest < 0,
+        )
         for start in range(0, len(rows), BLOCK):
             self._tell(attack.name)
             part = rows[start : start + BLOCK]
@@ -230,6 +260,9 @@ class _Search:
             if attack.needs_gradient:
                 smaller = np.minimum(self.gradient_margin[part], found.margin)
                 self.gradient_margin[part] = smaller
+                ended = diagnostics.at_rest(found, self.clean_margin[part])
+                decided = (self.rest[part] < 1) & (ended != 0)
+                self.rest[part[decided]] = ended[decided]
             self._merge(attack.name, part, found)
         broken = int((self.verdict[rows] == VERDICTS.index(BROKEN)).sum())
         self.stages.append(diagnostics.stage(len(self.stages), attack, restart, broken))
@@ -255,6 +288,8 @@ class _Search:
         self.verdict[confirmed] = VERDICTS.index(BROKEN)
         self.x_adv[confirmed] = x_adv[checked.confirmed]
         self.margin[confirmed] = checked.margin[checked.confirmed]
+        if self.draws is not None:
+            self.draws[confirmed] = checked.forwards[checked.confirmed]
         for row in confirmed:
             self.found_by[row] = name
             self.evidence[row] = FLOAT32
@@ -278,6 +313,8 @@ class _Search:
             kept = rows[settled.survived]
             self.x_adv[kept] = settled.x[settled.survived]
             self.margin[kept] = settled.margin[settled.survived]
+            if self.draws is not None:
+                self.draws[kept] = settled.draws[settled.survived]
             for row in kept:
                 self.evidence[row] = LATTICE
 
@@ -308,6 +345,7 @@ class _Search:
             findings=findings,
             transform=tuple(self.transform),
             cases=self.cases,
+            draws=self.draws,
         )
 
     def _trail(self, broken: NDArray[np.bool_]) -> diagnostics.Trail:
@@ -320,6 +358,7 @@ class _Search:
             attacked=self.attacked,
             broken=broken,
             error=self.verdict == VERDICTS.index(ERROR),
+            unfinished=self.rest < 0,
             stages=self.stages,
             repeats=self.repeats,
             refused=self.refused,

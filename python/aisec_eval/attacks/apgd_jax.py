@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 RHO = 0.75
 MOMENTUM = 0.75
 CLEAR = 2.0**-12
+LATE = 10
+"""Steps at the end of a run that tell whether it has come to rest, see `Found.late`."""
 SLACK = 2.0**-20
 """L2 points are placed this far, relatively, inside the ball: float32 rounding stays inside."""
 
@@ -109,6 +111,7 @@ class _Kernel:
             "loss_at_checkpoint": minus,
             "adversarial": problem.x,
             "margin": -minus,
+            "margin_before": -minus,
             "not_finite": np.zeros(n, np.bool_),
             "step": np.full(n, 2.0, np.float32),
             "iteration": zeros,
@@ -124,6 +127,8 @@ class _Kernel:
     def collect(self, items: NDArray[np.int64], state: dict[str, NDArray[Any]]) -> None:
         found = self.found
         margin = state["margin"].astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            late = state["margin_before"].astype(np.float64) - margin
         found.x[items] = state["adversarial"]
         found.margin[items] = margin
         failed = np.where(state["not_finite"], FAILED, EXHAUSTED)
@@ -131,6 +136,7 @@ class _Kernel:
         # Every evaluation of a row, the start included, is one forward and one gradient.
         found.forwards[items] = state["iteration"]
         found.gradients[items] = state["iteration"]
+        found.late[items] = np.where(margin < 0, np.nan, late)
         self.ended[items] = True
 
 
@@ -184,6 +190,9 @@ def _step(
     best = jnp.where(column(is_best), x, state["best"])
     best_gradient = jnp.where(column(is_best), gradient, state["best_gradient"])
 
+    new["margin_before"] = jnp.where(
+        iteration == steps - min(LATE, (steps + 1) // 2), new["margin"], state["margin_before"]
+    )
     scale = jnp.max(jnp.where(jnp.isfinite(logits), jnp.abs(logits), 0), axis=1)
     point = jnp.all((state["lower"] == state["upper"]).reshape(len(label), -1), axis=1)
     if norm != "box":

@@ -49,8 +49,9 @@ def plus(threat: ThreatModel) -> tuple[Attack, ...]:
 def rand(threat: ThreatModel) -> tuple[Attack, ...]:
     """AutoAttack's version for randomised models: APGD-CE and APGD-DLR on expectations.
 
-    Loss, gradient and success are those of the logits' mean over 20 draws (the reference
-    implementation averages gradients only and takes the last draw for the rest).
+    Loss, gradient and success are those of the logits' mean over 20 draws, two standard errors
+    clear of luck (the reference implementation averages gradients only and takes the last draw
+    for the rest); broken is what further draws misclassify more often than not.
     """
     del threat
     return (APGD(eot=EOT), APGD(loss="dlr", eot=EOT))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -40,13 +40,16 @@ class Problem:
     """The evaluated point with the smallest margin so far [m, *input_shape]."""
     margin: NDArray[np.float64] | None = None
     """The margin there [m]."""
+    unfinished: NDArray[np.bool_] | None = None
+    """Whether the margin still fell at the end of every gradient attack on it [m]."""
 
     def __len__(self) -> int:
         return len(self.y)
 
     def take(self, rows: Any) -> Problem:
         """Return the problem of some of the samples."""
-        known = {name: getattr(self, name) for name in ("clean", "best", "margin")}
+        names = ("clean", "best", "margin", "unfinished")
+        known = {name: getattr(self, name) for name in names}
         taken = {name: value[rows] for name, value in known.items() if value is not None}
         return replace(self, x=self.x[rows], y=self.y[rows], ids=self.ids[rows], **taken)
 
@@ -81,6 +84,9 @@ class Found:
     """Under threat models of transformations: which one gave `x` [m]."""
     cases: NDArray[np.int8] | None = None
     """Under finite threat models: what became of each case [m, k], codes of `Cases`."""
+    late: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """How much of the margin the last 10 points took off, or the second half of fewer [m]; NaN
+    where that is not known or the search is for something else; empty where it is nowhere."""
 
     @staticmethod
     def nothing(problem: Problem) -> Found:
@@ -93,6 +99,7 @@ class Found:
             np.zeros(m, np.int64),
             np.zeros(m, np.int64),
             np.zeros(m, np.int64),
+            late=np.full(m, np.nan),
         )
 
 

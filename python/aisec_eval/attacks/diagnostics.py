@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..findings import PROBES, REPEATS, Findings, Probe, Repeat, Stage, coarse
-from .base import FOUND, Problem
+from .base import EXHAUSTED, FOUND, Problem
 from .judge import FRAGILE, suspicious
 
 if TYPE_CHECKING:
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..findings import Fault
-    from .base import Attack
+    from .base import Attack, Found
     from .target import Target
 
+MOVING = 0.05
+"""An attack whose last points take off more than this part of what it took off was not at rest."""
 _SMALLEST = 104.0
 """Beyond this margin `exp(-margin)` is zero in float32."""
 
@@ -37,6 +39,18 @@ def stage(order: int, attack: Attack, restart: int, broken: int) -> Stage:
     from_data = getattr(attack, "starts", 0) > 0 and (restart > 0 or attack.restarts == 1)
     loss = str(getattr(attack, "loss", ""))
     return Stage(order, attack.name, attack.needs_gradient, broken, loss, from_data)
+
+
+def at_rest(found: Found, clean_margin: NDArray[np.float64]) -> NDArray[np.int8]:
+    """Return whether the margin was still falling when an attack ended [m].
+
+    1 for at rest, -1 for still falling, 0 where that is not known.
+    """
+    late = found.late if len(found.late) else np.full(len(found.status), np.nan)
+    with np.errstate(invalid="ignore"):
+        moving = late > MOVING * (clean_margin - found.margin)
+    known = np.isfinite(late) & (found.status == EXHAUSTED)
+    return np.where(known, np.where(moving, -1, 1), 0).astype(np.int8)
 
 
 @dataclass(frozen=True)
@@ -54,6 +68,8 @@ class Trail:
     """Correctly classified to begin with, and evaluable [n]."""
     broken: NDArray[np.bool_]
     error: NDArray[np.bool_]
+    unfinished: NDArray[np.bool_]
+    """Whether the margin still fell at the end of every gradient attack [n]."""
     stages: Sequence[Stage]
     repeats: Sequence[Repeat]
     """What `ask_again` gave."""
@@ -68,7 +84,7 @@ def ask_again(
 
     Graphs and JAX functions compute the same again by construction and are not asked.
     """
-    if target.kind in ("native", "jax") or len(rows) == 0:
+    if not target.can_differ or len(rows) == 0:
         return ()
     asked = rows[np.argsort(problem.ids[rows], kind="stable")][:REPEATS]
     before = _unit(logits[asked])
@@ -103,6 +119,7 @@ def gather(trail: Trail, target: Target, *, part: bool) -> Findings:
     found = Findings(
         attacked=int(trail.attacked.sum()),
         broken=int(trail.broken.sum()),
+        open=int((trail.attacked & ~trail.broken & ~trail.error).sum()),
         errors=int(trail.error.sum()),
         repeats=tuple(trail.repeats),
         refused=dict(trail.refused),
@@ -123,6 +140,7 @@ def gather(trail: Trail, target: Target, *, part: bool) -> Findings:
         levels=levels,
         inputs=inputs,
         stuck=len(stuck),
+        unfinished=int((trail.attacked & ~trail.broken & ~trail.error & trail.unfinished).sum()),
     )
     if len(stuck) and (part or suspicious(found)):
         found = replace(found, probes=_probe(trail.problem, stuck, target))
@@ -151,7 +169,7 @@ def _stuck(trail: Trail) -> NDArray[np.int64]:
 def _probe(problem: Problem, stuck: NDArray[np.int64], target: Target) -> tuple[Probe, ...]:
     rows = stuck[np.argsort(problem.ids[stuck], kind="stable")][:PROBES]
     some = problem.take(rows)
-    largest = _largest_gradients(target, some)
+    largest = largest_gradients(target, some)
     flat = np.zeros(len(rows), np.bool_) if largest is None else largest == 0
     failed = _unconstrained(target, some)
     return tuple(
@@ -165,7 +183,7 @@ def _fragile(trail: Trail) -> int:
     return int((trail.broken & (trail.margin > -FRAGILE * scale)).sum())
 
 
-def _largest_gradients(target: Target, problem: Problem) -> NDArray[np.float32] | None:
+def largest_gradients(target: Target, problem: Problem) -> NDArray[np.float32] | None:
     """Return the largest entry of each gradient of the margin at the clean inputs [n]."""
     n, rows = len(problem), np.arange(len(problem))
     if target.kind == "native":

@@ -116,10 +116,11 @@ def run_native(
     if target.kind == "native":
         graph = target.model.graph
         assert graph is not None  # noqa: S101 - `kind` says so
-        x, margin, status, forwards, gradients = _core.search(
+        x, margin, status, forwards, gradients, late = _core.search(
             graph, problem.x, problem.y, problem.ids, batch=target.lane, **arguments
         )
-        found = Found(x, margin, status, forwards, gradients, np.zeros_like(forwards))
+        queries = np.zeros_like(forwards)
+        found = Found(x, margin, status, forwards, gradients, queries, late=late)
     else:
         found = _ask_and_tell(target, problem, arguments)
         if target.draws > 1:
@@ -141,9 +142,11 @@ def _ask_and_tell(target: Target, problem: Problem, arguments: dict[str, Any]) -
 
     def tell(logits: NDArray[np.float32]) -> NDArray[np.float32]:
         logits = np.ascontiguousarray(logits, np.float32)
-        ended, (x, margin, status, forwards, gradients), cotangent = pool.tell(buffer, logits)
+        ended, outcomes, cotangent = pool.tell(buffer, logits)
+        x, margin, status, forwards, gradients, late = outcomes
         found.x[ended], found.margin[ended], found.status[ended] = x, margin, status
         found.forwards[ended], found.gradients[ended] = forwards, gradients
+        found.late[ended] = late
         return cotangent
 
     while True:

@@ -84,14 +84,17 @@ def _about_the_model(found: Findings) -> list[str]:
         count = sum(fault.count for fault in found.refused.values())
         refused = f"; {count} candidate{_s(count)} failed a fresh evaluation" if count else ""
         return [
-            f"randomised: the same input gives different outputs{refused}: attack the expectation "
-            "over the randomness, or fix the model's random state"
+            f"randomised: the same input gives different outputs{refused}: broken means "
+            "misclassified more often than not, at 99 % confidence; attack the expectation "
+            "(method 'rand', without gradients Square(eot=20)), or fix the model's random state"
         ]
     flags = _few_classes(found)
     if flag := _quantised(found) or _softmax(found) or _saturated(found) or _stuck(found):
         flags.append(flag)
     else:
         flags += _disagreement(found)
+        if flag := _unfinished(found):
+            flags.append(flag)
     if flag := _fragile(found):
         flags.append(flag)
     return flags
@@ -184,6 +187,16 @@ def _disagreement(found: Findings) -> list[str]:
             "raise their budget"
         )
     return flags
+
+
+def _unfinished(found: Findings) -> str | None:
+    if found.unfinished < max(_FEW, SHARE * found.open):
+        return None
+    return (
+        f"incomplete-optimisation: on {found.unfinished} of {found.open} samples that withstood, "
+        "the margin still fell by more than 5 % in the last 10 steps of every gradient attack: "
+        "they might not withstand longer ones; raise the number of steps"
+    )
 
 
 def _names(stages: Sequence[Stage]) -> str:

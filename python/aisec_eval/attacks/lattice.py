@@ -53,6 +53,8 @@ class Settled:
     margin: NDArray[np.float64]
     forwards: NDArray[np.int64]
     gradients: NDArray[np.int64]
+    draws: NDArray[np.int64]
+    """Calls of the model that confirmed `x`."""
 
 
 def settle(
@@ -75,10 +77,12 @@ def settle(
     forwards, gradients = np.zeros(n, np.int64), np.zeros(n, np.int64)
     survived = np.zeros(n, np.bool_)
     margin = np.full(n, np.inf)
+    draws = np.zeros(n, np.int64)
 
     def check(rows: NDArray[np.int64]) -> None:
         checked = replay(target, problem.take(rows), lattice.values(level[rows]))
         forwards[rows] += checked.forwards
+        draws[rows] = checked.forwards
         survived[rows], margin[rows] = checked.confirmed, checked.margin
 
     check(np.arange(n))
@@ -88,7 +92,7 @@ def settle(
         forwards[rows] += spent[0]
         gradients[rows] += spent[1]
         check(rows)
-    return Settled(lattice.values(level), survived, margin, forwards, gradients)
+    return Settled(lattice.values(level), survived, margin, forwards, gradients, draws)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from .fmn import FMN
 from .hop_skip_jump import HopSkipJump
 from .rays import RayS
 from .replay import distances, margins
+from .selected import STUCK, Flat, Near, Unfinished, add, best_margins, clean_margins
 from .sigma_zero import SigmaZero
 from .sparse_rs import SparseRS
 from .square import Square
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
 _RANKED = 9
 """Most classes whose linearised distance is computed, those with the largest logits."""
-_STUCK = 0.01
-"""Gradients that lower the margin by less than this part have not moved a sample."""
 _MOVED = 0.01
 """A search that lowers the margin by this part of it is worth going on with."""
 
@@ -80,7 +79,7 @@ class Targeted(NativeAttack):
             if len(rows) == 0:
                 break
             part = problem.take(rows)
-            _merge(found, rows, search(self, target, part, restart, targets=classes[rows]))
+            add(found, rows, search(self, target, part, restart, targets=classes[rows]))
         return found
 
 
@@ -174,7 +173,7 @@ class DataStarts(FMN):
             one.margin[outside] = np.inf
             one.status[outside & (one.status == FOUND)] = 0
             _deepen(target, part, one)
-            _merge(found, rows, one)
+            add(found, rows, one)
         return found
 
 
@@ -191,62 +190,6 @@ def _deepen(target: Target, problem: Problem, found: Found) -> None:
     found.forwards[rows] += 1
     better = margin < found.margin[rows]
     found.x[rows[better]], found.margin[rows[better]] = far[better], margin[better]
-
-
-@dataclass(frozen=True)
-class Near:
-    """An attack on the samples near the boundary only.
-
-    Those are the samples whose smallest margin so far is at most `within` times what the attacks
-    have taken off the clean margin.
-    """
-
-    attack: Targeted | APGD | Square
-    within: float
-    from_best: bool = False
-    """Whether it begins at the point with the smallest margin."""
-    first: int = 1000
-    """Its first restart: other random numbers than those of another stage of the same name."""
-
-    @property
-    def name(self) -> str:
-        """The attack's own."""
-        return self.attack.name
-
-    @property
-    def needs_gradient(self) -> bool:
-        """The attack's own."""
-        return self.attack.needs_gradient
-
-    @property
-    def norms(self) -> tuple[str, ...]:
-        """The attack's own."""
-        return self.attack.norms
-
-    @property
-    def restarts(self) -> int:
-        """The attack's own."""
-        return self.attack.restarts
-
-    def unsupported(self, target: Target, threat: ThreatModel) -> str | None:
-        """Return why the attack cannot run, in a few words with the remedy, or None."""
-        return self.attack.unsupported(target, threat)
-
-    def run(self, target: Target, problem: Problem, restart: int) -> Found:
-        """Attack the samples near the boundary once."""
-        found = Found.nothing(problem)
-        taken = _clean_margin(problem) - _margin(problem)
-        rows = np.flatnonzero(_margin(problem) <= self.within * taken)
-        if len(rows) == 0:
-            return found
-        part = problem.take(rows)
-        restart += self.first
-        if self.from_best:
-            one = search(self.attack, target, part, restart, starts=part.best)
-        else:
-            one = self.attack.run(target, part, restart)
-        _merge(found, rows, one)
-        return found
 
 
 @dataclass(frozen=True)
@@ -270,24 +213,24 @@ class Persistent(Square):
     def run(self, target: Target, problem: Problem, restart: int) -> Found:
         """Attack every sample of the problem once."""
         found = Found.nothing(problem)
-        before = _margin(problem)
-        stuck = before >= (1 - _STUCK) * _clean_margin(problem)
+        before = best_margins(problem)
+        stuck = before >= (1 - STUCK) * clean_margins(problem)
         whole, rows = np.flatnonzero(stuck), np.flatnonzero(~stuck)
         if len(whole):
             plain = Square(self.queries, self.p_init)
-            _merge(found, whole, search(plain, target, problem.take(whole), restart))
+            add(found, whole, search(plain, target, problem.take(whole), restart))
         if len(rows):
             part = problem.take(rows)
             short = Square(self.probe, self.part)
             one = search(short, target, part, 2 * restart + 1, starts=part.best)
-            _merge(found, rows, one)
+            add(found, rows, one)
             moved = (one.status != FOUND) & (one.margin <= (1 - _MOVED) * before[rows])
             rows = rows[moved]
         if len(rows):
             long = Square(self.more, self.part)
             starts = np.ascontiguousarray(found.x[rows])
             one = search(long, target, problem.take(rows), 2 * restart + 2, starts=starts)
-            _merge(found, rows, one)
+            add(found, rows, one)
         return found
 
 
@@ -299,7 +242,10 @@ _STAGES: tuple[Attack, ...] = (
     Near(Targeted("dlr", steps=100, targets=2, restarts=2), within=0.3),
     Near(APGD("ce", steps=100), within=0.3),
     Near(APGD("margin", steps=50), within=0.3, from_best=True),
+    Unfinished(APGD("margin", steps=100)),
     Persistent(),
+    Flat(RayS()),
+    Flat(HopSkipJump()),
     Near(APGD("margin", steps=100), within=0.15, from_best=True),
     Near(Targeted("dlr", steps=100, targets=3, restarts=3), within=0.1, first=2000),
     Near(Square(), within=0.15),
@@ -334,23 +280,3 @@ _BY_LABELS: tuple[Attack, ...] = (RayS(), HopSkipJump())
 def by_labels(threat: ThreatModel) -> tuple[Attack, ...]:
     """Return what "fast" and "light" are on models that give labels only."""
     return tuple(a for a in _BY_LABELS if threat.norm in getattr(a, "norms", ()))
-
-
-def _margin(problem: Problem) -> NDArray[np.float64]:
-    assert problem.margin is not None  # noqa: S101 - the driver gives it
-    return problem.margin
-
-
-def _clean_margin(problem: Problem) -> NDArray[np.float64]:
-    assert problem.clean is not None  # noqa: S101 - the driver gives it
-    return margins(problem.clean, problem.y)
-
-
-def _merge(found: Found, rows: NDArray[np.int64], one: Found) -> None:
-    """Add what was found on some rows: costs add up, better points replace."""
-    for counter in ("forwards", "gradients", "queries"):
-        getattr(found, counter)[rows] += getattr(one, counter)
-    better = (one.status == FOUND) | (one.margin < found.margin[rows])
-    better |= one.status > found.status[rows]
-    for name in ("x", "margin", "status"):
-        getattr(found, name)[rows[better]] = getattr(one, name)[better]

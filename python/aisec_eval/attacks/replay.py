@@ -9,6 +9,7 @@ import numpy as np
 
 from ..threats import Corruptions, Spatial, ThreatModel, Transformation
 from . import corruption_library, spatial_check
+from .majority import Votes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,10 +26,12 @@ class Replay:
 
     confirmed: NDArray[np.bool_]
     margin: NDArray[np.float64]
-    """Upper bound of the margin (graphs), or the margin of a batch of one (callables)."""
+    """Upper bound of the margin (graphs), the margin of a batch of one (callables), or the median
+    of several (randomised ones)."""
     reason: tuple[str, ...]
     """Why a candidate is refused; empty where it is confirmed."""
     forwards: NDArray[np.int64]
+    """Calls of the model: of a randomised one, the draws it took to be sure."""
 
 
 def replay(
@@ -40,7 +43,9 @@ def replay(
     computed again, see `refuse_transform`.
 
     Where the model has a graph the margin is bounded by float64 interval arithmetic; otherwise it
-    is that of a fresh call on the candidate alone, in whatever precision the model has.
+    is that of a fresh call on the candidate alone, in whatever precision the model has. Of a
+    randomised model fresh calls must prove, at 99 % confidence, that the candidate is misclassified
+    more often than not.
     """
     n = len(problem)
     graph = target.model.graph
@@ -57,18 +62,36 @@ def replay(
         return Replay(confirmed, margin, tuple(faults), np.zeros(n, np.int64))
     confirmed = np.zeros(n, np.bool_)
     margin = np.full(n, np.nan)
+    forwards = np.zeros(n, np.int64)
     reasons = []
     for i in range(n):
         reason = _outside(problem, i, x_adv[i])
         reason = reason or _untransformed(problem, i, x_adv[i], transform)
-        if not reason:
+        if not reason and target.random:
+            votes = vote(target, problem.take([i]), x_adv[i : i + 1])
+            margin[i], forwards[i] = votes.margin[0], votes.draws[0]
+            if votes.decided[0] < 1 or not margin[i] < 0:
+                reason = f"only {votes.wrong[0]} of {votes.draws[0]} draws are misclassified"
+        elif not reason:
             logits = target.logits(x_adv[i : i + 1])
-            margin[i] = margins(logits, problem.y[i : i + 1])[0]
+            margin[i], forwards[i] = margins(logits, problem.y[i : i + 1])[0], 1
             if not margin[i] < 0:
                 reason = f"margin {margin[i]:.3g} of a fresh call is not negative"
         confirmed[i] = not reason
         reasons.append(reason)
-    return Replay(confirmed, margin, tuple(reasons), np.ones(n, np.int64))
+    return Replay(confirmed, margin, tuple(reasons), forwards)
+
+
+def vote(target: Target, problem: Problem, points: NDArray[np.float32]) -> Votes:
+    """Draw from a randomised model until it is sure what it says of each point."""
+    votes = Votes(len(problem), target.model.num_classes)
+
+    def draw(rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        logits = target.logits(np.ascontiguousarray(points[rows]))
+        return logits, margins(logits, problem.y[rows])
+
+    votes.run(draw)
+    return votes
 
 
 def refuse_transform(

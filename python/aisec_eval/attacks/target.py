@@ -42,6 +42,8 @@ class Target:
     """How many samples failed, by what happened."""
     draws: int = 1
     """Calls that logits and gradients are averaged over: the expectation of a randomised model."""
+    random: bool = False
+    """Whether equal calls are known to differ."""
     _jitted: Jitted | None = None
 
     @staticmethod
@@ -82,13 +84,18 @@ class Target:
         return Target(model, "jax", batch, _jitted=Jitted(*function))
 
     @property
+    def can_differ(self) -> bool:
+        """Whether equal calls could differ: not those of graphs and JAX functions."""
+        return self.kind in ("own", "callable")
+
+    @property
     def lane(self) -> int:
         """Most samples one native thread evaluates together."""
         return max(1, math.ceil(self.batch / get_threads()))
 
     def expected(self, draws: int) -> Target:
         """Return the same model averaged over `draws` calls, where calls can differ."""
-        return replace(self, draws=draws if self.kind in ("own", "callable") else 1)
+        return replace(self, draws=draws if self.can_differ else 1)
 
     def logits(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return logits [n, num_classes]; NaN for samples on which the model fails.
@@ -126,10 +133,8 @@ class Target:
         call = self._jitted or self.model.logits
         logits = _shaped("logits", call(x), expected)
         if self.draws > 1:
-            total = logits.astype(np.float64)
-            for _ in range(self.draws - 1):
-                total += _shaped("logits", call(x), expected)
-            logits = (total / self.draws).astype(np.float32)
+            more = (_shaped("logits", call(x), expected) for _ in range(self.draws - 1))
+            return _mean(np.stack([logits, *more]).astype(np.float64))
         return logits
 
     def gradient(
@@ -182,6 +187,23 @@ class Target:
         """Count a failure of the model on some samples."""
         message = _line(error)
         self.messages[message] = self.messages.get(message, 0) + samples
+
+
+def _mean(draws: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return the mean of draws [draws, n, classes] with the lead of the largest logit cut.
+
+    A search ends at the first point whose margin is negative, and of many noisy means the first
+    is one of luck. So the largest logit loses two standard errors of its lead over the second,
+    but never the lead itself: what still looks misclassified is so with some confidence.
+    """
+    mean = draws.mean(axis=0)
+    rows = np.arange(len(mean))
+    second, first = np.argsort(mean, axis=1, kind="stable")[:, -2:].T
+    with np.errstate(invalid="ignore"):
+        lead = draws[:, rows, first] - draws[:, rows, second]
+        doubt = 2 * lead.std(axis=0, ddof=1) / math.sqrt(len(draws))
+        mean[rows, first] = np.maximum(mean[rows, second], mean[rows, first] - doubt)
+    return np.asarray(mean, np.float32)
 
 
 def _given(cotangent: NDArray[np.float32], logits: NDArray[np.float32]) -> NDArray[np.float32]:

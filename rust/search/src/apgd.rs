@@ -26,17 +26,23 @@ pub struct ApgdConfig {
     steps: usize,
     checkpoints: Vec<usize>,
     noise: Stream,
+    /// Whether a clear success ends the search.
+    stops: bool,
 }
 
 impl ApgdConfig {
     /// `attack` names the random numbers of the start.
     pub fn new(steps: usize, seed: u64, attack: &str, restart: u32) -> Self {
         let noise = Stream::new(seed, attack, restart);
-        Self { steps, checkpoints: checkpoints(steps), noise }
+        Self { steps, checkpoints: checkpoints(steps), noise, stops: true }
     }
 
     pub(crate) fn steps(&self) -> usize {
         self.steps
+    }
+
+    pub(crate) fn stops(&self) -> bool {
+        self.stops
     }
 
     /// Linf, box: uniform noise scaled so that one coordinate reaches the radius; L2: a random
@@ -90,21 +96,25 @@ struct Options {
     steps: usize,
     /// L1 only: three runs, at three, two and one times the radius.
     large_radius: bool,
+    /// Not ending at the first clear success: the example found is the most confident one.
+    to_the_end: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { steps: 100, large_radius: false }
+        Self { steps: 100, large_radius: false, to_the_end: false }
     }
 }
 
 /// APGD with the loss that its name says.
 pub(crate) fn make(name: &'static str, options: &str, setting: &Setting) -> Result<Start> {
-    let Options { steps, large_radius } = parse(name, options)?;
+    let Options { steps, large_radius, to_the_end } = parse(name, options)?;
     if setting.norm == Norm::L0 {
         return Err(Error::input(format!("{name} does not search the L0 norm; use sigma-zero")));
     }
-    let config = Arc::new(ApgdConfig::new(steps, setting.seed, name, setting.restart));
+    let mut config = ApgdConfig::new(steps, setting.seed, name, setting.restart);
+    config.stops = !to_the_end;
+    let config = Arc::new(config);
     let setting = setting.clone();
     Ok(Box::new(move |sample: &Sample<'_>| {
         let loss = match (name, sample.target) {
@@ -322,7 +332,7 @@ impl Search for Apgd {
         }
         self.iteration == self.config.steps
             || self.region.is_point()
-            || self.record.confident(logits)
+            || (self.config.stops && self.record.confident(logits))
     }
 
     fn finish(self: Box<Self>) -> Outcome {

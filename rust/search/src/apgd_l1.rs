@@ -61,14 +61,15 @@ impl ApgdL1 {
         sample: u64,
         start: Option<&[f32]>,
     ) -> Self {
-        match start {
+        let search = match start {
             Some(start) => Self::from_point(config.steps(), region, loss, label, start),
             None => {
                 let x = config.start(&region, sample);
                 let d = x.len();
                 Self::at(config.steps(), region, loss, label, x, d, KEPT)
             }
-        }
+        };
+        Self { stops: config.stops(), ..search }
     }
 
     /// Begins at a point, projected; the first step is as sparse as its perturbation.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use aisec_numeric::Cancel;
 use aisec_search::{
-    Apgd, ApgdConfig, ApgdL1, Bounds, Loss, Norm, Outcome, Region, Result, Search, Status,
-    checkpoints, run,
+    Apgd, ApgdConfig, ApgdL1, Attack, Bounds, Loss, Norm, Outcome, Region, Result, Sample, Search,
+    Setting, Status, checkpoints, run,
 };
 use common::{Linear, values};
 
@@ -217,4 +217,40 @@ fn cancellation_and_refusals_end_a_run() {
     assert!(run(&cancel, 2.0).unwrap_err().to_string().contains("outside its bounds"));
     cancel.cancel();
     assert_eq!(run(&cancel, 0.5).unwrap_err(), aisec_search::Error::Cancelled);
+}
+
+#[test]
+fn to_the_end_the_most_confident_example_is_found() {
+    let n = 30;
+    let clean: Vec<f32> = values(n, 5).iter().map(|v| 0.4 + 0.2 * v).collect();
+    let (mut net, w) = robust_pair(n);
+    net.bias[0] = (0.5 + n as f64 - margin(&w, &clean)) as f32;
+    // Few coordinates move far: the L1 optimum takes many steps, the Linf one a single step.
+    let steepest = w.iter().map(|w| w.abs()).sum::<f64>();
+    for (norm, eps, gain) in [(Norm::L1, 3.0, 0.1), (Norm::Linf, 0.2, 0.0)] {
+        let setting = Setting {
+            shape: vec![n],
+            classes: 2,
+            norm,
+            eps,
+            bounds: Bounds::new(&vec![0.0; n], &vec![1.0; n]).unwrap(),
+            constraint: None,
+            seed: 1,
+            restart: 0,
+        };
+        let outcome = |to_the_end: bool| {
+            let options = format!(r#"{{"steps": 60, "to_the_end": {to_the_end}}}"#);
+            let attack = Attack::new("apgd-margin", &options, &setting).unwrap();
+            let sample = Sample { clean: &clean, label: 0, id: 7, target: None, start: None };
+            run(&net, 1, 4, &Cancel::new(), |_| attack.start(&sample)).unwrap().remove(0)
+        };
+        let (early, late) = (outcome(false), outcome(true));
+        assert_eq!((early.status, late.status), (Status::Found, Status::Found));
+        assert!(early.forwards < 30, "{norm:?} {early:?}");
+        assert_eq!((late.forwards, late.gradients), (61, 60));
+        assert!(late.margin <= early.margin - gain, "{norm:?} {late:?} {early:?}");
+        if norm == Norm::Linf {
+            assert!((late.margin - (0.5 - eps * steepest)).abs() < 1e-4, "{late:?}");
+        }
+    }
 }

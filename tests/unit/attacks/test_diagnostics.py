@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import aisec_eval as ae
-from aisec_eval.attacks import APGD, Found, Square, attack
+from aisec_eval.attacks import APGD, Found, HopSkipJump, Square, attack
 from aisec_eval.attacks.diagnostics import are_softmax
+from aisec_eval.attacks.portfolio import fast
+from aisec_eval.attacks.selected import Flat, Unfinished
 from aisec_eval.models.base import Capabilities
 from helpers.networks import LayeredModel, random_model, random_samples
 
@@ -159,6 +161,76 @@ def test_queries_that_beat_gradients() -> None:
     assert attack(model, x, y, threat, method=Square(queries=200)).flags == ()
 
 
+@pytest.mark.parametrize("backend", ["native", "jax"])
+@pytest.mark.parametrize("threat", [ae.L2(0.3), ae.L1(0.5)])
+def test_attacks_that_stop_too_early(backend: str, threat: Any) -> None:
+    """The same attack with enough steps breaks more and raises nothing."""
+    model = random_model(1, SHAPE, native=backend == "native")
+    x, y = random_samples(model, 40)
+    early = attack(model, x, y, threat, method=APGD(steps=2))
+    assert codes(early) == ["incomplete-optimisation"]
+    left = (early.verdict == ae.VERDICTS.index("open")).sum()
+    assert f" of {left} samples that withstood" in early.flags[0]
+    assert early.findings.unfinished >= 0.7 * left
+    rested = attack(model, x, y, threat, method=APGD(steps=60))
+    assert codes(rested) == []
+    assert rested.findings.unfinished == 0
+    assert rested.robust_accuracy < early.robust_accuracy
+    # One attack at rest is enough, whatever stopped early before and after it.
+    three: Any = [APGD(steps=2), APGD(steps=60), APGD("margin", steps=2)]
+    assert codes(attack(model, x, y, threat, method=three)) == []
+
+
+def test_what_was_left_unfinished_gets_the_longer_attack() -> None:
+    model = random_model(1, SHAPE)
+    x, y = random_samples(model, 40)
+    threat = ae.L1(0.5)
+    short, longer = APGD("margin", steps=10), APGD("margin", steps=80)
+    first = attack(model, x, y, threat, method=short)
+    both = attack(model, x, y, threat, method=[short, Unfinished(longer)])
+    assert codes(first) == ["incomplete-optimisation"]
+    assert codes(both) == []
+    more = both.spent.gradients - first.spent.gradients
+    assert (more > 0).sum() == first.findings.unfinished
+    assert both.robust_accuracy < first.robust_accuracy
+    # Which ones is decided for each sample by itself.
+    some = attack(
+        model,
+        x[10:17],
+        y[10:17],
+        threat,
+        method=[short, Unfinished(longer)],
+        sample_ids=np.arange(10, 17),
+    )
+    np.testing.assert_array_equal(some.spent.gradients, both.spent.gradients[10:17])
+    np.testing.assert_array_equal(some.x_adv, both.x_adv[10:17])
+
+
+def test_zero_gradients_get_the_attacks_that_need_none() -> None:
+    """Behind a step no gradient comes back, and the outputs are too coarse for scores."""
+    model = wrapped(one_hot, jax=True)
+    x, y = random_samples(model, 12)
+    good = random_model(1, SHAPE, native=False)
+    queries = HopSkipJump(queries=400)
+    for threat in (ae.L2(0.6), ae.Linf(0.15)):
+        gradients: Any = [APGD("margin", steps=5)]
+        blind = attack(model, x, y, threat, method=gradients)
+        flat = attack(model, x, y, threat, method=[*gradients, Flat(queries)])
+        assert codes(flat) == ["quantised-outputs"]
+        assert flat.robust_accuracy < blind.robust_accuracy - 0.2
+        # Where there is a gradient it costs one, and nothing more.
+        plain = attack(good, x, y, ae.Linf("0.0001"), method=gradients)
+        none = attack(good, x, y, ae.Linf("0.0001"), method=[*gradients, Flat(queries)])
+        assert (none.spent.gradients - plain.spent.gradients).max() <= 1
+        assert none.spent.queries.max() == 0
+
+
+def test_stages_on_chosen_samples_are_in_fast() -> None:
+    stages = [stage for norm in (ae.Linf(0.1), ae.L2(1)) for stage in fast(norm)]
+    for kind, count in ((Unfinished, 2), (Flat, 3)):
+        assert sum(isinstance(stage, kind) for stage in stages) == count
+
+
 class Noisy(LayeredModel):
     """Adds noise to its inputs."""
 
@@ -239,6 +311,7 @@ def test_reference_models_raise_nothing(reference: Path, name: str, eps: str) ->
         images = np.load(reference / "images" / "mnist_test.npz")
         x = images["x"][:40].astype(np.float32) / 255
     x, y = x.reshape(-1, *model.input_shape), images["y"][:40].astype(np.int64)
+    # Enough steps to come to rest: twenty are too few at Linf 0.3, and would be flagged.
     for threat in (ae.Linf(eps), ae.Linf("0.001"), ae.L2("0.5")):
-        result = attack(model, x, y, threat, method=[APGD(steps=20), Square(queries=200)])
+        result = attack(model, x, y, threat, method=[APGD(steps=50), Square(queries=200)])
         assert result.flags == ()

@@ -37,9 +37,10 @@ use problem::{Arguments, Outcomes, Problem, into_arrays, to_python};
 /// Returns:
 ///     Best points [n, *input_shape], margins there (float64 [n], inf where no logits were
 ///     finite), status (int8 [n]: 0 exhausted, 1 found, 2 logits not finite), forwards and
-///     gradients (int64 [n]). The best point is the one with the smallest margin, and lies in the
-///     region without tolerance; of minimum-norm attacks the nearest adversarial one, which may
-///     lie further away than eps.
+///     gradients (int64 [n]), and how much of the margin the last 10 points took off, or the
+///     second half of fewer (float64 [n], NaN for minimum-norm attacks). The best point is the
+///     one with the smallest margin, and lies in the region without tolerance; of minimum-norm
+///     attacks the nearest adversarial one, which may lie further away than eps.
 ///
 /// Raises:
 ///     ValueError: an array or option does not fit, in one line.

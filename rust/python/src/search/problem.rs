@@ -10,13 +10,14 @@ use pyo3::prelude::*;
 use crate::array::{array, into_samples, samples};
 
 /// Points [n, *input], margins [n], status [n] (0 exhausted, 1 found, 2 logits not finite),
-/// forwards [n], gradients [n].
+/// forwards [n], gradients [n], what the last points took off the margin [n].
 pub(super) type Outcomes<'py> = (
     Bound<'py, PyArrayDyn<f32>>,
     Bound<'py, PyArray1<f64>>,
     Bound<'py, PyArray1<i8>>,
     Bound<'py, PyArray1<i64>>,
     Bound<'py, PyArray1<i64>>,
+    Bound<'py, PyArray1<f64>>,
 );
 
 /// The samples of one call and where each may move.
@@ -204,11 +205,13 @@ pub(super) fn into_arrays<'py>(
         counts.into_pyarray(py)
     };
     let margins: Vec<f64> = outcomes.iter().map(|outcome| outcome.margin).collect();
+    let late: Vec<f64> = outcomes.iter().map(|outcome| outcome.late).collect();
     Ok((
         into_samples(py, x, outcomes.len(), shape)?,
         margins.into_pyarray(py),
         status.collect::<Vec<i8>>().into_pyarray(py),
         counts(|o| o.forwards),
         counts(|o| o.gradients),
+        late.into_pyarray(py),
     ))
 }
