@@ -94,7 +94,9 @@ class Tree:
         Returns:
             How the case ended, None while it goes on.
         """
-        if left <= 0 and self.waiting:
+        if not self.waiting:
+            return Outcome("unsat")
+        if left <= 0:
             return self._ended("timeout")
         first = not self.domains
         if not first and not self._splits:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import itertools
+import threading
 import time
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -102,7 +104,7 @@ def test_decides_as_exact_enumeration_does(seed):
 
 
 def test_what_is_met_in_a_single_point_is_never_unsat(monkeypatch):
-    monkeypatch.setattr(input_split, "MAX_DOMAINS", 400)
+    monkeypatch.setattr(input_split, "MEMORY", 40_000)
     for seed in range(8):
         model = small_network(seed)
         # The largest float that some input reaches.
@@ -195,6 +197,48 @@ def test_more_inputs_than_can_be_split_end_with_the_bound_or_a_proof():
     assert "too many to split" in open_.reason
     assert open_.bound < 0
     assert at_most(-1.0).status == "sat"
+
+
+def test_a_gap_that_float32_does_not_see_is_not_closed():
+    # |1e8 x + 1| - |1e8 x| is 1 for x >= 0, and 0 in float32 wherever 1e8 x is above 2^24.
+    big = 1e8
+    layers = [([[big, 0.0], [big, 0.0]], [1.0, 0.0]), ([[1.0, -1.0], [0.0, 0.0]], [0.0, 0.0])]
+    model = LayeredModel([(np.array(w), np.array(b)) for w, b in layers], (2,))
+    x = np.array([[0.75, 0.0]], dtype=np.float32)
+    assert model.graph.forward(x)[0, 0] == 0
+
+    def at_least(value: float):
+        case = box([0.5, -1], [1, 1], half_spaces(([-1, 0], -value)))
+        return ae.verify(model, question(case), timeout=20).status
+
+    assert at_least(0.999) != "unsat"
+    assert at_least(1.001) == "unsat"
+
+
+def test_little_memory_is_enough_or_said():
+    model = small_network(2)
+    most = float(exact_maximum(model))
+    case = box([-1, -1], [1, 1], half_spaces(([-1, 1], -most - 1 / 512)))
+    assert ae.verify(model, question(case), memory_limit=30_000).status == "unsat"
+    result = ae.verify(model, question(case), memory_limit=100)
+    assert result.status == "unknown"
+    assert result.reason.startswith("memory")
+
+
+def test_ctrl_c_stops_the_search():
+    rng = np.random.default_rng(1)
+    layers = [(rng.normal(size=(64, 8)), rng.normal(size=64))]
+    layers += [(rng.normal(size=(64, 64)) / 8, rng.normal(size=64)) for _ in range(3)]
+    layers += [(rng.normal(size=(2, 64)) / 8, np.zeros(2))]
+    model = LayeredModel(layers, (8,))
+    case = box([-9] * 8, [9] * 8, half_spaces(([1, 0], -16.0)))
+    timer = threading.Timer(0.5, _thread.interrupt_main)
+    timer.start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        ae.verify(model, question(case), timeout=100)
+    assert time.monotonic() - started < 20
+    timer.join()
 
 
 def test_the_deadline_holds():
