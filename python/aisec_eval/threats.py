@@ -26,6 +26,8 @@ Norm = Literal[
     "linf", "l2", "l1", "l0", "box", "patch", "frame", "tabular", "spatial", "corruptions"
 ]
 Metric = Literal["linf", "l2", "l1", "l0"]
+MAX_COLUMNS = 1_000_000
+"""Most columns of a table."""
 
 
 @dataclass(frozen=True)
@@ -374,6 +376,8 @@ class Tabular(ThreatModel):
             raise InputError("features must be Feature(...) and OneHot(...), at least one of them")
         if metric not in ("linf", "l2", "l1", "l0"):
             raise InputError(f"metric={metric!r} must be linf, l2, l1 or l0")
+        if sum(part.columns for part in given) > MAX_COLUMNS:
+            raise InputError(f"the features fill more than {MAX_COLUMNS} columns")
         budget = exact(eps)
         if budget < 0 or (metric == "l0" and budget.denominator != 1):
             kind = "a number of features" if metric == "l0" else "a budget of at least 0"

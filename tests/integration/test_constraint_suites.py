@@ -10,6 +10,7 @@ import pytest
 
 from aisec_eval import Feature, OneHot, Tabular
 from aisec_eval.errors import SuiteError
+from aisec_eval.leaderboard import bundle, check_bundle
 from aisec_eval.report import write_report
 from aisec_eval.runs import load_run
 from aisec_eval.suite import load_suite, run
@@ -158,6 +159,17 @@ def test_a_run_is_attacked_gated_and_checked_again(suite: Path, tmp_path: Path) 
     page = write_report(again, tmp_path / "report.html").read_text()
     assert "Patch 2x2" in page
     assert "Tabular l1 0.5" in page
+
+    packed = bundle(finished.path, suite, tmp_path / "run.zip")
+    data = {"table": suite.parent / "table.npz"}
+    checked_bundle = check_bundle(packed, data=data)
+    assert checked_bundle.failures == ()
+    assert checked_bundle.level == "L2+"
+    assert checked_bundle.lock is not None
+    locked = [cell.threat for cell in checked_bundle.lock.cells]
+    assert [str(threat.ball()) for threat in locked if threat] == [
+        e.threat for e in again.evaluations
+    ]
 
     # Evidence that leaves the threat model is refused, whatever else is right about it.
     patched = again.evaluations[0]

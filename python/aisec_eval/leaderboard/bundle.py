@@ -87,10 +87,10 @@ def _refuse_others(suite: Suite) -> None:
                 "models, so that anybody can replay them: leave it out of the suite"
             )
     for threat in suite.threat:
-        if threat.kind != "ball":
+        if threat.kind not in ("ball", "patch", "frame", "tabular"):
             raise RunError(
-                f"{suite.path}: threat {threat.name}: bundles are of norm balls; leave it out of "
-                "the suite"
+                f"{suite.path}: threat {threat.name}: bundles are of norm balls, patches, "
+                "frames and tables; leave it out of the suite"
             )
 
 

@@ -75,7 +75,7 @@ def restore(found: Mapping[str, bytes], lock: Lock, folder: Path) -> Run:
         _put(home / "verdicts.parquet", _files.parquet_bytes(part))
         _put(home / "evidence.npz", found[f"evidence/{cell.entry}.npz"])
         ball = cell.threat.ball()
-        about = {"norm": ball.norm, "eps": str(ball.eps), "bounds": list(ball.bounds)}
+        about = ball.describe()
         digest, shape = digests[cell.model]
         _put(
             home / "evaluation.json",

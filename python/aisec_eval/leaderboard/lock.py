@@ -12,12 +12,19 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationError,
+)
 
-from ..errors import AisecError, RunError
+from ..errors import AisecError, InputError, RunError
 from ..suite.identity import canonical, digest, engine, ranges, samples_digest
 from ..suite.load import is_file_source
-from ..threats import L1, L2, Linf, ThreatModel
+from ..threats import L1, L2, Linf, ThreatModel, parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -100,6 +107,25 @@ class LockedThreat(_Table):
         return kinds[self.norm](Fraction(self.eps), bounds=(self.bounds[0], self.bounds[1]))
 
 
+class LockedRegion(_Table):
+    """A threat model that is no ball, as it describes itself: a patch, a frame, a table."""
+
+    id: Identifier
+    describes: dict[str, JsonValue]
+
+    @property
+    def norm(self) -> str:
+        """What kind it is."""
+        return str(self.describes.get("norm"))
+
+    def ball(self) -> ThreatModel:
+        """Return the threat model; raises InputError where it is none, or stated otherwise."""
+        found = parse(self.describes)
+        if found.constraint is None or found.describe() != self.describes:
+            raise InputError("threat: not how the engine states a patch, a frame or a table")
+        return found
+
+
 class LockedCell(_Table):
     """One entry of the results: a task on one dataset, and one model and threat model."""
 
@@ -112,7 +138,7 @@ class LockedCell(_Table):
     ids: Annotated[list[Range], Field(min_length=1)]
     """Sample ids as runs [first, one past the last], in the order of the rows."""
     model: Identifier | None = None
-    threat: LockedThreat | None = None
+    threat: LockedThreat | LockedRegion | None = None
     settings: dict[str, str | int | float | bool | None]
 
     @property
@@ -279,12 +305,7 @@ def _locked(cell: Cell, entry: str, result: Any) -> LockedCell:
     if cell.threat is None:
         threat, settings = None, _scan_settings(cell)
     else:
-        threat = LockedThreat(
-            id=cell.threat_id,
-            norm=cell.threat.norm,  # type: ignore[arg-type]  # suites have balls only
-            eps=str(cell.threat.eps),
-            bounds=list(cell.threat.bounds),
-        )
+        threat = _locked_threat(cell.threat_id, cell.threat)
         settings = {key: value for key, value in result.info.items() if key != "threat"}
     return LockedCell(
         kind=cell.kind,
@@ -296,6 +317,17 @@ def _locked(cell: Cell, entry: str, result: Any) -> LockedCell:
         model=cell.model or None,
         threat=threat,
         settings=settings,
+    )
+
+
+def _locked_threat(name: str, threat: ThreatModel) -> LockedThreat | LockedRegion:
+    if threat.constraint is not None:
+        return LockedRegion(id=name, describes=threat.describe())
+    return LockedThreat(
+        id=name,
+        norm=threat.norm,  # type: ignore[arg-type]  # bundles are of balls and regions only
+        eps=str(threat.eps),
+        bounds=list(threat.bounds),
     )
 
 
