@@ -113,7 +113,7 @@ class ThreatModel:
     @classmethod
     def from_description(cls, value: Mapping[str, Any]) -> ThreatModel:
         """Return what `describe` described."""
-        return cls(Fraction(value["eps"]), bounds=tuple(value["bounds"]))
+        return cls(value["eps"], bounds=tuple(value["bounds"]))
 
 
 @dataclass(frozen=True, init=False)
@@ -671,9 +671,10 @@ def parse(description: Mapping[str, Any]) -> ThreatModel:
     Raises:
         InputError: not such a description.
     """
-    kind = KINDS.get(description.get("norm", ""))
+    norm = description.get("norm")
+    kind = KINDS.get(norm) if isinstance(norm, str) else None
     if kind is None:
-        raise InputError(f"threat model of kind {description.get('norm')!r} is unknown")
+        raise InputError(f"threat model of kind {str(norm)[:40]!r} is unknown")
     try:
         return kind.from_description(description)
     except InputError:

@@ -1,6 +1,7 @@
 """Threat models keep radii exact and refuse what is not one."""
 
 import copy
+import json
 import math
 import pickle
 from fractions import Fraction
@@ -10,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aisec_eval import L0, L1, L2, Box, InputError, Linf
-from aisec_eval.threats import exact, round_down, round_up
+from aisec_eval import L0, L1, L2, Box, Corruptions, InputError, Linf, Spatial
+from aisec_eval.threats import exact, parse, round_down, round_up
 
 
 @pytest.mark.parametrize(
@@ -136,3 +137,42 @@ def test_threats_are_values(threat):
 
 def test_different_norms_are_different():
     assert Linf(1) != L2(1)
+
+
+@pytest.mark.parametrize(
+    "threat",
+    [
+        Linf("8/255", bounds=(-1, 1)),
+        L2(0.5),
+        L0(3),
+        Box([0.0, 0.1], [0.2, 1.0]),
+        Spatial("25/2", 1, fill=0.5),
+        Corruptions(("fog", "snow"), (5, 1)),
+    ],
+)
+def test_a_description_is_the_threat_model(threat):
+    stored = json.loads(json.dumps(threat.describe()))
+    assert parse(stored) == threat
+    assert stored["norm"] == threat.norm
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        {},
+        {"norm": ["linf"]},
+        {"norm": "l7", "eps": "1", "bounds": [0, 1]},
+        {"norm": "linf"},
+        {"norm": "linf", "eps": "1e999999999", "bounds": [0, 1]},
+        {"norm": "linf", "eps": "1/10", "bounds": [[0], 1]},
+        {"norm": "linf", "eps": {}, "bounds": [0, 1]},
+        {"norm": "spatial", "max_rotation": "1e99999999", "max_translation": 1, "fill": 0},
+        {"norm": "corruptions", "names": [{}], "severities": [1], "bounds": [0, 1]},
+        {"norm": "corruptions", "names": 3, "severities": [1], "bounds": [0, 1]},
+        {"norm": "corruptions", "names": ["fog"], "severities": [[1]], "bounds": [0, 1]},
+    ],
+)
+def test_a_strangers_description_is_refused_in_one_line(description):
+    with pytest.raises(InputError) as caught:
+        parse(description)
+    assert "\n" not in str(caught.value)
