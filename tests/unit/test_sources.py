@@ -287,3 +287,16 @@ def test_damaged_parquet_is_refused_or_read(tmp_path):
             errors.append(str(error))
     assert len(errors) > 100
     assert not any("\n" in error for error in errors)
+
+
+def test_npy_that_was_cut_or_boasts(tmp_path):
+    path = tmp_path / "x.npy"
+    np.save(path, np.zeros((100, 3)))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ae.DatasetError, match="shorter than its header says"):
+        ae.scan(path)
+    with path.open("wb") as file:
+        header = {"descr": "<f8", "fortran_order": False, "shape": (10**13, 3)}
+        np.lib.format.write_array_header_1_0(file, header)
+    with pytest.raises(ae.DatasetError, match="shorter than its header says"):
+        ae.scan(path)

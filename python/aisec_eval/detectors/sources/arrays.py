@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,37 +66,66 @@ def open_arrays(features: Any, labels: Any) -> Source:
         x = np.asarray(features)
     except (TypeError, ValueError) as error:
         raise InputError(f"features are not an array: {' '.join(str(error).split())}") from None
-    _check("features", x, InputError)
-    return ArraySource("features", len(x), _row_bytes(x), x, as_labels(labels, len(x)))
+    _check("features", x.shape, x.dtype, InputError)
+    size = _row_bytes(x.shape, x.dtype)
+    return ArraySource("features", len(x), size, x, as_labels(labels, len(x)))
 
 
 def open_npy(path: Path, labels: Any) -> Source:
     """Take a `.npy` file; `labels` may be another one."""
-    x = load_npy(path)
-    _check(str(path), x, DatasetError)
     name = "labels"
     if isinstance(labels, str | Path):
         name, labels = str(labels), load_npy(Path(labels))
-    y, size = as_labels(labels, len(x), name=name), _row_bytes(x)
-    # Values begin at `np.memmap.offset`.
-    offset = x.offset if isinstance(x, np.memmap) else None
-    if offset is None or not x.flags.c_contiguous or not x.dtype.isnative:
-        return ArraySource(str(path), len(x), size, x, y)
-    modified = _modified(path)
-    return NpySource(str(path), len(x), size, path, offset, x.shape, x.dtype, y, modified)
+    with _file_errors(path):
+        modified, header = _modified(path), _plain_header(path)
+    if header is None:
+        x = load_npy(path)
+        _check(str(path), x.shape, x.dtype, DatasetError)
+        y = as_labels(labels, len(x), name=name)
+        return ArraySource(str(path), len(x), _row_bytes(x.shape, x.dtype), x, y)
+    shape, dtype, offset = header
+    _check(str(path), shape, dtype, DatasetError)
+    y = as_labels(labels, shape[0], name=name)
+    size = _row_bytes(shape, dtype)
+    return NpySource(str(path), shape[0], size, path, offset, shape, dtype, y, modified)
 
 
-def _check(name: str, x: NDArray[Any], error: type[AisecError]) -> None:
-    if x.ndim < 2 or x.size == 0:
+def _plain_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int] | None:
+    """Return shape, dtype and where the values begin, of what can be read row after row.
+
+    Nothing is mapped, so that the address space may be smaller than the file. None for other
+    layouts and for what is no `.npy` file.
+    """
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    with path.open("rb") as file:
+        try:
+            shape, fortran, dtype = read_header[np.lib.format.read_magic(file)](file)
+        except (ValueError, KeyError, EOFError, SyntaxError, TypeError):
+            return None
+        if fortran or dtype.hasobject or not dtype.isnative:
+            return None
+        offset = file.tell()
+    if path.stat().st_size < offset + math.prod(shape) * dtype.itemsize:
+        raise DatasetError(f"{path}: is shorter than its header says; it was cut")
+    return shape, dtype, offset
+
+
+def _check(
+    name: str, shape: tuple[int, ...], dtype: np.dtype[Any], error: type[AisecError]
+) -> None:
+    if len(shape) < 2 or 0 in shape:
         raise error(
-            f"{name}: shape {list(x.shape)}, expected [n, d] with at least one row and column"
+            f"{name}: shape {list(shape)}, expected [n, d] with at least one row and column"
         )
-    if x.dtype.kind not in "fiub":
-        raise error(f"{name}: dtype {x.dtype}, expected floats or integers")
+    if dtype.kind not in "fiub":
+        raise error(f"{name}: dtype {dtype}, expected floats or integers")
 
 
-def _row_bytes(x: NDArray[Any]) -> int:
-    return max(1, x.size // len(x)) * max(4, x.dtype.itemsize)
+def _row_bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    return math.prod(shape[1:]) * max(4, dtype.itemsize)
 
 
 def _modified(path: Path) -> tuple[int, int]:
