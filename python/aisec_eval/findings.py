@@ -33,6 +33,8 @@ class Stage:
     loss: str = ""
     from_data: bool = False
     """Whether it starts at inputs of other classes."""
+    from_model: bool = False
+    """Whether it tries what another model is fooled by."""
 
 
 @dataclass(frozen=True)
@@ -208,11 +210,11 @@ def join_faults(parts: Iterable[Mapping[str, Fault]]) -> dict[str, Fault]:
 def _joined(stages: Iterable[Stage]) -> tuple[Stage, ...]:
     found: dict[tuple[Any, ...], int] = {}
     for s in stages:
-        key = (s.order, s.name, s.needs_gradient, s.loss, s.from_data)
+        key = (s.order, s.name, s.needs_gradient, s.loss, s.from_data, s.from_model)
         found[key] = found.get(key, 0) + s.broken
     return tuple(
-        Stage(order, name, gradient, broken, loss, from_data)
-        for (order, name, gradient, loss, from_data), broken in sorted(found.items())
+        Stage(order, name, gradient, broken, loss, from_data, from_model)
+        for (order, name, gradient, loss, from_data, from_model), broken in sorted(found.items())
     )
 
 
@@ -303,6 +305,7 @@ _READERS: dict[str, Any] = {
             broken=_count,
             loss=_text,
             from_data=_flag,
+            from_model=_flag,
         )
     ),
     **dict.fromkeys(("refused", "uncertified", "contradicted", "crashed"), _FAULTS),

@@ -18,6 +18,7 @@ from .sparse_rs import SparseRS
 from .spatial import SpatialGrid, WorstOfK
 from .square import Square
 from .target import Target
+from .transfer import Transfer
 
 __all__ = [
     "APGD",
@@ -41,6 +42,7 @@ __all__ = [
     "SpatialGrid",
     "Square",
     "Target",
+    "Transfer",
     "WorstOfK",
     "attack",
     "nearest",

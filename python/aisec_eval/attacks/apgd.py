@@ -36,6 +36,8 @@ class APGD(NativeAttack):
             (three starts: two evaluations more).
         eot: draws of a randomised model that logits and gradients are averaged over, each twice
             a step; graphs and JAX functions are not randomised and drawn once.
+        to_the_end: go on after the first success, to the example that is misclassified with the
+            most confidence.
 
     Raises:
         InputError: an unknown loss, or a count below 1.
@@ -46,6 +48,7 @@ class APGD(NativeAttack):
     restarts: int = 1
     large_radius: bool = False
     eot: int = 1
+    to_the_end: bool = False
 
     def __post_init__(self) -> None:
         if self.loss not in _LOSSES:
@@ -62,7 +65,8 @@ class APGD(NativeAttack):
     @property
     def options(self) -> Mapping[str, Any]:
         """The parameters of the native search."""
-        return {"steps": self.steps, "large_radius": self.large_radius}
+        more = {"to_the_end": True} if self.to_the_end else {}
+        return {"steps": self.steps, "large_radius": self.large_radius, **more}
 
     def run(self, target: Target, problem: Problem, restart: int) -> Found:
         """Attack every sample of the problem once."""

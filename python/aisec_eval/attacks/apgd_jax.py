@@ -80,6 +80,7 @@ class _Kernel:
             attack.loss,
             problem.threat.norm,
             attack.steps,
+            not attack.to_the_end,
             jax.device_put(params),
             np.float32(problem.region["eps"]),
         )
@@ -144,7 +145,7 @@ class _Kernel:
 def _compiled() -> Callable[..., dict[str, Any]]:
     import jax
 
-    return jax.jit(_step, static_argnums=(0, 1, 2, 3))
+    return jax.jit(_step, static_argnums=(0, 1, 2, 3, 4))
 
 
 def _step(
@@ -152,6 +153,7 @@ def _step(
     loss: str,
     norm: str,
     steps: int,
+    stops: bool,
     params: Any,
     eps: Any,
     state: dict[str, Any],
@@ -197,7 +199,9 @@ def _step(
     point = jnp.all((state["lower"] == state["upper"]).reshape(len(label), -1), axis=1)
     if norm != "box":
         point = point | (eps == 0)
-    done = (iteration == steps) | point | (new["margin"] < -CLEAR * scale)
+    done = (iteration == steps) | point
+    if stops:
+        done = done | (new["margin"] < -CLEAR * scale)
 
     marks = jnp.asarray(checkpoints(steps) or (-1,))
     at = jnp.any(iteration[:, None] == marks[None, :], axis=1)

@@ -38,7 +38,8 @@ def stage(order: int, attack: Attack, restart: int, broken: int) -> Stage:
     # Minimum-norm attacks with several restarts begin the first at the clean input.
     from_data = getattr(attack, "starts", 0) > 0 and (restart > 0 or attack.restarts == 1)
     loss = str(getattr(attack, "loss", ""))
-    return Stage(order, attack.name, attack.needs_gradient, broken, loss, from_data)
+    from_model = bool(getattr(attack, "from_model", False))
+    return Stage(order, attack.name, attack.needs_gradient, broken, loss, from_data, from_model)
 
 
 def at_rest(found: Found, clean_margin: NDArray[np.float64]) -> NDArray[np.int8]:

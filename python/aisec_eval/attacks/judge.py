@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ..findings import Findings, Stage
 
-COMPARISONS = ("outside-in", "queries-beat-gradients")
+COMPARISONS = ("outside-in", "transfer", "queries-beat-gradients")
 """Codes that compare attacks; they assume samples that no attack has chosen."""
 FRAGILE = 1e-4
 """Margins closer to zero than this part of the sample's largest logit are fragile."""
@@ -171,13 +171,21 @@ def _disagreement(found: Findings) -> list[str]:
     inside = [i for i, s in enumerate(found.stages) if s.needs_gradient and not s.from_data]
     later = found.stages[min(inside, default=len(found.stages)) :]
     data = [stage for stage in later if stage.from_data]
-    queries = [stage for stage in later if not stage.needs_gradient]
+    others = [stage for stage in later if stage.from_model]
+    queries = [s for s in later if not s.needs_gradient and not s.from_model]
     broken = sum(stage.broken for stage in data)
     if broken >= max(_FEW, SHARE * found.attacked):
         flags.append(
             f"outside-in: {_names(data)} from inputs of other classes broke {broken} of "
             f"{found.attacked} samples that gradients from the clean input had left: they mislead "
             "near the data; keep starts from data in every evaluation"
+        )
+    broken = sum(stage.broken for stage in others)
+    if broken >= max(_FEW, SHARE * found.attacked):
+        flags.append(
+            f"transfer: examples that fool another model broke {broken} of {found.attacked} "
+            "samples that attacks with gradients had left: the gradients mislead; keep transfer in "
+            "every evaluation"
         )
     broken = sum(stage.broken for stage in queries)
     if broken >= max(_FEW, SHARE * found.attacked):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import aisec_eval as ae
-from aisec_eval.attacks import APGD, Found, HopSkipJump, Square, attack
+from aisec_eval.attacks import APGD, Found, HopSkipJump, Square, Transfer, attack
 from aisec_eval.attacks.diagnostics import are_softmax
 from aisec_eval.attacks.portfolio import fast
 from aisec_eval.attacks.selected import Flat, Unfinished
@@ -147,12 +147,6 @@ def test_queries_that_beat_gradients() -> None:
     model = random_model(1, SHAPE)
     x, y = random_samples(model, 60)
 
-    def weak(problem: Any) -> Found:
-        """Moves and breaks nothing."""
-        found = Found.nothing(problem)
-        found.margin[:] = 1e-3
-        return found
-
     threat = ae.Linf("0.1")
     result = attack(model, x, y, threat, method=[Planted(weak), Square(queries=200)])
     assert codes(result) == ["queries-beat-gradients"]
@@ -229,6 +223,75 @@ def test_stages_on_chosen_samples_are_in_fast() -> None:
     stages = [stage for norm in (ae.Linf(0.1), ae.L2(1)) for stage in fast(norm)]
     for kind, count in ((Unfinished, 2), (Flat, 3)):
         assert sum(isinstance(stage, kind) for stage in stages) == count
+
+
+def weak(problem: Any) -> Found:
+    """Moves and breaks nothing."""
+    found = Found.nothing(problem)
+    found.margin[:] = 1e-3
+    return found
+
+
+@pytest.mark.parametrize("jax", [False, True])
+@pytest.mark.parametrize("norm", [ae.Linf("0.1"), ae.L2("0.5"), ae.L1("1")])
+def test_another_model_that_beats_gradients(norm: Any, jax: bool) -> None:
+    model = random_model(1, SHAPE)
+    x, y = random_samples(model, 60)
+    other = random_model(1, SHAPE, native=not jax)
+    other.layers = [(w + np.float32(0.02), b) for w, b in other.layers]
+    other = LayeredModel(other.layers, SHAPE, native=not jax)
+    result = attack(model, x, y, norm, method=[Planted(weak), Transfer(other, steps=20)])
+    assert codes(result) == ["transfer"]
+    broken = sum(name == "transfer" for name in result.found_by)
+    assert broken > 10
+    assert f"broke {broken} of 60 samples" in result.flags[0]
+    # One query a sample, and nothing of the surrogate's.
+    assert set(result.spent.queries) == {1}
+    assert result.spent.gradients.max() == 0
+    # After gradients that do their work there is nothing to say.
+    method: Any = [APGD("margin", steps=60), Transfer(other, steps=20)]
+    assert codes(attack(model, x, y, norm, method=method)) == []
+    # Nor where there is nothing to compare with: on black boxes.
+    box = random_model(1, SHAPE, native=False, jax=False)
+    blind = attack(box, x, y, norm, method=Transfer(other, steps=20))
+    assert codes(blind) == []
+    np.testing.assert_array_equal(blind.verdict, result.verdict)
+
+
+def test_transfer_tries_the_most_confident_example() -> None:
+    model = random_model(1, SHAPE)
+    x, y = random_samples(model, 30)
+    for backend in ("native", "jax"):
+        sure = attack(
+            model,
+            x,
+            y,
+            ae.Linf(0.2),
+            method=APGD("margin", to_the_end=True, steps=20),
+            backend=backend,
+        )
+        first = attack(model, x, y, ae.Linf(0.2), method=APGD("margin", steps=20), backend=backend)
+        broken = first.verdict == ae.VERDICTS.index("broken")
+        np.testing.assert_array_equal(sure.verdict, first.verdict)
+        assert (sure.margin <= first.margin + 1e-6).all()
+        assert sure.margin[broken].mean() < 1.3 * first.margin[broken].mean()
+        assert sure.spent.forwards.min() >= 21
+
+
+def test_surrogates_that_do_not_fit() -> None:
+    model = random_model(1, SHAPE)
+    x, y = random_samples(model, 3)
+    with pytest.raises(ae.InputError, match="has no gradients, which a surrogate needs"):
+        Transfer(random_model(1, SHAPE, native=False, jax=False))
+    for other, message in (
+        (random_model(1, (2, 4, 4)), "input_shape is"),
+        (random_model(1, SHAPE, classes=4), "num_classes is 4, not 3"),
+    ):
+        with pytest.raises(ae.CapabilityError, match=message):
+            attack(model, x, y, ae.Linf(0.1), method=Transfer(other))
+    with pytest.raises(ae.CapabilityError, match="not l0"):
+        attack(model, x, y, ae.L0(2), method=Transfer(model))
+    assert repr(Transfer(model)) == "Transfer('layered 0', steps=50, restarts=1)"
 
 
 class Noisy(LayeredModel):
