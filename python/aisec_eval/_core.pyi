@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 __all__ = [
     "Graph",
     "InputSplit",
+    "Neighbours",
     "Noisy",
     "SearchPool",
     "Spectral",
@@ -434,3 +435,33 @@ def run_off_radii(
     Returns:
         class and radius, int64 `[n]`.
     """
+
+@final
+class Neighbours:
+    """The exact nearest neighbours of every sample among the others, found in parts."""
+
+    def __new__(cls, x: NDArray[np.float32], k: int, metric: str) -> Neighbours:
+        """Prepares the search; the features are copied twice.
+
+        Args:
+            x: features, float32 `[n, d]`.
+            k: neighbours of each sample, below `n`.
+            metric: "cosine" or "euclidean".
+
+        Raises:
+            ValueError: a feature is not finite, or an argument does not fit.
+        """
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Pairs of blocks of samples that were compared, and that there are."""
+
+    def advance(self, pairs: int) -> None:
+        """Compares up to `pairs` further pairs of blocks."""
+
+    def finish(self) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+        """Indices, uint32 `[n, k]`, and distances, float32 `[n, k]`, nearest first.
+
+        Raises:
+            ValueError: pairs are left.
+        """

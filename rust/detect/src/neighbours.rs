@@ -69,7 +69,10 @@ impl Neighbours {
                 x.par_chunks_mut(dim).for_each(normalise);
                 vec![0.0; samples]
             }
-            Metric::Euclidean => x.par_chunks(dim).map(|row| (0.5 * square(row)) as f32).collect(),
+            Metric::Euclidean => {
+                centre(&mut x, dim);
+                x.par_chunks(dim).map(|row| (0.5 * square(row)) as f32).collect()
+            }
         };
         let packed = x
             .par_chunks(BLOCK * dim)
@@ -406,7 +409,7 @@ mod tests {
         let expected = brute_force(&moved, 6, 5, Metric::Euclidean);
         for (found, expected) in distances.chunks(5).zip(expected) {
             for (found, (expected, _)) in found.iter().zip(expected) {
-                assert!((f64::from(*found) - expected).abs() < 1e-3);
+                assert!((f64::from(*found) - expected).abs() < 1e-3, "{found} {expected}");
             }
         }
     }
