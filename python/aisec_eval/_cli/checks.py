@@ -28,7 +28,7 @@ def check_run(folder: Path, suite: Path | None, files: Mapping[str, Path], *, as
         problems = gate_problems(found, suite)
     for name, path in files.items():
         models[name] = load_model(path, name=name)
-    results = recheck(found, models, data)
+    results = recheck(found, models, data, prove=True)
     holds = not problems and all(not result.problems for result in results)
     if as_json:
         emit(

@@ -40,7 +40,7 @@ class Rechecked:
     certified: int
     """Samples claimed certified."""
     proven: int
-    """Of those, proven again by the independent checker, which needs the data."""
+    """Of those, proven again by the independent checker, where that was asked for."""
     clean: bool
     """Whether the clean verdicts were computed again, which needs the data."""
     problems: tuple[str, ...]
@@ -48,7 +48,11 @@ class Rechecked:
 
 
 def recheck(
-    run: Run, models: Mapping[str, Model], data: Mapping[str, Samples] | None = None
+    run: Run,
+    models: Mapping[str, Model],
+    data: Mapping[str, Samples] | None = None,
+    *,
+    prove: bool = False,
 ) -> list[Rechecked]:
     """Check every evaluation of a run again.
 
@@ -56,6 +60,7 @@ def recheck(
         run: a run read back, `load_run(folder)`.
         models: the models by the name they have in the run.
         data: the datasets by their suite id; without them clean verdicts are not computed again.
+        prove: whether to prove certified samples again, where their data is there.
 
     Raises:
         RunError: a model is missing or is another one than was evaluated.
@@ -77,7 +82,7 @@ def recheck(
         if not isinstance(threat, dict):
             raise RunError(f"{run.path}: evaluation {index} does not say its threat model")
         samples = _samples_of(run, index, data)
-        results.append(_recheck(evaluation, model, threat, samples))
+        results.append(_recheck(evaluation, model, threat, samples, prove))
     return results
 
 
@@ -92,7 +97,11 @@ def _samples_of(run: Run, index: int, data: Mapping[str, Samples] | None) -> Sam
 
 
 def _recheck(
-    e: Evaluation, model: Model, threat: Mapping[str, Any], samples: Samples | None
+    e: Evaluation,
+    model: Model,
+    threat: Mapping[str, Any],
+    samples: Samples | None,
+    prove: bool,
 ) -> Rechecked:
     codes = {verdict: code for code, verdict in enumerate(VERDICTS)}
     rows = np.flatnonzero(e.verdict == codes[BROKEN])
@@ -124,7 +133,7 @@ def _recheck(
     proven = 0
     if samples is not None:
         problems += _clean_problems(e, model, samples, rows, codes)
-        if not problems:
+        if prove and not problems:
             open_ = _unproven(e, model, samples, threat, np.flatnonzero(certified))
             proven = int(certified.sum()) - len(open_)
             problems += open_
