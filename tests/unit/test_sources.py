@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 import aisec_eval as ae
-from aisec_eval._core import Table
+from aisec_eval._core import Spectral, Statistics, Table
 from aisec_eval.detectors.source import MIB, open_source
 
 
@@ -300,3 +300,45 @@ def test_npy_that_was_cut_or_boasts(tmp_path):
         np.lib.format.write_array_header_1_0(file, header)
     with pytest.raises(ae.DatasetError, match="shorter than its header says"):
         ae.scan(path)
+
+
+def test_shards_of_a_file_give_the_same_scores(tmp_path):
+    """Each shard opens the file for itself; only bytes go between them."""
+    data = frame(n=3000, d=20)
+    path = tmp_path / "x.parquet"
+    data.write_parquet(path, row_group_size=700)
+    part = 512
+
+    def shard(first, end):
+        source, left = open_source(path, None), end - first
+        statistics = Statistics(20, 1 << 30, first=first, part_rows=part)
+        for x, y in source.batches(333, first):
+            statistics.update(x[:left], y[:left])
+            left -= min(left, len(y))
+        return statistics.to_bytes()
+
+    whole = Statistics.from_bytes(shard(0, 3000), 1 << 30)
+    merged = Statistics.from_bytes(shard(0, 1024), 1 << 30)
+    for first, end in ((1024, 1536), (1536, 3000)):
+        merged.merge(Statistics.from_bytes(shard(first, end), 1 << 30))
+    assert merged.to_bytes() == whole.to_bytes()
+    for ours, theirs in zip(merged.classes(), whole.classes(), strict=True):
+        assert np.array_equal(ours, theirs)
+    x, y = data.drop("label").to_numpy(order="c"), data["label"].to_numpy()
+    labels, counts, means = whole.classes()
+    assert np.array_equal(labels, np.unique(y))
+    for label, count, mean in zip(labels, counts, means, strict=True):
+        own = x[y == label].astype(float)
+        assert len(own) == count
+        np.testing.assert_allclose(mean, own.mean(axis=0), atol=1e-13)
+        expected = np.cov(own.T, bias=True)
+        np.testing.assert_allclose(whole.covariance(int(label)), expected, atol=1e-13)
+    assert np.array_equal(Spectral(merged).score(x, y), Spectral(whole).score(x, y))
+    with pytest.raises(KeyError):
+        whole.covariance(99)
+    with pytest.raises(ValueError, match="do not meet"):
+        merged.merge(Statistics.from_bytes(shard(0, 512), 1 << 30))
+    with pytest.raises(ValueError, match="with themselves"):
+        merged.merge(merged)
+    with pytest.raises(ValueError, match="damaged"):
+        Statistics.from_bytes(b"noise", 1 << 30)

@@ -30,16 +30,19 @@ def scan(
     """Score training samples: which were tampered with?
 
     The data is read twice, batch by batch; memory does not grow with it but for the result and its
-    making (65 bytes a sample). From Parquet polars reads some row groups ahead. Scores do not
-    depend, to the last bit, on batches or threads.
+    making (33 bytes a sample). Scores do not depend, to the last bit, on batches or threads, nor on
+    where the rows come from.
 
     Args:
         features: what a model sees of each sample, [n, d] or [n, ...]: a numpy or JAX array, a
-            polars DataFrame or LazyFrame (one numeric column a feature, or one column of arrays),
-            or a path to a Parquet or `.npy` file.
+            polars DataFrame or LazyFrame (one numeric column a feature, or one column of arrays);
+            a path to a `.npy` or Parquet file, a folder, pattern or list of Parquet files, a URL
+            that fsspec knows, or a Parquet file open in binary mode; Arrow record batches: an
+            iterator of them, which is kept in a temporary file for the second pass, or a function
+            that returns one.
         labels: the label given to each sample: integers [n] beside an array, a path to a `.npy`
-            file beside one, the name of a column of a frame or Parquet file (default `"label"`,
-            where there is one). None: all samples are one class.
+            file beside one, the name of a column of frames, Parquet files and streams (default
+            `"label"`, where there is one). None: all samples are one class.
         method: `"spectral"`, centred spectral signatures (arXiv:1811.00636).
         rate: an upper bound on the poisoned fraction of any class, in (0, 0.5), if there is one.
             Then the `floor(1.5 * rate * n_c)` highest scores of each class are flagged, as in the

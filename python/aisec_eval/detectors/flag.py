@@ -9,6 +9,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_PART = 1 << 20
+
 
 def benjamini_hochberg(p_value: NDArray[np.float64], level: float) -> NDArray[np.bool_]:
     """Flag p-values such that the expected share of false alarms among the flags is <= `level`.
@@ -18,11 +20,15 @@ def benjamini_hochberg(p_value: NDArray[np.float64], level: float) -> NDArray[np
     """
     n = len(p_value)
     ordered = np.sort(p_value)
-    below = np.flatnonzero(ordered <= level * np.arange(1, n + 1) / n)
-    if len(below) == 0:
-        return np.zeros(n, dtype=np.bool_)
-    flagged: NDArray[np.bool_] = p_value <= ordered[below[-1]]
-    return flagged
+    # From the end, a part at a time: the last one below the line is sought.
+    for end in range(n, 0, -_PART):
+        first = max(0, end - _PART)
+        line = level * np.arange(first + 1, end + 1) / n
+        below = np.flatnonzero(ordered[first:end] <= line)
+        if len(below):
+            flagged: NDArray[np.bool_] = p_value <= ordered[first + below[-1]]
+            return flagged
+    return np.zeros(n, dtype=np.bool_)
 
 
 def highest_in_class(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _BATCH = 16 * MIB
 _DISCOVERY_RATE = 0.01
+_PART = 1 << 16
 
 _NULL = (
     "chi-square with one degree of freedom of score / eigenvalue: exact for a Gaussian class whose "
@@ -130,7 +131,11 @@ def _result(
     rate: float | None,
 ) -> ScanResult:
     classes, eigenvalues, counts = fit.labels, fit.eigenvalues, fit.counts
-    p_value = chi_square_tail(score, eigenvalues[np.searchsorted(classes, label)])
+    p_value = np.empty_like(score)
+    for first in range(0, len(score), _PART):
+        part = slice(first, first + _PART)
+        own = eigenvalues[np.searchsorted(classes, label[part])]
+        p_value[part] = chi_square_tail(score[part], own)
     if rate is None:
         flagged = benjamini_hochberg(p_value, _DISCOVERY_RATE)
         rule = f"Benjamini-Hochberg over all samples at a false discovery rate of {_DISCOVERY_RATE}"
@@ -170,11 +175,7 @@ def chi_square_tail(
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.sqrt(score / (2 * eigenvalue))
     z[score == 0] = 0.0
-    out = np.empty_like(z)
-    for first in range(0, len(z), 1 << 16):
-        part = z[first : first + (1 << 16)].tolist()
-        out[first : first + len(part)] = np.fromiter(map(math.erfc, part), np.float64, len(part))
-    return out
+    return np.fromiter(map(math.erfc, z.tolist()), np.float64, len(z))
 
 
 def _physical_memory() -> int:
