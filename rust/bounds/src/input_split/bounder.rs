@@ -44,6 +44,9 @@ pub(super) trait Bounder: Sync {
     /// The rows' values at a point of the box, roughly.
     fn values(&self, known: &Self::Known, x: &[f64]) -> Vec<f64>;
 
+    /// The gradient of a row's value there, roughly.
+    fn gradient(&self, known: &Self::Known, x: &[f64], row: usize) -> Vec<f64>;
+
     /// Bytes that remembering takes.
     fn bytes(&self, known: &Self::Known) -> usize;
 }

@@ -1,5 +1,7 @@
 //! One box and, depth first, its parts, until a number of boxes was bounded.
 
+use std::ops::Range;
+
 use aisec_numeric::{Cancel, Cancelled};
 
 use super::bounder::Bounder;
@@ -55,6 +57,8 @@ pub(super) struct Buffers<S> {
 /// A box by its corners.
 type Corners = (Vec<f64>, Vec<f64>);
 
+/// Of a descent.
+const STEPS: i32 = 5;
 /// Most points handed back from one part.
 const MAX_POINTS: usize = 4;
 
@@ -132,7 +136,8 @@ impl<B: Bounder> Explorer<'_, B> {
         Ok(())
     }
 
-    /// Tries the centre of the box and the lowest corner of each open plane.
+    /// Tries the centre of the box and the lowest corner of the plane that is hardest to meet for
+    /// the clause that is nearest; in the first box of a part descends from both.
     fn suggest(
         &self,
         part: &Part<B::Known>,
@@ -140,36 +145,55 @@ impl<B: Bounder> Explorer<'_, B> {
         slack: &[f64],
         result: &mut Explored<B::Known>,
     ) {
-        let bounds = || part.lower.iter().zip(&part.upper);
-        let mut points = vec![bounds().map(|(l, u)| l + 0.5 * (u - l)).collect::<Vec<f64>>()];
-        let width = part.lower.len();
-        for (rows, &slack) in self.clauses.ranges().zip(slack) {
-            if slack > 0.0 {
-                continue;
-            }
-            for row in rows {
-                let plane = &planes.coefficients[row * width..][..width];
-                points.push(
-                    plane
-                        .iter()
-                        .zip(bounds())
-                        .map(|(&a, (&l, &u))| if a > 0.0 { l } else { u })
-                        .collect(),
-                );
+        let ranges = self.clauses.ranges().zip(slack);
+        let Some((rows, _)) = ranges.min_by(|a, b| a.1.total_cmp(b.1)) else { return };
+        let corners = || part.lower.iter().zip(&part.upper);
+        let centre: Vec<f64> = corners().map(|(l, u)| l + 0.5 * (u - l)).collect();
+        let over = |row: &usize| planes.bounds[*row] - self.clauses.rhs[*row];
+        let hardest = rows.clone().max_by(|a, b| over(a).total_cmp(&over(b)));
+        let corner = hardest.map(|row| {
+            let plane = &planes.coefficients[row * centre.len()..][..centre.len()];
+            plane.iter().zip(corners()).map(|(&a, (&l, &u))| if a > 0.0 { l } else { u }).collect()
+        });
+        let steps = if result.domains == 1 { STEPS } else { 0 };
+        for start in [Some(centre), corner].into_iter().flatten() {
+            if result.points.len() < MAX_POINTS {
+                result.points.extend(self.descend(part, rows.clone(), start, steps));
             }
         }
-        for mut point in points {
-            if result.points.len() >= MAX_POINTS {
-                break;
-            }
+    }
+
+    /// Goes down the worst of the rows by signed gradients, in steps that halve; the first point
+    /// that seems to be a counterexample.
+    fn descend(
+        &self,
+        part: &Part<B::Known>,
+        rows: Range<usize>,
+        mut x: Vec<f64>,
+        steps: i32,
+    ) -> Option<Vec<f64>> {
+        let corners = || part.lower.iter().zip(&part.upper);
+        for step in 0..=steps {
             // The search goes on in float32 where it can.
-            for (x, (&l, &u)) in point.iter_mut().zip(bounds()) {
+            x.iter_mut().zip(corners()).for_each(|(x, (&l, &u))| {
                 *x = f64::from(*x as f32).clamp(l, u);
+            });
+            let values = self.bounder.values(&part.known, &x);
+            if self.clauses.met(&values) {
+                return Some(x);
             }
-            if self.clauses.met(&self.bounder.values(&part.known, &point)) {
-                result.points.push(point);
+            let over = |row: &usize| values[*row] - self.clauses.rhs[*row];
+            let worst = rows.clone().max_by(|a, b| over(a).total_cmp(&over(b)))?;
+            if step < steps {
+                let gradient = self.bounder.gradient(&part.known, &x, worst);
+                let size = 0.5_f64.powi(step);
+                for ((x, (&l, &u)), slope) in x.iter_mut().zip(corners()).zip(gradient) {
+                    let sign = if slope == 0.0 { 0.0 } else { slope.signum() };
+                    *x = (*x - size * (u - l) * sign).clamp(l, u);
+                }
             }
         }
+        None
     }
 
     /// The hull of where the open clauses may be met, `None` where that is nowhere; conditions

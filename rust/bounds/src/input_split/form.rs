@@ -224,26 +224,52 @@ impl Form {
         Ok(())
     }
 
+    /// The inputs, then the outputs of all units, then the values of the specification's rows, at
+    /// a point of the box, roughly.
+    fn forward(&self, x: &[f64]) -> Vec<f64> {
+        let mut point = x.to_vec();
+        let last = self.units();
+        for level in &self.levels {
+            let columns = self.columns(level);
+            let known = columns.start..self.width(level);
+            let rows = self.level_rows(level).chunks_exact(columns.len());
+            for (row, unit) in rows.zip(level.range.clone()) {
+                let z = dot(&row[..known.len()], &point[known.clone()]) + self.constants[unit];
+                point.push(if unit < last { z.max(0.0) } else { z });
+            }
+        }
+        point
+    }
+
     /// The values of the specification's rows at a point of the box, roughly.
     pub fn values(&self, x: &[f64]) -> Vec<f64> {
-        let mut point = x.to_vec();
-        for (at, level) in self.levels.iter().enumerate() {
+        self.forward(x).split_off(self.inputs + self.units())
+    }
+
+    /// The gradient of a row of the specification at a point of the box, roughly.
+    pub fn gradient(&self, x: &[f64], row: usize) -> Vec<f64> {
+        let point = self.forward(x);
+        let mut slopes = vec![0.0; self.inputs + self.units()];
+        for (at, level) in self.levels.iter().enumerate().rev() {
             let columns = self.columns(level);
-            let values: Vec<f64> = self
-                .level_rows(level)
-                .chunks_exact(columns.len())
-                .zip(&self.constants[level.range.clone()])
-                .map(|(row, constant)| {
-                    let known = &point[columns.start..];
-                    dot(&row[..known.len()], known) + constant
-                })
-                .collect();
-            if at + 1 == self.levels.len() {
-                return values;
+            let known = columns.start..self.width(level);
+            let rows = self.level_rows(level).chunks_exact(columns.len());
+            for (offset, (coefficients, unit)) in rows.zip(level.range.clone()).enumerate() {
+                let factor = if at + 1 == self.levels.len() {
+                    f64::from(u8::from(offset == row))
+                } else if point[self.inputs + unit] > 0.0 {
+                    slopes[self.inputs + unit]
+                } else {
+                    0.0
+                };
+                if factor != 0.0 {
+                    let sums = slopes[known.clone()].iter_mut();
+                    sums.zip(coefficients).for_each(|(sum, a)| *sum += factor * a);
+                }
             }
-            point.extend(values.iter().map(|z| z.max(0.0)));
         }
-        Vec::new()
+        slopes.truncate(self.inputs);
+        slopes
     }
 }
 

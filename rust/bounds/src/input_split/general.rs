@@ -100,6 +100,13 @@ impl Bounder for General<'_> {
         values(self.analysis.prepared.graph, self.rows, x)
     }
 
+    fn gradient(&self, _known: &Known, x: &[f64], row: usize) -> Vec<f64> {
+        let graph = self.analysis.prepared.graph;
+        let row = &self.rows[row * graph.output_len()..][..graph.output_len()];
+        let found = graph.value_and_vjp(x, 1, row, self.analysis.prepared.cancel);
+        found.map_or_else(|_| vec![0.0; x.len()], |(_, gradient)| gradient)
+    }
+
     fn bytes(&self, known: &Known) -> usize {
         known.iter().map(|(_, lower, _)| 16 * lower.len() + 64).sum()
     }

@@ -17,6 +17,7 @@ use super::bounder::Bounder;
 use super::form::{Form, Level, SPARE};
 use super::kernel::{self, LANES, multiply_add, relax};
 use crate::Planes;
+use crate::kernels::least;
 
 /// A form and bounds of its units, for a box and all of its parts.
 #[derive(Clone)]
@@ -32,6 +33,9 @@ pub(super) struct Scratch {
     /// Bounds of the units over the last box.
     pub lower: Vec<f64>,
     pub upper: Vec<f64>,
+    /// Bounds of the columns: of inputs and of units' outputs.
+    below: Vec<f64>,
+    above: Vec<f64>,
     lines: Lines,
     target: Vec<f64>,
     inputs: Vec<f64>,
@@ -168,6 +172,15 @@ impl Scratch {
         sub_down(sum, self.error(form, row) + form.rounding() * size)
     }
 
+    /// A lower bound of row `row` before it is carried: by intervals.
+    fn least_by_intervals(&self, form: &Form, row: usize, stride: usize) -> f64 {
+        let known = self.below.len();
+        debug_assert!(known <= stride && known + LANES > stride, "all columns have bounds");
+        let (sum, size) = least(&self.target[row * stride..][..known], &self.below, &self.above);
+        let (constant, size) = (self.constants[row], size + self.constants[row].abs());
+        sub_down(sum + constant, self.error(form, row) + form.rounding() * size)
+    }
+
     fn error(&self, form: &Form, row: usize) -> f64 {
         self.errors[row] * (1.0 + SPARE) + form.lost
     }
@@ -179,6 +192,10 @@ impl Scratch {
         self.lower.extend_from_slice(&known.lower);
         self.upper.clear();
         self.upper.extend_from_slice(&known.upper);
+        self.below.clear();
+        self.below.extend_from_slice(lower);
+        self.above.clear();
+        self.above.extend_from_slice(upper);
         self.lines.clear();
         let last = form.levels.len() - 1;
         for (at, level) in form.levels[..last].iter().enumerate() {
@@ -186,27 +203,38 @@ impl Scratch {
             self.load(form, level, &[1.0, -1.0], |unit| {
                 !(known.lower[unit] >= 0.0 || known.upper[unit] <= 0.0)
             });
+            for row in 0..self.loaded.len() {
+                let low = self.least_by_intervals(form, 2 * row, stride);
+                let negative = self.least_by_intervals(form, 2 * row + 1, stride);
+                self.tighten(self.loaded[row], low, negative);
+            }
             self.carry(form, at, stride);
             for row in 0..self.loaded.len() {
-                let unit = self.loaded[row];
                 let low = self.least(form, 2 * row, stride, lower, upper);
-                let high = -self.least(form, 2 * row + 1, stride, lower, upper);
-                // NaN compares false.
-                if low > self.lower[unit] {
-                    self.lower[unit] = low;
-                }
-                if high < self.upper[unit] {
-                    self.upper[unit] = high;
-                }
+                let negative = self.least(form, 2 * row + 1, stride, lower, upper);
+                self.tighten(self.loaded[row], low, negative);
             }
-            level
-                .range
-                .clone()
-                .for_each(|unit| self.lines.push(self.lower[unit], self.upper[unit]));
+            for unit in level.range.clone() {
+                let (l, u) = (self.lower[unit], self.upper[unit]);
+                self.lines.push(l, u);
+                self.below.push(l.max(0.0));
+                self.above.push(u.max(0.0));
+            }
             self.lines.weigh(form, &self.lower, &self.upper);
         }
         self.load(form, &form.levels[last], &[1.0], |_| true);
         self.finish(form, lower, upper)
+    }
+
+    /// Takes in lower bounds of a unit and of its negative.
+    fn tighten(&mut self, unit: usize, low: f64, negative: f64) {
+        // NaN compares false.
+        if low > self.lower[unit] {
+            self.lower[unit] = low;
+        }
+        if -negative < self.upper[unit] {
+            self.upper[unit] = -negative;
+        }
     }
 
     /// The plane below `Σ weights·row` over the box of the last `planes`.
@@ -239,8 +267,12 @@ impl Scratch {
 
     fn finish(&mut self, form: &Form, lower: &[f64], upper: &[f64]) -> Planes {
         let (last, stride) = (form.levels.len() - 1, form.stride(form.specification()));
-        self.carry(form, last, stride);
         let mut planes = Planes::default();
+        let finite = |bound: f64| if bound.is_finite() { bound } else { f64::NEG_INFINITY };
+        for row in 0..self.constants.len() {
+            planes.bounds.push(finite(self.least_by_intervals(form, row, stride)));
+        }
+        self.carry(form, last, stride);
         for row in 0..self.constants.len() {
             let coefficients = &self.target[row * stride..][..form.inputs];
             let constant = sub_down(self.constants[row], self.error(form, row));
@@ -248,11 +280,10 @@ impl Scratch {
             if constant.is_finite() && bound.is_finite() {
                 planes.coefficients.extend_from_slice(coefficients);
                 planes.constants.push(constant);
-                planes.bounds.push(bound);
+                planes.bounds[row] = planes.bounds[row].max(bound);
             } else {
                 planes.coefficients.extend(std::iter::repeat_n(0.0, form.inputs));
                 planes.constants.push(f64::NEG_INFINITY);
-                planes.bounds.push(f64::NEG_INFINITY);
             }
         }
         planes
@@ -384,6 +415,10 @@ impl Bounder for Reduced {
 
     fn values(&self, known: &Known, x: &[f64]) -> Vec<f64> {
         known.form.values(x)
+    }
+
+    fn gradient(&self, known: &Known, x: &[f64], row: usize) -> Vec<f64> {
+        known.form.gradient(x, row)
     }
 
     fn bytes(&self, known: &Known) -> usize {
