@@ -3,8 +3,8 @@
 An adversarial example within one radius is one for every larger radius, and a certificate for one
 radius holds for every smaller one. Radii are therefore visited from the largest down: a sample is
 attacked only where an adversarial example is known at the next larger radius and no certificate
-covers the radius itself, and an adversarial example is first drawn towards the clean input, which
-often carries it below several radii at once.
+covers the radius itself, and an adversarial example is first drawn towards the clean input by a
+minimum-norm search, which often carries it below several radii at once.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ import numpy as np
 from . import _core
 from ._validate import check_samples, check_seed
 from .attacks import attack
-from .attacks.base import Problem
+from .attacks.base import FOUND, Problem
+from .attacks.engine import run_native
+from .attacks.fmn import FMN
 from .attacks.judge import COMPARISONS
+from .attacks.portfolio import DataStarts
 from .attacks.registry import METHODS, resolve
 from .attacks.replay import distances, margins, replay
 from .attacks.target import Target
@@ -51,6 +54,8 @@ if TYPE_CHECKING:
     from .threats import ThreatModel
 
 _CODE = {verdict: np.int8(code) for code, verdict in enumerate(VERDICTS)}
+_INWARD = FMN(steps=40)
+"""Draws adversarial examples towards the clean input."""
 _NORMS: dict[str, type[ThreatModel]] = {"linf": Linf, "l2": L2, "l1": L1}
 
 
@@ -118,7 +123,7 @@ def robustness_curve(
         "memory_limit": memory_limit,
     }
     target = Target.of(model, backend, batch_size=batch_size, memory_limit=memory_limit)
-    curve = _Curve(target, samples, threats, progress)
+    curve = _Curve(target, samples, threats, options["seed"], progress)
     curve.check_clean()
     if certify is not None:
         curve.certify(certify, memory_limit)
@@ -150,10 +155,12 @@ class _Curve:
         target: Target,
         samples: Samples,
         threats: Sequence[ThreatModel],
+        seed: int,
         progress: Callable[[int, int, str], None] | None,
     ) -> None:
         n = len(samples)
         self.target = target
+        self.seed = seed
         self.samples = samples
         self.threats = threats
         self.progress = progress
@@ -223,7 +230,7 @@ class _Curve:
                     self.samples.y[rows],
                     self.threats[position],
                     sample_ids=self.samples.ids[rows],
-                    **options,
+                    **self._options(options, position),
                 )
             except CapabilityError as error:
                 # A general method was asked for: certificates are still worth having.
@@ -232,6 +239,46 @@ class _Curve:
                 self.flags["not attacked"] = f"not attacked: {error}"
                 return
             self._merge(rows, found, position)
+            if position > 0 and self._descends(options["method"]):
+                self._come_back(rows[found.verdict == _CODE[BROKEN]], position)
+
+    def _descends(self, method: Any) -> bool:
+        """Whether adversarial examples are searched inwards: general methods, with gradients."""
+        general = isinstance(method, str) and method in METHODS
+        return general and _INWARD.unsupported(self.target, self.threats[0]) is None
+
+    def _options(self, options: dict[str, Any], position: int) -> dict[str, Any]:
+        """Leave out data starts where every sample has an adversarial example to start from."""
+        method, threat = options["method"], self.threats[position]
+        if position + 1 == len(self.threats) or not self._descends(method):
+            return options
+        stages = [
+            stage
+            for stage in resolve(method, threat)
+            if not isinstance(stage, DataStarts) and stage.unsupported(self.target, threat) is None
+        ]
+        return {**options, "method": stages}
+
+    def _come_back(self, rows: NDArray[np.int64], position: int) -> None:
+        """Search from new adversarial examples towards the clean input; keep what is nearer."""
+        if len(rows) == 0:
+            return
+        samples, norm = self.samples, self.threats[0].norm
+        x, y, ids = samples.x[rows], samples.y[rows], samples.ids[rows]
+        # The search ends within the smallest radius, and else at the nearest point.
+        problem = Problem(x, y, ids, self.threats[0], self.seed)
+        found = run_native(_INWARD, self.target, problem, 0, starts=self.x_adv[rows])
+        for name in ("forwards", "gradients", "queries"):
+            getattr(self.spent, name)[rows] += getattr(found, name)
+        nearer = distances(x, found.x, norm) < distances(x, self.x_adv[rows], norm)
+        near = np.flatnonzero((found.status == FOUND) & nearer)
+        if len(near) == 0:
+            return
+        problem = Problem(x, y, ids, self.threats[position], self.seed).take(near)
+        points = np.ascontiguousarray(found.x[near])
+        checked = replay(self.target, problem, points)
+        self.spent.forwards[rows[near]] += checked.forwards
+        self.x_adv[rows[near[checked.confirmed]]] = points[checked.confirmed]
 
     def _merge(self, rows: NDArray[np.int64], found: Any, position: int) -> None:
         for name in ("forwards", "gradients", "queries"):

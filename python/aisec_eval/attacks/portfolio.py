@@ -19,6 +19,7 @@ from .apgd import APGD
 from .base import FOUND, Found
 from .engine import NativeAttack, run_native, search
 from .evolution import Evolution
+from .fab import FABT
 from .fmn import FMN
 from .hop_skip_jump import HopSkipJump
 from .rays import RayS
@@ -57,6 +58,8 @@ class Targeted(NativeAttack):
     steps: int
     targets: int
     restarts: int = 1
+    large_radius: bool = False
+    """L1 only: begin at three, then two times the radius."""
 
     @property
     def name(self) -> str:
@@ -66,7 +69,7 @@ class Targeted(NativeAttack):
     @property
     def options(self) -> Mapping[str, Any]:
         """The parameters of the native search."""
-        return {"steps": self.steps}
+        return {"steps": self.steps, "large_radius": self.large_radius}
 
     def run(self, target: Target, problem: Problem, restart: int) -> Found:
         """Attack every sample of the problem once."""
@@ -193,6 +196,19 @@ def _deepen(target: Target, problem: Problem, found: Found) -> None:
 
 
 @dataclass(frozen=True)
+class Boundary(FABT):
+    """FAB-T in L2 and L1, where it comes out where no descent does; in Linf APGD finds as much."""
+
+    norms: ClassVar[tuple[str, ...]] = ("l2", "l1")
+
+    def run(self, target: Target, problem: Problem, restart: int) -> Found:
+        """Attack every sample of the problem once, towards the class of this run."""
+        found = super().run(target, problem, restart)
+        _deepen(target, problem, found)
+        return found
+
+
+@dataclass(frozen=True)
 class Persistent(Square):
     """Square from the best point so far, on samples whose margin it moves.
 
@@ -201,12 +217,14 @@ class Persistent(Square):
 
     Args:
         queries, p_init: of the whole attack.
-        probe: queries after which a sample whose margin did not move is left.
+        glance: queries after which a sample whose margin did not move at all is left.
+        probe: more queries, after which one whose margin did not move enough is left.
         more: queries of the samples whose margin did.
         part: as `p_init`, for searches that begin at the best point.
     """
 
-    probe: int = 250
+    glance: int = 100
+    probe: int = 150
     more: int = 3500
     part: float = 0.1
 
@@ -219,18 +237,46 @@ class Persistent(Square):
         if len(whole):
             plain = Square(self.queries, self.p_init)
             add(found, whole, search(plain, target, problem.take(whole), restart))
-        if len(rows):
-            part = problem.take(rows)
-            short = Square(self.probe, self.part)
-            one = search(short, target, part, 2 * restart + 1, starts=part.best)
+        # Each search begins where the one before has ended.
+        for turn, (queries, least) in enumerate(
+            ((self.glance, 0.0), (self.probe, _MOVED), (self.more, 1.0)), 1
+        ):
+            if len(rows) == 0:
+                break
+            better = (found.margin < before)[rows].reshape(-1, *[1] * (problem.x.ndim - 1))
+            assert problem.best is not None  # noqa: S101 - the driver gives it
+            starts = np.where(better, found.x[rows], problem.best[rows])
+            attack = Square(queries, self.part)
+            one = search(attack, target, problem.take(rows), 3 * restart + turn, starts=starts)
             add(found, rows, one)
-            moved = (one.status != FOUND) & (one.margin <= (1 - _MOVED) * before[rows])
-            rows = rows[moved]
+            left = found.status[rows] != FOUND
+            rows = rows[left & (found.margin[rows] < (1 - least) * before[rows])]
+        return found
+
+
+@dataclass(frozen=True)
+class Fresh(Square):
+    """Square from its own start, on samples where it keeps up with the attacks before.
+
+    Args:
+        queries, p_init: of the whole attack.
+        probe: queries after which a sample is left whose margin it has lowered by less than
+            `part` of what the attacks before have lowered it by.
+        part: see `probe`.
+    """
+
+    probe: int = 1000
+    part: float = 2 / 3
+
+    def run(self, target: Target, problem: Problem, restart: int) -> Found:
+        """Attack every sample of the problem once."""
+        found = search(Square(self.probe, self.p_init), target, problem, restart)
+        clean, best = clean_margins(problem), best_margins(problem)
+        keeps_up = clean - found.margin >= self.part * (clean - best)
+        rows = np.flatnonzero(keeps_up & (found.status != FOUND))
         if len(rows):
-            long = Square(self.more, self.part)
-            starts = np.ascontiguousarray(found.x[rows])
-            one = search(long, target, problem.take(rows), 2 * restart + 2, starts=starts)
-            add(found, rows, one)
+            whole = Square(self.queries, self.p_init)
+            add(found, rows, search(whole, target, problem.take(rows), restart))
         return found
 
 
@@ -239,6 +285,7 @@ _STAGES: tuple[Attack, ...] = (
     Targeted("margin", steps=25, targets=2),
     SigmaZero(),
     DataStarts(steps=40, starts=9),
+    Boundary(targets=3, steps=50),
     Near(Targeted("dlr", steps=100, targets=2, restarts=2), within=0.3),
     Near(APGD("ce", steps=100), within=0.3),
     Near(APGD("margin", steps=50), within=0.3, from_best=True),
@@ -248,30 +295,56 @@ _STAGES: tuple[Attack, ...] = (
     Flat(HopSkipJump()),
     Near(APGD("margin", steps=100), within=0.15, from_best=True),
     Near(Targeted("dlr", steps=100, targets=3, restarts=3), within=0.1, first=2000),
-    Near(Square(), within=0.15),
+    Near(Fresh(), within=0.15),
     SparseRS(),
     Evolution(),
 )
+
+
+_STAGES_L1: tuple[Attack, ...] = (
+    APGD("margin", steps=50, large_radius=True),
+    Targeted("margin", steps=40, targets=2, large_radius=True),
+    Boundary(targets=3, steps=50),
+    DataStarts(steps=100, starts=9),
+    APGD("ce", steps=100, restarts=3, large_radius=True),
+    Targeted("dlr", steps=100, targets=3, large_radius=True),
+    Near(APGD("margin", steps=100), within=0.3, from_best=True),
+    Unfinished(APGD("margin", steps=100)),
+    Persistent(),
+    Near(Targeted("dlr", steps=100, targets=5, restarts=2, large_radius=True), within=0.1),
+    Near(Fresh(), within=0.15),
+)
+"""From inside an L1 ball a step moves a few coordinates; from larger balls it comes back."""
 
 
 _LIGHT: tuple[Attack, ...] = (
     *_STAGES[:3],
     DataStarts(steps=40, starts=3),
     Near(Targeted("dlr", steps=50, targets=2), within=0.3),
-    Persistent(probe=200, more=200),
+    Persistent(glance=60, probe=100, more=200),
     SparseRS(queries=500),
     Evolution(queries=500),
 )
 
 
+_LIGHT_L1: tuple[Attack, ...] = (
+    *_STAGES_L1[:3],
+    DataStarts(steps=100, starts=3),
+    Near(Targeted("dlr", steps=50, targets=2, large_radius=True), within=0.3),
+    Persistent(glance=60, probe=100, more=200),
+)
+
+
 def light(threat: ThreatModel) -> tuple[Attack, ...]:
     """Return the stages of method "light": those of "fast" without its long searches."""
-    return tuple(a for a in _LIGHT if threat.norm in getattr(a, "norms", ()))
+    stages = _LIGHT_L1 if threat.norm == "l1" else _LIGHT
+    return tuple(a for a in stages if threat.norm in getattr(a, "norms", ()))
 
 
 def fast(threat: ThreatModel) -> tuple[Attack, ...]:
     """Return the stages of method "fast": those that are defined for the norm."""
-    return tuple(a for a in _STAGES if threat.norm in getattr(a, "norms", ()))
+    stages = _STAGES_L1 if threat.norm == "l1" else _STAGES
+    return tuple(a for a in stages if threat.norm in getattr(a, "norms", ()))
 
 
 _BY_LABELS: tuple[Attack, ...] = (RayS(), HopSkipJump())

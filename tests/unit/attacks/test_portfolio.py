@@ -142,7 +142,7 @@ def test_square_goes_on_where_it_helps() -> None:
     clean = model.logits(x)
     target, threat = Target.of(model, "auto"), Linf("0.002")
     margin = np.sort(clean, axis=1)[:, -1] - np.sort(clean, axis=1)[:, -2]
-    square = Persistent(queries=70, probe=20, more=40)
+    square = Persistent(queries=70, glance=20, probe=10, more=40)
     stuck = problem(model, x, y, threat, best=x, margin=margin.astype(np.float64))
     found = square.run(target, stuck, 0)
     assert set(found.queries[found.status == 0]) == {70}
