@@ -11,7 +11,7 @@ import pytest
 
 import aisec_eval as ae
 from aisec_eval import _core
-from aisec_eval.attacks import HopSkipJump, RayS, SparseRS, Square, nearest
+from aisec_eval.attacks import Evolution, HopSkipJump, Problem, RayS, SparseRS, Square, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,6 +71,8 @@ def test_nearest_by_decisions(
         (Square(), ae.Linf("0.3")),
         (Square(), ae.L2(1)),
         (SparseRS(), ae.L0(5)),
+        (SparseRS(), ae.Patch(5)),
+        (SparseRS(), ae.Frame(2)),
         (RayS(), ae.Linf(0)),
         (HopSkipJump(), ae.Linf(0)),
         (HopSkipJump(), ae.L2(0)),
@@ -96,10 +98,7 @@ def test_bookkeeping(
         num_classes=model.num_classes,
         attack=method.name,
         options=json.dumps(dict(method.options)),
-        norm=threat.norm,
-        eps=threat.eps_lower,
-        lower=0.0,
-        upper=1.0,
+        **Problem(x, y, np.arange(N), threat, 0).region,
         seed=0,
         restart=0,
     )
@@ -128,3 +127,46 @@ def test_bookkeeping(
         f"(ask {ask:.2f}, tell {tell:.2f}; {queries} queries)"
     )
     assert queries > 10 * ROUNDS
+
+
+@pytest.mark.parametrize("metric", ["linf", "l1", "l0"])
+@pytest.mark.parametrize("method", [Square(), Evolution()], ids=lambda method: method.name)
+@pytest.mark.usefixtures("one_thread")
+def test_bookkeeping_of_tables(
+    method: Square | Evolution, metric: Any, benchmark: Any, report: Callable[[str], None]
+) -> None:
+    """Time of ask and tell on one thread, a query: 40 features, logits of a linear model."""
+    integer, number = ae.Feature(0, 20, "integer"), ae.Feature(0, 1, change="up")
+    features = [integer] * 15 + [number] * 15 + [ae.OneHot(4, cost="1/2")] * 10
+    threat = ae.Tabular(features, 3 if metric == "l0" else "1/2", metric=metric)
+    rng = np.random.default_rng(0)
+    categories = np.eye(4)[rng.integers(0, 4, (N, 10))].reshape(N, 40)
+    parts = [rng.integers(0, 21, (N, 15)), rng.uniform(size=(N, 15)), categories]
+    x = np.concatenate(parts, axis=1).astype(np.float32)
+    w = rng.normal(size=x.shape[1]).astype(np.float32)
+    y, ids = np.zeros(N, np.int64), np.arange(N)
+    pool = _core.SearchPool(
+        x,
+        y,
+        ids,
+        num_classes=2,
+        attack=method.name,
+        options=json.dumps(dict(method.options)),
+        **Problem(x, y, ids, threat, 0).region,
+        seed=0,
+        restart=0,
+    )
+    buffer, spent = np.empty_like(x), []
+
+    def turns() -> None:
+        for _ in range(1000):
+            start = time.perf_counter()
+            rows, _ = pool.ask(buffer)
+            asked = time.perf_counter()
+            logits = np.stack([100 + buffer[:rows] @ w, np.zeros(rows, np.float32)], axis=1)
+            answered = time.perf_counter()
+            pool.tell(buffer, logits)
+            spent.append((time.perf_counter() - answered + asked - start) / rows)
+
+    benchmark.pedantic(turns, rounds=1)
+    report(f"{method.name} {threat}: {1e6 * float(np.median(spent)):.2f} us a query")

@@ -81,11 +81,18 @@ impl SquareTabular {
         for _ in 0..REDRAWS {
             row.copy_from_slice(&self.record.x);
             let first = generator.below((genes - size + 1) as u32) as usize;
-            let mut order = shuffled(genes, generator);
-            order.sort_by_key(|gene| !(first..first + size).contains(gene));
-            for &gene in &order[..size] {
+            let block = first..first + size;
+            for gene in block.clone() {
                 self.space.push(gene, generator, row);
             }
+            if !block.clone().any(|gene| self.space.differs(gene, row, &self.record.x)) {
+                continue;
+            }
+            if self.space.affords(row) {
+                return;
+            }
+            let mut order = shuffled(genes, generator);
+            order.sort_by_key(|gene| !block.contains(gene));
             self.space.settle(&order, row);
             if (0..genes).any(|gene| self.space.differs(gene, row, &self.record.x)) {
                 return;
