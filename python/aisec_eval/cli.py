@@ -218,6 +218,10 @@ def verify(
     ],
     timeout: Annotated[float, typer.Option(help="Seconds, loading included.")] = 60.0,
     seed: Seed = 0,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(help="Write the certificate of an unsat to this file, for `check`."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Decide whether a network can violate a VNNLIB property.
@@ -230,12 +234,17 @@ def verify(
     ```
     aisec-eval verify net.onnx property.vnnlib --timeout 116
     aisec-eval verify net.onnx property.vnnlib.gz --json > result.json
+    aisec-eval verify net.onnx property.vnnlib --certificate prop.cert.gz
     ```
     """
     from .certifiers.verify import verify as run_verify
 
     with progress(quiet=as_json) as update:
-        result = run_verify(model, prop, timeout=timeout, seed=seed, progress=update)
+        result = run_verify(
+            model, prop, timeout=timeout, seed=seed, certificate=certificate, progress=update
+        )
+    if certificate is not None and result.status == "unsat" and result.certificate is None:
+        complain("no certificate: its proof is too large to be kept")
     if as_json:
         emit(show.verify_json(result))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import numpy as np
@@ -101,3 +102,36 @@ def test_a_file_that_is_no_network(tmp_path):
     result = CliRunner().invoke(cli.app, ["verify", str(bad), str(text)])
     assert result.exit_code == 5
     assert "bad.onnx" in result.stderr
+
+
+def test_certificates_are_written_and_checked(verify, net, tmp_path):
+    path = tmp_path / "p.cert.gz"
+    assert verify("(assert (>= Y_0 1.01))", "--certificate", str(path)).output == "unsat\n"
+
+    def check(*options, certificate=path):
+        return CliRunner().invoke(cli.app, ["check", str(net), str(certificate), *options])
+
+    held = check("--property", str(tmp_path / "p.vnnlib"))
+    assert held.exit_code == 0
+    assert "the certificate holds" in held.output
+    assert check("--exact").exit_code == 0
+    found = json.loads(check("--json").output)
+    assert found["holds"]
+    assert found["reason"] == ""
+    assert found["cases"][0]["clauses"] == 1
+    # Of another property, cut short, of nothing, and with options of other things.
+    other = tmp_path / "q.vnnlib"
+    other.write_text(DECLARED + BOX + "(assert (>= Y_0 1.0))")
+    refused = check("--property", str(other))
+    assert refused.exit_code == 1
+    assert "not in the certificate" in refused.output
+    text = tmp_path / "cut.cert"
+    text.write_bytes(gzip.decompress(path.read_bytes())[:-20])
+    cut = check(certificate=text)
+    assert cut.exit_code == 1
+    assert "not a certificate" in cut.output
+    assert check(certificate=tmp_path / "none.cert").exit_code == 2
+    assert check("--suite", "s.toml").exit_code == 2
+    alone = CliRunner().invoke(cli.app, ["check", str(net), "--exact"])
+    assert alone.exit_code == 2
+    assert "--exact is for certificates" in alone.output

@@ -375,7 +375,11 @@ def certificate_json(path: Path, found: Checked, reason: str) -> dict[str, Any]:
         "holds": not reason,
         "reason": reason,
         "cases": [
-            {"clauses": len(case.clauses), "leaves": case.leaves, "bounds": case.bounds.tolist()}
+            {
+                "clauses": len(case.clauses),
+                "leaves": case.leaves,
+                "bounds": [float(b) if np.isfinite(b) else None for b in case.bounds],
+            }
             for case in found.cases
         ],
     }
@@ -384,11 +388,12 @@ def certificate_json(path: Path, found: Checked, reason: str) -> dict[str, Any]:
 def certificate_lines(path: Path, found: Checked, reason: str) -> None:
     """Print what a certificate proves, or why it is not accepted."""
     for case in found.cases:
-        least = f"{case.bounds.min():.6g}" if len(case.bounds) else "-"
+        least = case.bounds.min(initial=np.inf)
+        shown = f", least bound {least:.6g}" if np.isfinite(least) else ""
         ball = f", cut with a ball in {case.ball[0]}" if case.ball is not None else ""
         line(
             f"{path}: none of {len(case.clauses)} clauses can be met in a box of "
-            f"{len(case.lower)} inputs{ball}; {case.leaves} parts, least bound {least}"
+            f"{len(case.lower)} inputs{ball}; {case.leaves} parts{shown}"
         )
     if reason:
         line(f"not accepted: {reason}", style="bold red")

@@ -180,7 +180,7 @@ class ProvenCase:
     ball: tuple[str, NDArray[np.float64], float] | None
     clauses: list[tuple[NDArray[np.float64], NDArray[np.float64]]]
     bounds: NDArray[np.float64]
-    """The least bound claimed of each clause."""
+    """The least bound claimed of each clause; infinite where clipping alone refutes it."""
     leaves: int
     """Parts of the region that were proven one by one."""
 

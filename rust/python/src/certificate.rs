@@ -29,7 +29,7 @@ type Case<'py> =
 ///     For each case what was proven: corners of the region float64 `[inputs]`; norm ("l1" or
 ///     "l2"), centre and radius of a ball it is cut with, or None; the clauses as rows
 ///     `[k, outputs]` and right-hand sides `[k]` of `rows @ y <= rhs`; the least bound claimed of
-///     each clause; how many leaves the proof has.
+///     each clause, infinite where clipping alone refutes it; how many leaves the proof has.
 ///
 /// Raises:
 ///     ValueError: the certificate is not accepted; says why in one line.

@@ -57,7 +57,8 @@ pub struct ProvenCase {
     pub ball: Option<Ball>,
     /// Rows (row-major) and right-hand sides of `rows · y <= rhs`.
     pub clauses: Vec<(Vec<f64>, Vec<f64>)>,
-    /// The least bound that was claimed, and proven, of each clause.
+    /// The least bound that was claimed, and proven, of each clause; infinite where clips alone
+    /// refute it.
     pub bounds: Vec<f64>,
     pub leaves: usize,
 }
