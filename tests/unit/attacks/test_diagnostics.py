@@ -294,6 +294,30 @@ def test_surrogates_that_do_not_fit() -> None:
     assert repr(Transfer(model)) == "Transfer('layered 0', steps=50, restarts=1)"
 
 
+@pytest.mark.parametrize(
+    ("hide", "code"),
+    [
+        (None, None),
+        ("loud", "masked-gradients"),
+        (softmax, "softmax-output"),
+        (one_hot, "quantised-outputs"),
+    ],
+)
+def test_fast_finds_what_planted_failures_hide(hide: Any, code: str | None) -> None:
+    """Every one raises its own flag and no other, and hides no adversarial example."""
+    good = random_model(1, SHAPE)
+    x, y = random_samples(good, 24)
+    if hide == "loud":
+        weight, bias = good.layers[-1]
+        model = LayeredModel([good.layers[0], (1e4 * weight, 1e4 * bias)], SHAPE)
+    else:
+        model = wrapped(hide, jax=True) if hide else good
+    result = attack(model, x, y, ae.Linf("0.03"))
+    assert codes(result) == ([code] if code else [])
+    expected = attack(good, x, y, ae.Linf("0.03"), method=[APGD(steps=50), Square()])
+    np.testing.assert_array_equal(result.verdict, expected.verdict)
+
+
 class Noisy(LayeredModel):
     """Adds noise to its inputs."""
 

@@ -182,26 +182,39 @@ def test_models_that_are_not_randomised_are_asked_once() -> None:
     assert set(told.draws[told.verdict == BROKEN]) == {9}
 
 
-def test_rand_asks_the_expectation_even_of_models_that_look_stable() -> None:
-    pytest.importorskip("torch", reason="the only models that are randomised and have gradients")
-    import torch
+class NoisyWithGradient(Noisy):
+    """Randomised, with gradients of its own."""
 
-    class Dropped(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            torch.manual_seed(0)
-            self.layer = torch.nn.Linear(16, 3)
+    def value_and_vjp(self, x: Any, cotangent: Any) -> Any:
+        logits = self.logits(x)
+        weights = np.ascontiguousarray(cotangent(logits))
+        return logits, self._built.value_and_vjp(np.ascontiguousarray(x), weights)[1]
 
-        def forward(self, x: Any) -> Any:
-            return self.layer(torch.nn.functional.dropout(x.flatten(1), 0.3, training=True))
 
-    model = ae.load_model(Dropped().eval(), input_shape=SHAPE)
-    x = np.random.default_rng(0).random((20, *SHAPE), dtype=np.float32)
-    y = np.mean([model.logits(x) for _ in range(60)], axis=0).argmax(axis=1)
-    result = attack(model, x, y, ae.Linf(0.2), method=APGD(steps=5, eot=8))
+def test_rand_breaks_what_single_draws_do_not() -> None:
+    plain, x, y = noisy()
+    model = NoisyWithGradient(plain.layers, SHAPE, native=False, jax=False)
+    model.capabilities = Capabilities(gradient=True)
+    threat = ae.L2(0.8)
+    single = attack(model, x, y, threat, method=APGD(steps=20))
+    averaged = attack(model, x, y, threat, method="rand")
+    assert averaged.robust_accuracy < single.robust_accuracy - 0.1
+    broken = averaged.verdict == BROKEN
+    assert averaged.draws[broken].min() >= 9
+    assert averaged.draws.max() <= MOST
+    again = np.stack([model.logits(averaged.x_adv[broken]).argmax(axis=1) for _ in range(201)])
+    assert ((again != y[broken]).mean(axis=0) > 0.45).all()
+
+
+def test_rand_votes_even_on_models_that_look_stable() -> None:
+    plain, x, y = noisy()
+    model = NoisyWithGradient(plain.layers, SHAPE, native=False, jax=False)
+    model.capabilities, model.scale = Capabilities(gradient=True), 0.0
+    result = attack(model, x, y, ae.Linf(0.3), method=APGD(steps=5, eot=2))
     broken = result.verdict == BROKEN
     assert broken.any()
-    assert result.draws[broken].min() >= 9
+    assert set(result.draws[broken]) == {9}
+    assert not any(flag.startswith("randomised") for flag in result.flags)
 
 
 def test_evaluations_keep_the_draws(tmp_path: Path) -> None:
