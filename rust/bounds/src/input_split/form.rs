@@ -17,6 +17,9 @@ use crate::prepared::Prepared;
 use crate::region::Region;
 use crate::state::State;
 
+/// Lower and upper ones of all units.
+type Bounds = (Vec<f64>, Vec<f64>);
+
 /// Units of a network that is brought into this form; the rounding errors of all the sums here
 /// stay below a factor of `1 + SPARE` up to that size.
 const MAX_UNITS: usize = 2048;
@@ -135,7 +138,7 @@ impl Form {
         region: &Region,
         spec: &[f64],
         cancel: &Cancel,
-    ) -> Result<Option<(Self, Vec<f64>, Vec<f64>)>, Cancelled> {
+    ) -> Result<Option<(Self, Bounds)>, Cancelled> {
         let nodes = graph.nodes();
         let mut layers = Vec::new();
         for (index, node) in nodes.iter().enumerate() {
@@ -193,7 +196,7 @@ impl Form {
         let rows = spec.chunks_exact(graph.output_len()).map(<[f64]>::to_vec);
         form.push_level(&prepared, &state, graph.output(), rows, &columns, start)?;
         form.measure(&reach);
-        Ok(Some((form, lower, upper)))
+        Ok(Some((form, (lower, upper))))
     }
 
     fn push_level(

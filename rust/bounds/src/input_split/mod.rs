@@ -102,10 +102,12 @@ impl InputSplit {
         let (lower, upper) = (region.lower(), region.upper());
         let record = Record::new(limits.record);
         let queue = match Form::of(graph, region, &clauses.rows, cancel)? {
-            Some((form, units_lower, units_upper)) => {
-                let (units_lower, units_upper) = (units_lower.into(), units_upper.into());
-                let known =
-                    reduced::Known { form: Arc::new(form), lower: units_lower, upper: units_upper };
+            Some((form, bounds)) => {
+                let known = reduced::Known {
+                    form: Arc::new(form),
+                    lower: bounds.0.into(),
+                    upper: bounds.1.into(),
+                };
                 Either::Reduced(Queue::new(lower, upper, known, record))
             }
             None => Either::General(Queue::new(lower, upper, general::Known::default(), record)),

@@ -71,9 +71,9 @@ fn network(seed: u64, inputs: usize, widths: &[usize], outputs: usize, activatio
 
 fn root(graph: &Graph, lower: &[f64], upper: &[f64], rows: &[f64]) -> Known {
     let region = Region::cuboid(lower, upper).unwrap();
-    let (form, below, above) =
-        Form::of(graph, &region, rows, &Cancel::new()).unwrap().expect("it is a ReLU network");
-    Known { form: Arc::new(form), lower: below.into(), upper: above.into() }
+    let found = Form::of(graph, &region, rows, &Cancel::new()).unwrap();
+    let (form, bounds) = found.expect("it is a ReLU network");
+    Known { form: Arc::new(form), lower: bounds.0.into(), upper: bounds.1.into() }
 }
 
 /// Asserts that the planes lie below the rows at a point, everything rounded the safe way.
@@ -311,7 +311,6 @@ fn a_box_without_an_inside_ends_the_search() {
 
 /// Follows a recorded tree as a checker does, and asserts that it covers everything.
 fn follow(
-    graph: &Graph,
     question: &Clauses,
     proof: &BoxProof,
     at: usize,
@@ -330,8 +329,8 @@ fn follow(
         assert!(lower[input] < cut && cut < upper[input]);
         let (mut left, mut right) = (upper.to_vec(), lower.to_vec());
         (left[input], right[input]) = (cut, cut);
-        follow(graph, question, proof, halves.below, lower, &left, seen);
-        follow(graph, question, proof, halves.above, &right, upper, seen);
+        follow(question, proof, halves.below, lower, &left, seen);
+        follow(question, proof, halves.above, &right, upper, seen);
     }
 }
 
@@ -350,7 +349,7 @@ fn the_recorded_tree_is_whole() {
         let proof = search.proof().expect("it was asked for");
         assert_eq!(proof.nodes.len(), search.domains());
         let mut seen = 0;
-        follow(&graph, &question(), proof, 0, &[-1.0; 2], &[1.0; 2], &mut seen);
+        follow(&question(), proof, 0, &[-1.0; 2], &[1.0; 2], &mut seen);
         assert_eq!(seen, proof.nodes.len());
         assert!(proof.nodes.iter().any(|node| !node.joint.is_empty()));
     }
