@@ -104,7 +104,10 @@ class Ball:
         from .._core import plain_proof
 
         if not self.proof and self.method not in PLAIN_METHODS:
-            raise InputError(f"method {self.method!r} writes no certificates")
+            raise InputError(
+                f"method {self.method!r} keeps no proof; "
+                "`certificate.proven(model.graph)` searches for one"
+            )
         return Case(
             *region_of(self.x, self.threat),
             clauses=tuple(
@@ -147,6 +150,28 @@ class Certificate(Mapping[str, Any]):
         if target.suffix == ".gz":
             data = gzip.compress(data, mtime=0)
         return _files.write_bytes(target, data)
+
+    def proven(self, graph: Graph) -> Certificate:
+        """Return the certificate with a proof of that the label is kept, whatever the method.
+
+        Slopes and splits are not kept with results; they are searched for again.
+
+        Raises:
+            InputError: the graph is another one, or no proof was found.
+        """
+        from .prove_again import search
+
+        if graph.digest != self.graph:
+            raise InputError(f"the certificate is of graph {self.graph}, not {graph.digest}")
+        cases: list[Case | Ball] = []
+        for ball in self.cases:
+            case: Case | Ball | None = ball
+            if isinstance(ball, Ball) and ball.method not in PLAIN_METHODS:
+                case = search(graph, ball.x, ball.label, ball.threat, 0.0, len(ball.bounds) + 1)
+            if case is None:
+                raise InputError("no proof was found in the time that is given for one")
+            cases.append(case)
+        return Certificate(self.about, self.graph, tuple(cases))
 
     def __getitem__(self, key: str) -> Any:
         """Return one of the things it says."""

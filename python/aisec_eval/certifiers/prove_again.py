@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import AisecError
-from .certificate import PLAIN_METHODS, Ball, Case, Certificate, check_certificate, region_of
+from .certificate import (
+    PLAIN_METHODS,
+    Ball,
+    Case,
+    Certificate,
+    check_certificate,
+    margin_rows,
+    region_of,
+)
+from .property import Case as PropertyCase
+from .property import Clause
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,9 +32,8 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-6
 """How far a claimed margin may be from what is proven, relative to 1 or itself: bounds computed
 on another processor differ in their last digits."""
-EFFORT = 1e9
-"""Scalar operations that a proof may cost beyond CROWN's, where one must be found again."""
-MOST_DOMAINS = 64
+SECONDS = 60.0
+"""For a sample whose proof must be found again."""
 
 
 def prove_again(
@@ -67,7 +76,7 @@ def prove_again(
                 bounds = np.full(model.num_classes - 1, bound)
                 case: Case | Ball | None = Ball(point, int(own), threat, bounds, method)
             else:
-                case = _search(graph, point, int(own), threat, bound, model.num_classes)
+                case = search(graph, point, int(own), threat, bound, model.num_classes)
             if case is None:
                 yield f"no proof of a margin of {bound:.6g} was found"
                 continue
@@ -78,7 +87,7 @@ def prove_again(
         yield found.reason
 
 
-def _search(
+def search(
     graph: Graph,
     x: NDArray[np.float32],
     label: int,
@@ -86,32 +95,31 @@ def _search(
     bound: float,
     classes: int,
 ) -> Case | None:
-    """Return a case that every margin exceeds `bound`, if its proof is found."""
-    from .._core import decide
-    from .certificate import margin_rows
+    """Search for a proof that every margin of a sample exceeds a bound.
+
+    Args:
+        graph: the network.
+        x: clean input [*input_shape].
+        label: its label.
+        threat: the threat model.
+        bound: at least 0.
+        classes: how many there are.
+
+    Returns:
+        The case with its proof, None where none was found in `SECONDS`.
+    """
+    from .complete import decide
 
     lower, upper, ball = region_of(x, threat)
-    rows = margin_rows(label, classes)
-    rhs = np.full(len(rows), bound)
-    shape = (1, *graph.input_shape)
-    norm, center, radius = ball if ball is not None else ("linf", None, 0.0)
-    answer, _, _, _, proof = decide(
-        graph,
-        lower.reshape(shape),
-        upper.reshape(shape),
-        rows=rows,
-        rhs_lower=rhs,
-        rhs_upper=rhs,
-        sizes=[1] * len(rows),
-        center=None if center is None else center.reshape(shape),
-        radius=radius,
-        norm=norm,
-        effort=EFFORT,
-        most_domains=MOST_DOMAINS,
-        record=True,
-    )
-    if answer != "refuted" or proof is None:
+    rows, rhs = margin_rows(label, classes), np.array([bound])
+    clauses = tuple(Clause(row[None], rhs, rhs) for row in rows)
+    region: dict[str, Any] = {}
+    if ball is not None:
+        norm, center, radius = ball
+        region = {"center": center.reshape(1, *graph.input_shape), "radius": radius, "norm": norm}
+    question = PropertyCase(lower, upper, lower, upper, clauses)
+    found = decide(graph, question, timeout=SECONDS, record=True, **region)
+    if found.answer != "refuted" or found.proof is None:
         return None
-    clauses = tuple((row[None], rhs[:1]) for row in rows)
-    entries = proof.write(graph, lower, upper, clauses=len(rows), compact=True)
-    return Case(lower, upper, ball, clauses, entries)
+    entries = found.proof.write(graph, lower, upper, clauses=len(rows), compact=True)
+    return Case(lower, upper, ball, tuple((row[None], rhs) for row in rows), entries)

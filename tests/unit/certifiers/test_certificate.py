@@ -121,8 +121,20 @@ def test_nothing_is_written_of_bounds_that_prove_nothing(bound: float) -> None:
 def test_methods_without_a_rule_say_so(model: LayeredModel) -> None:
     result, _ = certified(model, ae.Linf("1/64"))
     (ball,) = result.certificate[int(result.certified.argmax())].cases
-    with pytest.raises(InputError, match="writes no certificates"):
+    with pytest.raises(InputError, match="keeps no proof"):
         Certificate({}, "", (replace(ball, method="mine"),)).text()
+
+
+@pytest.mark.parametrize("method", ["alpha-crown", "complete"])
+def test_proofs_that_are_not_kept_are_found_again(model: LayeredModel, method: str) -> None:
+    result, _ = certified(model, ae.Linf("1/16"), method=method)
+    for row in np.flatnonzero(result.certified)[:4]:
+        with pytest.raises(InputError, match="keeps no proof"):
+            result.certificate[row].text()
+        found = check_certificate(model.graph, result.certificate[row].proven(model.graph))
+        assert (found.holds, found.reason) == (True, "")
+    with pytest.raises(InputError, match="is of graph"):
+        result.certificate[row].proven(random_model(4, (6,), 4).graph)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +280,7 @@ def test_proofs_by_splits_are_accepted(compact: bool) -> None:
     assert split > 0
 
 
-@pytest.mark.parametrize("method", ["crown", "alpha-crown"])
+@pytest.mark.parametrize("method", ["crown", "alpha-crown", "complete"])
 def test_samples_are_proven_again(model: LayeredModel, method: str) -> None:
     threat = ae.Linf("1/16")
     x, y = random_samples(model, 24)
