@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "Graph",
+    "Krylov",
     "InputSplit",
     "Neighbours",
     "Noisy",
@@ -268,6 +269,21 @@ class Statistics:
     def merge(self, other: Statistics) -> None: ...
     def classes(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]: ...
     def covariance(self, label: int) -> NDArray[np.float64]: ...
+
+@final
+class Krylov:
+    """The search for the leading direction of every class without covariance matrices."""
+
+    def __new__(cls, dim: int, memory_limit: int) -> Krylov: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def fits(self) -> bool: ...
+    def update(
+        self, x: NDArray[np.float32] | NDArray[np.float64], labels: NDArray[np.int64]
+    ) -> None: ...
+    def finish_pass(self) -> int: ...
+    def spectral(self) -> tuple[Spectral, NDArray[np.float64]]: ...
 
 @final
 class Spectral:

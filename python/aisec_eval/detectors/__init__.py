@@ -49,7 +49,9 @@ def scan(
             paper: that many in clean classes, too. Without it samples are flagged by their p-value,
             with the false discovery rate held at 1 % (Benjamini & Hochberg, 1995) as far as the
             null is true.
-        memory_limit: bytes for one batch and the statistics of all classes.
+        memory_limit: bytes for one batch and the statistics of all classes. Features wider than
+            4,096, or covariances of all classes that do not fit, take more passes instead of more
+            memory; `info` has the relative residual of the directions found.
         progress: called as `progress(rows done, rows in all or 0 if unknown, note)`.
 
     Returns:

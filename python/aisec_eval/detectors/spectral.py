@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import DatasetError, InputError
 from ..results import ScanResult
+from .directions import check_labels, leading_directions
 from .flag import benjamini_hochberg, highest_in_class
 from .source import MIB
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from .._core import Spectral
     from .source import Source
 
 _BATCH = 16 * MIB
@@ -40,11 +42,10 @@ def spectral_signatures(
 ) -> ScanResult:
     """Score samples by their squared projection on the leading direction of their class.
 
-    The first pass gathers counts, sums and Gram matrices per class; the second one projects each
-    sample, minus its class's mean, on the leading eigenvector of the class's covariance.
+    The first pass gathers means and covariances per class (`leading_directions` says what is done
+    where they do not fit); the last one projects each sample, minus its class's mean, on the
+    leading eigenvector of the class's covariance.
     """
-    from .._core import Spectral, Statistics
-
     limit = memory_limit if memory_limit is not None else _physical_memory() // 2
     batch = min(_BATCH, limit // 4)
     held = batch + source.window_bytes
@@ -53,73 +54,39 @@ def spectral_signatures(
     done = 0
 
     def advance(rows: int, note: str) -> None:
-        nonlocal done
+        nonlocal done, total
         done += rows
+        if note.startswith("pass"):
+            total = 0
         if progress is not None:
             progress(done, total, note)
 
-    statistics, labels, dim = None, _Labels(source.rows), 0
     try:
-        for x, y in source.batches(size):
-            if statistics is None:
-                dim = x.shape[1]
-                statistics = Statistics(dim, limit - held)
-            elif x.shape[1] != dim:
-                raise DatasetError(
-                    f"{source.name}: {x.shape[1]} features in row {statistics.rows}, {dim} before"
-                )
-            statistics.update(x, y)
-            labels.append(y)
-            advance(len(y), "statistics")
-        if statistics is None:
-            raise InputError(f"{source.name}: holds no rows")
-        fit = Spectral(statistics)
-        label = labels.whole()
+        fit, label, found = leading_directions(source, size, limit - held, advance)
         score = _second_pass(source, size, fit, label, advance)
     except (ValueError, MemoryError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{source.name}: {error}") from None
-    return _result(source, label, score, fit, rate)
-
-
-class _Labels:
-    """Labels of the first pass, in one array where their number is known."""
-
-    def __init__(self, rows: int | None):
-        self._values = np.empty(rows or 0, dtype=np.int64)
-        self._count = 0
-
-    def append(self, y: NDArray[np.int64]) -> None:
-        count = self._count + len(y)
-        if count > len(self._values):
-            grown = np.empty(max(count, 3 * len(self._values) // 2), dtype=np.int64)
-            grown[: self._count] = self._values[: self._count]
-            self._values = grown
-        self._values[self._count : count] = y
-        self._count = count
-
-    def whole(self) -> NDArray[np.int64]:
-        return self._values[: self._count]
+    return _result(source, label, score, fit, found, rate)
 
 
 def _second_pass(
     source: Source,
     size: int,
-    fit: Any,
+    fit: Spectral,
     label: NDArray[np.int64],
     advance: Callable[[int, str], None],
 ) -> NDArray[np.float64]:
     score = np.empty(len(label))
     first = 0
     for x, y in source.batches(size):
-        if not np.array_equal(y, label[first : first + len(y)]):
-            raise DatasetError(f"{source.name}: changed between the two passes over it")
+        check_labels(source, y, label, first)
         score[first : first + len(y)] = fit.score(x, y, first)
         first += len(y)
         advance(len(y), "scores")
     if first != len(label):
-        raise DatasetError(f"{source.name}: changed between the two passes over it")
+        raise DatasetError(f"{source.name}: changed between the passes over it")
     return score
 
 
@@ -127,7 +94,8 @@ def _result(
     source: Source,
     label: NDArray[np.int64],
     score: NDArray[np.float64],
-    fit: Any,
+    fit: Spectral,
+    found: dict[str, Any],
     rate: float | None,
 ) -> ScanResult:
     classes, eigenvalues, counts = fit.labels, fit.eigenvalues, fit.counts
@@ -148,6 +116,8 @@ def _result(
         for c, n in zip(classes.tolist(), counts.tolist(), strict=True)
         if n <= dim
     ]
+    if "note" in found:
+        notes.append(found["note"])
     return ScanResult(
         score=score,
         flagged=flagged,
@@ -163,6 +133,8 @@ def _result(
             "rate": rate,
             "rule": rule,
             "null": _NULL,
+            "directions": found["directions"],
+            "residual": found.get("residual", 0.0),
             "notes": notes,
         },
     )

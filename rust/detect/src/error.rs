@@ -18,6 +18,8 @@ pub enum Error {
     Memory { classes: usize, dim: usize, needed: usize, limit: usize },
     #[error("row {row}: label {label} was not there in the first pass; the data changed")]
     UnknownLabel { row: u64, label: i64 },
+    #[error("class {label} has other rows than in the passes before; the data changed")]
+    Changed { label: i64 },
     #[error("no rows to scan")]
     Empty,
     #[error("{values} values are not {rows} rows of {dim} features")]

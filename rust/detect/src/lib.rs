@@ -10,6 +10,7 @@ mod class;
 mod eigen;
 mod error;
 mod gram;
+mod krylov;
 mod neighbours;
 pub mod parquet;
 mod spectral;
@@ -18,6 +19,7 @@ mod wire;
 
 pub use eigen::leading_eigenpair;
 pub use error::Error;
+pub use krylov::Krylov;
 pub use neighbours::{Metric, Neighbours};
 pub use spectral::{ClassSpectrum, Spectral};
 pub use statistics::{Covariance, Feature, Statistics};

@@ -52,6 +52,11 @@ impl Spectral {
         Ok(Self { dim, classes: classes? })
     }
 
+    /// `classes` ascend by label.
+    pub(crate) fn new(dim: usize, classes: Vec<ClassSpectrum>) -> Self {
+        Self { dim, classes }
+    }
+
     pub fn classes(&self) -> &[ClassSpectrum] {
         &self.classes
     }

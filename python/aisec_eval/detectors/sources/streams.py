@@ -52,7 +52,9 @@ def open_stream(features: Any, labels: Any) -> Source:
         label, values = columns("stream", head.lazy(), labels)
     if start is not None:
         return StreamSource("stream", None, 8 * values, start, label)
-    return SpoolSource("stream", None, 8 * values, head, stream, label, _Spool())
+    size = 8 * values
+    rest = _parts(chain([head], stream), max(1, _PART // size))
+    return SpoolSource("stream", None, size, rest, label, _Spool())
 
 
 def _frames(stream: Any) -> Iterator[pl.DataFrame]:
@@ -118,38 +120,40 @@ class StreamSource(Source):
 class SpoolSource(Source):
     """A stream that can be read once: the first pass keeps its rows in a temporary file."""
 
-    head: pl.DataFrame
     rest: Iterator[pl.DataFrame]
+    """Parts of the stream that were not read yet."""
     label: str | None
     spool: _Spool
 
     def batches(self, rows: int, first: int = 0) -> Iterator[Batch]:
-        """Read the stream, or what the first pass kept of it."""
+        """Read what earlier passes kept of the stream, then the stream."""
         row = 0
-        for x, y in self.spool.parts() if self.spool.complete else self._keep():
+        for x, y in chain(self.spool.parts(), self._keep()):
             for start in range(max(0, first - row), len(y), rows):
                 yield x[start : start + rows], y[start : start + rows]
             row += len(y)
 
     def _keep(self) -> Iterator[Batch]:
-        row = 0
         with polars_errors(self.name):
-            for frame in chain([self.head], self.rest):
-                # Batches of any size come from a stream; they are kept in bounded parts.
-                for part in frame.iter_slices(max(1, _PART // self.row_bytes)):
-                    if part.height:
-                        x, y = split(self.name, part, self.label, row)
-                        self.spool.append(x, y)
-                        yield x, y
-                        row += part.height
-        self.spool.complete = True
+            for part in self.rest:
+                x, y = split(self.name, part, self.label, self.spool.rows)
+                self.spool.append(x, y)
+                yield x, y
+
+
+def _parts(frames: Iterator[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
+    """Record batches may have any size; they are cut."""
+    for frame in frames:
+        for part in frame.iter_slices(rows):
+            if part.height:
+                yield part
 
 
 class _Spool:
     """Parts of rows in a file without a name, gone with the object."""
 
     def __init__(self) -> None:
-        self.complete = False
+        self.rows = 0
         self._file: IO[bytes] | None = None
         self._parts: list[tuple[tuple[int, int], np.dtype[Any]]] = []
 
@@ -160,6 +164,7 @@ class _Spool:
             weakref.finalize(self, self._file.close)
         if self._parts and self._parts[-1][0][1] != x.shape[1]:
             raise DatasetError(f"stream: {x.shape[1]} features, {self._parts[-1][0][1]} before")
+        self._file.seek(0, 2)
         try:
             self._file.write(x.data.cast("B"))
             self._file.write(y.data.cast("B"))
@@ -169,13 +174,14 @@ class _Spool:
                 f"({error.strerror or error}); set TMPDIR, or give a function that starts it again"
             ) from None
         self._parts.append(((x.shape[0], x.shape[1]), x.dtype))
+        self.rows += len(y)
 
     def parts(self) -> Iterator[Batch]:
         """Read the rows again."""
         if self._file is None:
             return
         self._file.seek(0)
-        for shape, dtype in self._parts:
+        for shape, dtype in tuple(self._parts):
             x, y = np.empty(shape, dtype), np.empty(shape[0], np.int64)
             for array in (x, y):
                 if self._file.readinto(array.data.cast("B")) != array.nbytes:  # type: ignore[attr-defined]

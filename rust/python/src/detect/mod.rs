@@ -10,6 +10,7 @@ use pyo3::types::PyBytes;
 use crate::array::{array, into_samples};
 use crate::call;
 
+mod krylov;
 mod neighbours;
 mod table;
 
@@ -284,6 +285,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyStatistics>()?;
     module.add_class::<PySpectral>()?;
     module.add_class::<neighbours::PyNeighbours>()?;
+    module.add_class::<krylov::PyKrylov>()?;
     module.add_class::<table::PyTable>()?;
     module.add_class::<table::PyTableRows>()
 }
