@@ -285,7 +285,7 @@ _STAGES: tuple[Attack, ...] = (
     Targeted("margin", steps=25, targets=2),
     SigmaZero(),
     DataStarts(steps=40, starts=9),
-    Boundary(targets=3, steps=50),
+    Boundary(targets=9, steps=50),
     Near(Targeted("dlr", steps=100, targets=2, restarts=2), within=0.3),
     Near(APGD("ce", steps=100), within=0.3),
     Near(APGD("margin", steps=50), within=0.3, from_best=True),

@@ -65,6 +65,25 @@ def test_buckets_stay_full_while_work_remains_and_shrink_after() -> None:
     assert np.mean(full[: len(full) // 3]) == 1.0
 
 
+def test_buckets_are_nine_tenths_full_at_every_step_while_work_waits() -> None:
+    """Lengths as of APGD: three in ten end within five steps, the others take a hundred."""
+    rng = np.random.default_rng(0)
+    lengths = np.where(rng.random(1500) < 0.3, rng.integers(1, 6, 1500), 100)
+    kernel = Countdown(lengths)
+    waiting: list[int] = []
+    start = kernel.start
+
+    def note(items: Any) -> dict[str, Any]:
+        waiting.append(len(kernel.shapes))
+        return start(items)
+
+    kernel.start = note  # type: ignore[method-assign]
+    scheduler.run(kernel, 1500, 128)
+    # Until the last items took their places there was work for every place.
+    busy = kernel.shapes[: waiting[-1]]
+    assert sum(live for _, live in busy) >= 0.9 * sum(size for size, _ in busy)
+
+
 def test_bucket_sizes() -> None:
     assert [scheduler.bucket_for(n, 256) for n in (1, 8, 9, 65, 129, 999)] == [
         8,
