@@ -140,4 +140,6 @@ class Votes:
         if not self._model.capabilities.scores:
             return self._model.labels(copies)
         logits = self._model.logits(copies)
-        return logits.argmax(axis=1)[np.isfinite(logits).all(axis=1)].astype(np.int64)
+        finite = np.isfinite(logits).all(axis=1)
+        winners: NDArray[np.int64] = logits[finite].argmax(axis=1).astype(np.int64)
+        return winners
