@@ -148,7 +148,7 @@ proptest! {
         let row = vec![1.0, -1.0];
         let mut least = f64::INFINITY;
         for step in 0..400 {
-            let mut x = vec![numbers.next(), numbers.next()];
+            let mut x = [numbers.next(), numbers.next()];
             if step % 2 == 0 {
                 x.iter_mut().for_each(|x| *x = x.signum()); // corners
             }

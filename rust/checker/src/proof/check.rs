@@ -344,8 +344,14 @@ impl<'a> Tree<'a> {
             }
             let (cells, region) = (&domain.cells[..], &*domain.region);
             let carry =
-                Carry { network: self.network, cells, region, stop: Stop::Input, multipliers: &[] };
-            let (planes, constants) = carry.planes(rows);
+                |stop: Stop| Carry { network: self.network, cells, region, stop, multipliers: &[] };
+            let found = carry(Stop::Bounds).minima(self.network.output(), rows.clone());
+            let mut bounds = found.iter().zip(&shifts).map(|(bound, shift)| bound.plus_down(shift));
+            if bounds.any(|bound| bound > T::zero()) {
+                needed[k] = false;
+                continue;
+            }
+            let (planes, constants) = carry(Stop::Input).planes(rows);
             let planes: Vec<(&[T], T)> = planes
                 .chunks_exact(low.len())
                 .zip(constants.iter().zip(&shifts).map(|(c, shift)| c.plus_down(shift)))

@@ -173,7 +173,8 @@ impl<T: Number> Domain<T> {
                         let pick = pick(window, cell);
                         let floor = &cell.lower[pick.below];
                         for &i in window.iter().filter(|_| pick.above.is_none()) {
-                            loose[i] |= i == pick.below || !(cell.upper[i] <= *floor);
+                            let beaten = cell.upper[i] <= *floor;
+                            loose[i] |= i == pick.below || !beaten;
                         }
                     }
                 }

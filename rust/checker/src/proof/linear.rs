@@ -39,6 +39,9 @@ pub(crate) enum Linear {
     },
 }
 
+/// Where an element comes from: slot and index.
+type Source = Option<(usize, usize)>;
+
 #[derive(Debug)]
 pub(crate) struct Conv {
     weight: Arc<Tensor>,
@@ -159,7 +162,7 @@ impl Linear {
                     shift: shift.unwrap_or_else(|| vec![0.0; len]),
                 }
             };
-        let moved = |pick: &dyn Fn(&[usize]) -> Option<(usize, usize)>, fill: f64| {
+        let moved = |pick: &dyn Fn(&[usize]) -> Source, fill: f64| {
             let from: Vec<_> = (0..len).map(|flat| pick(&unravel(flat, &node.shape))).collect();
             let constant = from.iter().map(|x| if x.is_some() { 0.0 } else { fill }).collect();
             Self::Moved { from, constant }
