@@ -22,6 +22,7 @@ _ROOMS = (
     "_validate.py",
     "cases.py",
     "evaluation.py",
+    "parts.py",
     "findings.py",
     "results.py",
     "features.py",

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _files, runs
-from ..evaluation import join
 from ..findings import Findings
+from ..parts import join
 from ..results import ERROR, VERDICTS, Evaluation, Scan, Spent
 from .gate import GateResult, judge
 from .identity import digest, engine
