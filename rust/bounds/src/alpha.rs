@@ -33,7 +33,7 @@ impl Analysis<'_> {
         if open.is_empty() {
             return Ok(());
         }
-        let Some(layout) = Layout::new(self.prepared, state, output) else { return Ok(()) };
+        let Some(layout) = Layout::new(self.prepared, state, output, &[]) else { return Ok(()) };
         if layout.parameters == 0 {
             return Ok(());
         }

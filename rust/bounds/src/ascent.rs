@@ -5,7 +5,7 @@
 use aisec_numeric::Cancelled;
 
 use crate::lanes::{Cut, Lane, Row, Workspace, pass};
-use crate::layout::Layout;
+use crate::layout::{Layout, Lines};
 
 /// How bounds are optimised.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -108,8 +108,10 @@ pub(crate) struct Ascent<'a> {
     pub bound: f32,
     /// The point that the lane had at its last pass, where a caller asked for it.
     pub minimiser: Vec<f32>,
-    /// Coefficients on the free elements' outputs at the best bound: what branching scores read.
+    /// Coefficients on the free elements' outputs at the best bound, and the lines there: what
+    /// branching reads.
     pub coefficients: Vec<f32>,
+    pub best_lines: Lines,
     finished: bool,
 }
 
@@ -132,6 +134,7 @@ impl<'a> Ascent<'a> {
             bound: f32::NEG_INFINITY,
             minimiser: Vec::new(),
             coefficients: Vec::new(),
+            best_lines: Lines::default(),
             finished: false,
         }
     }
@@ -201,6 +204,7 @@ impl<'a> Ascent<'a> {
             self.betas.best.clone_from(&self.betas.now);
             self.weights.best.clone_from(&self.weights.now);
             self.coefficients.clone_from(&self.lane.coefficients);
+            self.best_lines.lower_slope.clone_from(&self.lane.lines.lower_slope);
         }
     }
 

@@ -11,10 +11,22 @@ use crate::state::State;
 /// Candidates from each of the two estimates.
 const CANDIDATES: usize = 3;
 
+/// An element that may be split.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Candidate {
+    /// Index of the activation in the layout.
+    pub activation: usize,
+    /// Position among its free elements.
+    pub at: usize,
+    /// Multipliers, of the positive and of the negative half, with which neither half's bound is
+    /// below the whole one's: where the lower line counts, what the half's line differs from it.
+    pub betas: [f32; 2],
+}
+
 /// What the estimates read of the root, for every free element of the layout.
 pub(crate) struct Estimates {
-    /// `(activation, position among its free elements)`; of hinges alone.
-    cuts: Vec<Option<(usize, usize)>>,
+    /// Activation, position among its free elements, and slope of the negative side; of hinges.
+    cuts: Vec<Option<(usize, usize, f32)>>,
     /// Constant part of what the activation reads.
     bias: Vec<f32>,
     /// Slope and offset of the chord.
@@ -33,7 +45,7 @@ impl Estimates {
                     Activation::Hinge { slope } => Some(slope as f32),
                     Activation::Curve(_) => None,
                 };
-                cuts.push(slope.map(|_| (index, position)));
+                cuts.push(slope.map(|slope| (index, position, slope)));
                 bias.push(constants[free.input][at as usize]);
                 // Relative to the line of the negative side, which is zero for a plain ReLU.
                 chord.push((u / (u - l), -l * u / (u - l)));
@@ -44,10 +56,10 @@ impl Estimates {
 
     /// The most promising elements that are not split yet, each once: by BaBSR's score, and by
     /// the offset of the chord alone.
-    pub fn candidates(&self, ascent: &Ascent, taken: &[Cut]) -> Vec<(usize, usize)> {
+    pub fn candidates(&self, ascent: &Ascent, taken: &[Cut]) -> Vec<Candidate> {
         let mut best: [Vec<(f32, usize)>; 2] = Default::default();
         for (at, (&a, cut)) in ascent.coefficients.iter().zip(&self.cuts).enumerate() {
-            let Some((activation, position)) = *cut else { continue };
+            let Some((activation, position, _)) = *cut else { continue };
             if a == 0.0 || taken.iter().any(|c| (c.activation, c.at) == (activation, position)) {
                 continue;
             }
@@ -57,20 +69,35 @@ impl Estimates {
             keep(&mut best[0], (bias + lost).abs(), at);
             keep(&mut best[1], -lost, at);
         }
-        let mut found: Vec<(usize, usize)> = Vec::new();
+        let mut found: Vec<Candidate> = Vec::new();
         for (_, at) in best.into_iter().flatten() {
-            let cut = self.cuts[at].expect("only hinges were kept");
-            if !found.contains(&cut) {
-                found.push(cut);
+            let (activation, position, side) = self.cuts[at].expect("only hinges were kept");
+            let a = ascent.coefficients[at];
+            let line = if a > 0.0 { ascent.best_lines.lower_slope[at] } else { 0.0 };
+            let betas = if a > 0.0 && side <= 1.0 {
+                [a * (1.0 - line), a * (line - side)].map(|beta| beta.max(0.0))
+            } else {
+                [0.0; 2]
+            };
+            let candidate = Candidate { activation, at: position, betas };
+            if !found.contains(&candidate) {
+                found.push(candidate);
             }
         }
         found
     }
 
     /// Any element that can still be split.
-    pub fn any(&self, taken: &[Cut]) -> Option<(usize, usize)> {
-        let free = |cut: &(usize, usize)| !taken.iter().any(|c| (c.activation, c.at) == *cut);
-        self.cuts.iter().flatten().copied().find(free)
+    pub fn any(&self, taken: &[Cut]) -> Option<Candidate> {
+        let free = |candidate: &Candidate| {
+            !taken.iter().any(|c| (c.activation, c.at) == (candidate.activation, candidate.at))
+        };
+        let all = self.cuts.iter().flatten().map(|&(activation, at, _)| Candidate {
+            activation,
+            at,
+            betas: [0.0; 2],
+        });
+        all.into_iter().find(free)
     }
 }
 

@@ -7,9 +7,11 @@
 use aisec_graph::Graph;
 use aisec_numeric::rounding::{add_up, mul_up, sub_down};
 use aisec_numeric::{Cancel, Cancelled};
+use rayon::prelude::*;
 
 use crate::ascent::Tuning;
 use crate::crown::{Analysis, Method};
+use crate::forest::{Forest, Grown, Seed, Taken, grow};
 use crate::lanes::Row;
 use crate::layout::Layout;
 use crate::margin::share;
@@ -17,7 +19,7 @@ use crate::prepared::Prepared;
 use crate::proof::{Leaf, NodeBounds, Proof, RootSlopes, Split};
 use crate::refine::{Effort, TunedBound};
 use crate::region::Region;
-use crate::split_tree::{Progress, Refuted, SplitTree};
+use crate::split_tree::{Domain, Progress, Refuted, SplitTree};
 use crate::state::State;
 use crate::trace::Stop;
 
@@ -101,8 +103,11 @@ const MEMORY: usize = 2 << 30;
 
 /// Passes of the whole region, of one half of a domain.
 const ROOT: Tuning = Tuning { iterations: 40, rate: 0.1, beta_rate: 0.05, decay: 0.98, stop: true };
-const HALF: Tuning =
+pub(crate) const HALF: Tuning =
     Tuning { iterations: 16, rate: 0.03, beta_rate: 0.05, decay: 0.97, stop: true };
+
+/// Domains of the whole region's tree, after which each gets intermediate bounds of its own.
+const FIRST: usize = 512;
 
 /// Passes of one intermediate bound, at most.
 const INTERMEDIATE: usize = 20;
@@ -125,7 +130,9 @@ pub fn decide(
         block_bytes: share(search.memory_limit),
     };
     let (bound, least) = (f64::NEG_INFINITY, f64::INFINITY);
-    let mut run = Run { analysis, clauses, search, bound, least, domains: 0 };
+    let corners = || (region.lower().to_vec(), region.upper().to_vec());
+    let inner = search.inner.clone().unwrap_or_else(corners);
+    let mut run = Run { analysis, clauses, search, inner, bound, least, domains: 0 };
     let (answer, proof) = match run.decide(region) {
         Ok((Answer::Refuted, proof)) => (Answer::Refuted, proof),
         Ok((answer, _)) => (answer, None),
@@ -139,6 +146,7 @@ struct Run<'a> {
     analysis: Analysis<'a>,
     clauses: &'a [Clause],
     search: &'a Search,
+    inner: (Vec<f64>, Vec<f64>),
     /// The best that is known of what is open.
     bound: f64,
     /// The smallest bound of what was refuted.
@@ -240,7 +248,8 @@ impl Run<'_> {
         deep: bool,
     ) -> Result<(Option<Found>, Option<Vec<usize>>), Cancelled> {
         let prepared = self.analysis.prepared;
-        let Some(layout) = Layout::new(prepared, &root.state, prepared.graph.output()) else {
+        let output = prepared.graph.output();
+        let Some(layout) = Layout::new(prepared, &root.state, output, &[]) else {
             return Ok((Some((Answer::Open(Why::NotFinite), None)), None));
         };
         let own_state = root.state.without_free(&layout);
@@ -253,10 +262,9 @@ impl Run<'_> {
             (HALF, limit),
             self.search.record,
         );
-        let start: Vec<(usize, Vec<f32>)> =
-            open.iter().map(|&clause| (clause, weights(rows[clause].len()))).collect();
+        let start = open.iter().map(|&clause| Domain::whole(clause, weights(rows[clause].len())));
         let before = self.domains;
-        let mut progress = tree.begin(&start, &ROOT)?;
+        let mut progress = tree.begin(start.collect(), &ROOT)?;
         let answer = loop {
             self.domains = before + tree.domains;
             self.least = self.least.min(tree.least);
@@ -278,6 +286,11 @@ impl Run<'_> {
             if self.domains >= self.search.most_domains && tree.waiting() > 0 {
                 break Answer::Open(Why::Domains);
             }
+            if !self.search.record && tree.domains >= FIRST && tree.waiting() > 0 {
+                let seeds = tree.into_open().map(|domain| Seed::new(&layout, domain)).collect();
+                let answer = self.grow(&root.state, rows, seeds)?;
+                return Ok((Some((answer, None)), None));
+            }
             progress = match tree.advance() {
                 Ok(progress) => progress,
                 Err(Cancelled) => break Answer::Open(Why::Timeout),
@@ -297,13 +310,65 @@ impl Run<'_> {
         Ok((Some((answer, proof)), None))
     }
 
+    /// Goes on from open domains, each with intermediate bounds of its own.
+    fn grow(
+        &mut self,
+        known: &State,
+        rows: &[Vec<Row>],
+        seeds: Vec<Seed>,
+    ) -> Result<Answer, Cancelled> {
+        let limit = self.search.memory_limit.unwrap_or(MEMORY) / 2;
+        let mut forest = Forest::new(seeds, limit);
+        loop {
+            let taken = match forest.take() {
+                Taken::Nothing => return Ok(Answer::Refuted),
+                Taken::Full => {
+                    self.bound = self.bound.max(forest.worst());
+                    return Ok(Answer::Open(Why::Memory));
+                }
+                Taken::Seeds(taken) => taken,
+            };
+            let grown = taken
+                .par_iter()
+                .map(|seed| grow(&self.analysis, known, rows, seed))
+                .collect::<Result<Vec<Grown>, Cancelled>>();
+            let grown = match grown {
+                Ok(grown) => grown,
+                Err(Cancelled) => {
+                    taken.into_iter().for_each(|seed| forest.put(seed));
+                    self.bound = self.bound.max(forest.worst());
+                    return Ok(Answer::Open(Why::Timeout));
+                }
+            };
+            let mut stuck = false;
+            for grown in grown {
+                self.domains += grown.domains;
+                self.least = self.least.min(grown.least);
+                stuck |= grown.stuck;
+                if let Some(point) = self.counterexample(&grown.points) {
+                    return Ok(Answer::Met(point));
+                }
+                grown.open.into_iter().for_each(|seed| forest.put(seed));
+            }
+            let why = match (stuck, self.domains >= self.search.most_domains) {
+                (true, _) => Why::NothingToSplit,
+                (_, true) if !forest.is_empty() => Why::Domains,
+                _ => continue,
+            };
+            self.bound = self.bound.max(forest.worst());
+            return Ok(Answer::Open(why));
+        }
+    }
+
     /// The first of the points that meets its clause beyond doubt.
     fn counterexample(&self, points: &[(usize, Vec<f32>)]) -> Option<Vec<f64>> {
         let graph = self.analysis.prepared.graph;
         let len = graph.output_len();
+        let points: Vec<&(usize, Vec<f32>)> =
+            points.iter().filter(|(_, x)| !x.is_empty()).collect();
         let flat: Vec<f32> = points.iter().flat_map(|(_, x)| x.iter().copied()).collect();
         let outputs = graph.forward::<f32>(&flat, points.len());
-        for ((clause, x), y) in points.iter().zip(outputs.chunks_exact(len)) {
+        for ((clause, x), y) in points.into_iter().zip(outputs.chunks_exact(len)) {
             let clause = &self.clauses[*clause];
             let near = clause.rows.chunks_exact(len).zip(&clause.rhs_upper).all(|(row, &rhs)| {
                 let value: f64 = row.iter().zip(y).map(|(a, &y)| a * f64::from(y)).sum();
@@ -334,14 +399,8 @@ impl Run<'_> {
 
     /// A point moved between the inner corners.
     fn inside(&self, x: &[f32]) -> Vec<f64> {
-        let wide = x.iter().map(|&x| f64::from(x));
-        match &self.search.inner {
-            Some((low, high)) => {
-                let ends = low.iter().zip(high);
-                wide.zip(ends).map(|(x, (&l, &h))| x.max(l).min(h)).collect()
-            }
-            None => wide.collect(),
-        }
+        let ends = self.inner.0.iter().zip(&self.inner.1);
+        x.iter().zip(ends).map(|(&x, (&l, &h))| f64::from(x).max(l).min(h)).collect()
     }
 
     fn proof(&self, root: &Root, leaves: Vec<Leaf>, tuned: &[TunedBound]) -> Option<Proof> {
@@ -354,7 +413,7 @@ impl Run<'_> {
         });
         let mut slopes_root = Vec::new();
         for same in tuned.chunk_by(|a, b| a.node == b.node) {
-            let layout = Layout::new(prepared, &root.state, same[0].node)?;
+            let layout = Layout::new(prepared, &root.state, same[0].node, &[])?;
             slopes_root.extend(same.iter().map(|tuned| RootSlopes {
                 node: tuned.node,
                 rows: vec![(tuned.element, tuned.upper)],

@@ -3,9 +3,19 @@
 
 use aisec_graph::{Activation, Node, Operator, Relaxation, Site};
 
+use crate::lanes::Cut;
 use crate::prepared::Prepared;
 use crate::region::Region;
 use crate::state::State;
+
+/// The sign that an element is given which a hinge reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sign {
+    /// The hinge, not the node it reads.
+    pub node: usize,
+    pub element: usize,
+    pub positive: bool,
+}
 
 /// The way from the input to `start`, and what of it can be chosen.
 pub(crate) struct Layout<'a> {
@@ -79,7 +89,15 @@ pub(crate) struct Lines {
 impl<'a> Layout<'a> {
     /// `None` where there is nothing to choose: `start` does not depend on the input, or a line
     /// needs a number that float32 or the state does not have.
-    pub fn new(prepared: &'a Prepared<'a>, state: &'a State, start: usize) -> Option<Self> {
+    ///
+    /// Elements with a sign are kept among the free ones, though the state's bounds know it, so
+    /// that their signs can have multipliers.
+    pub fn new(
+        prepared: &'a Prepared<'a>,
+        state: &'a State,
+        start: usize,
+        signs: &[Sign],
+    ) -> Option<Self> {
         let nodes = prepared.graph.nodes();
         let mut needed = vec![false; start + 1];
         needed[start] = true;
@@ -103,7 +121,7 @@ impl<'a> Layout<'a> {
             } else if prepared.nodes[index].affine {
                 Role::Affine
             } else if let Some(kind) = node.op.activation() {
-                let free = Free::new(state, node, index, kind, (elements, parameters))?;
+                let free = Free::new(state, node, index, kind, signs, (elements, parameters))?;
                 elements += free.at.len();
                 parameters += free.usual.len();
                 activations.push(free);
@@ -127,6 +145,20 @@ impl<'a> Layout<'a> {
             upper,
             region,
         })
+    }
+
+    /// The cut that gives an element its sign, if the layout has the element.
+    pub fn cut(&self, sign: &Sign) -> Option<Cut> {
+        let activation = self.activations.iter().position(|free| free.node == sign.node)?;
+        let element = u32::try_from(sign.element).ok()?;
+        let at = self.activations[activation].at.binary_search(&element).ok()?;
+        Some(Cut { activation, at, positive: sign.positive })
+    }
+
+    /// The sign that a cut gives.
+    pub fn sign(&self, cut: &Cut) -> Sign {
+        let free = &self.activations[cut.activation];
+        Sign { node: free.node, element: free.at[cut.at] as usize, positive: cut.positive }
     }
 
     /// Numbers one row keeps alive in the search: node buffers, lines, marks and parameters.
@@ -157,6 +189,7 @@ impl Free {
         node: &Node,
         index: usize,
         kind: Activation,
+        signs: &[Sign],
         (first, first_parameter): (usize, usize),
     ) -> Option<Self> {
         let input = node.inputs[0];
@@ -170,7 +203,11 @@ impl Free {
             Activation::Hinge { .. } => !(lower[i] >= 0.0 || upper[i] <= 0.0),
             Activation::Curve(_) => true,
         };
-        let at: Vec<usize> = (0..lower.len()).filter(|&i| open(i)).collect();
+        let mut signed: Vec<usize> =
+            signs.iter().filter(|sign| sign.node == index).map(|sign| sign.element).collect();
+        signed.sort_unstable();
+        let named = |i: &usize| open(*i) || signed.binary_search(i).is_ok();
+        let at: Vec<usize> = (0..lower.len()).filter(named).collect();
         let pick = |values: &[f64]| -> Option<Vec<f32>> {
             let picked = at.iter().map(|&i| values[i] as f32);
             picked.map(|x| x.is_finite().then_some(x)).collect()
@@ -196,7 +233,10 @@ impl Free {
             Activation::Hinge { slope } => {
                 let range = (slope.min(1.0), slope.max(1.0));
                 let through_zero = if slope <= 1.0 { lower_slope } else { upper_slope };
-                at.iter().for_each(|&i| parameter(through_zero[i], range));
+                for &i in &at {
+                    let known = (through_zero[i], through_zero[i]);
+                    parameter(through_zero[i], if open(i) { range } else { known });
+                }
             }
             Activation::Curve(curve) => {
                 let touches: Vec<_> =

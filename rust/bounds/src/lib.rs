@@ -11,6 +11,7 @@ mod branch;
 mod certificate;
 mod complete;
 mod crown;
+mod forest;
 pub mod input_split;
 mod kernels;
 mod lanes;

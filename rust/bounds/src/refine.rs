@@ -9,8 +9,9 @@ use crate::alpha::Judge;
 use crate::ascent::{Ascent, Tuning, ascend};
 use crate::backward::Pool;
 use crate::crown::Analysis;
-use crate::lanes::{Row, Workspace};
-use crate::layout::Layout;
+use crate::lanes::{Cut, Row, Workspace};
+use crate::layout::{Layout, Sign};
+use crate::prepared::Prepared;
 use crate::region::Region;
 use crate::state::State;
 
@@ -34,7 +35,7 @@ pub(crate) struct Effort {
 }
 
 /// Below this many passes tuning is not worth its setting up.
-const FEWEST: usize = 4;
+const FEWEST: usize = 3;
 
 impl Analysis<'_> {
     /// [`Analysis::state`] with tuned intermediate bounds, and the parameters behind them.
@@ -48,15 +49,42 @@ impl Analysis<'_> {
         for index in 1..=self.prepared.graph.output() {
             state.push(self.prepared, true);
             self.refine(&mut state, index)?;
-            self.tune(&mut state, index, effort, &mut left, &mut tuned)?;
+            self.tune(&mut state, index, &[], effort, &mut left, &mut tuned)?;
         }
         Ok((state, tuned))
+    }
+
+    /// Bounds that hold where elements have the signs given, never looser than `known`, which
+    /// hold everywhere; `None` where no point of the region has these signs.
+    pub fn signed_state(
+        &self,
+        known: &State,
+        signs: &[Sign],
+        effort: Effort,
+    ) -> Result<Option<State>, Cancelled> {
+        let mut state = State::new(known.region.clone());
+        let mut left = effort.work;
+        for index in 0..=self.prepared.graph.output() {
+            if index > 0 {
+                state.push(self.prepared, true);
+            }
+            state.narrow(self.prepared, index, known, signs);
+            if index > 0 && !state.is_empty(index) {
+                self.refine(&mut state, index)?;
+                self.tune(&mut state, index, signs, effort, &mut left, &mut Vec::new())?;
+            }
+            if state.is_empty(index) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(state))
     }
 
     fn tune(
         &self,
         state: &mut State,
         index: usize,
+        signs: &[Sign],
         effort: Effort,
         left: &mut f64,
         tuned: &mut Vec<TunedBound>,
@@ -70,7 +98,7 @@ impl Analysis<'_> {
             .readers
             .iter()
             .all(|&reader| matches!(nodes[reader].op.activation(), Some(Activation::Hinge { .. })));
-        let Some(layout) = Layout::new(self.prepared, state, index) else { return Ok(()) };
+        let Some(layout) = Layout::new(self.prepared, state, index, signs) else { return Ok(()) };
         if layout.parameters == 0 {
             return Ok(());
         }
@@ -87,6 +115,7 @@ impl Analysis<'_> {
         let own_state = state.without_free(&layout);
         let judge = Judge::new(self, &layout, state, &own_state);
         let loose = self.loose(state, index);
+        let cuts: Vec<Cut> = signs.iter().filter_map(|sign| layout.cut(sign)).collect();
         let mut gone = vec![false; loose.len()];
         for upper in [false, true] {
             let sign = if upper { -1.0 } else { 1.0 };
@@ -97,8 +126,12 @@ impl Analysis<'_> {
             let bounds: Vec<Vec<(usize, f64, Vec<f32>)>> = rows
                 .par_chunks(self.lanes(&layout))
                 .map_init(Workspace::default, |workspace, rows| {
-                    let ascent =
-                        |row| Ascent::new(&layout, std::slice::from_ref(row), vec![1.0], None);
+                    let ascent = |row| {
+                        let rows = std::slice::from_ref(row);
+                        let mut ascent = Ascent::new(&layout, rows, vec![1.0], None);
+                        ascent.split(&layout, cuts.clone(), vec![0.0; cuts.len()]);
+                        ascent
+                    };
                     let mut ascents: Vec<Ascent> = rows.iter().map(ascent).collect();
                     ascend(&layout, &mut ascents, &tuning, 0.0, false, workspace)?;
                     let bounds = judge.bounds(&ascents, &mut Pool::default());
@@ -136,5 +169,33 @@ impl Analysis<'_> {
         }
         node.measure();
         Ok(())
+    }
+}
+
+impl State {
+    /// Brings what is known of a node, and the signs of its elements, into the last node's bounds.
+    fn narrow(&mut self, prepared: &Prepared, index: usize, known: &Self, signs: &[Sign]) {
+        let (node, known) = (&mut self.nodes[index], &known.nodes[index]);
+        for (l, &k) in node.lower.iter_mut().zip(&known.lower) {
+            *l = l.max(k);
+        }
+        for (u, &k) in node.upper.iter_mut().zip(&known.upper) {
+            *u = u.min(k);
+        }
+        let nodes = prepared.graph.nodes();
+        for sign in signs.iter().filter(|sign| nodes[sign.node].inputs[0] == index) {
+            if sign.positive {
+                node.lower[sign.element] = node.lower[sign.element].max(0.0);
+            } else {
+                node.upper[sign.element] = node.upper[sign.element].min(0.0);
+            }
+        }
+        node.measure();
+    }
+
+    /// Whether bounds that all hold contradict each other.
+    fn is_empty(&self, index: usize) -> bool {
+        let node = &self.nodes[index];
+        node.lower.iter().zip(&node.upper).any(|(l, u)| l > u)
     }
 }

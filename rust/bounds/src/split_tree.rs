@@ -13,7 +13,7 @@ use crate::affine::affine_optimum;
 use crate::alpha::Judge;
 use crate::ascent::{Ascent, Tuning, ascend};
 use crate::backward::Pool;
-use crate::branch::Estimates;
+use crate::branch::{Candidate, Estimates};
 use crate::crown::Analysis;
 use crate::lanes::{Cut, Row, Workspace};
 use crate::layout::Layout;
@@ -26,6 +26,7 @@ const WAVE: usize = 64;
 const LAST_ITERATIONS: usize = 100;
 
 /// Part of the region where some clause is open.
+#[derive(Clone)]
 pub(crate) struct Domain {
     pub clause: usize,
     pub cuts: Vec<Cut>,
@@ -35,7 +36,7 @@ pub(crate) struct Domain {
     /// What the search believes is a lower bound.
     pub bound: f32,
     /// Elements to try to split.
-    candidates: Vec<(usize, usize)>,
+    candidates: Vec<Candidate>,
     /// Order of creation, which decides between equals.
     id: u64,
 }
@@ -109,10 +110,24 @@ impl Ord for Domain {
 }
 
 impl Domain {
+    /// The whole region.
+    pub fn whole(clause: usize, weights: Vec<f32>) -> Self {
+        Self {
+            clause,
+            cuts: Vec::new(),
+            betas: Vec::new(),
+            parameters: Vec::new(),
+            weights,
+            bound: f32::NEG_INFINITY,
+            candidates: Vec::new(),
+            id: 0,
+        }
+    }
+
     fn bytes(&self) -> usize {
         4 * (self.parameters.len() + self.betas.len() + self.weights.len())
             + size_of::<Cut>() * self.cuts.len()
-            + 16 * self.candidates.len()
+            + size_of::<Candidate>() * self.candidates.len()
             + size_of::<Self>()
     }
 }
@@ -153,27 +168,15 @@ impl<'a> SplitTree<'a> {
         }
     }
 
-    /// Bounds the whole region for each of the clauses; what stays open waits to be split.
-    pub fn begin(
-        &mut self,
-        clauses: &[(usize, Vec<f32>)],
-        tuning: &Tuning,
-    ) -> Result<Progress, Cancelled> {
-        let roots = clauses
-            .iter()
-            .map(|(clause, weights)| Domain {
-                clause: *clause,
-                cuts: Vec::new(),
-                betas: Vec::new(),
-                parameters: Vec::new(),
-                weights: weights.clone(),
-                bound: f32::NEG_INFINITY,
-                candidates: Vec::new(),
-                id: 0,
-            })
-            .collect();
+    /// Bounds the domains that everything comes from; what stays open waits to be split.
+    pub fn begin(&mut self, roots: Vec<Domain>, tuning: &Tuning) -> Result<Progress, Cancelled> {
         let bounded = self.bound(roots, tuning)?;
         Ok(self.sort(bounded, 0))
+    }
+
+    /// What is open.
+    pub fn into_open(self) -> impl Iterator<Item = Domain> {
+        self.open.into_sorted_vec().into_iter().chain(self.deep)
     }
 
     /// Splits the domains that are furthest from being refuted.
@@ -251,12 +254,11 @@ impl<'a> SplitTree<'a> {
         let mut halves = Vec::with_capacity(2 * taken.len());
         let mut whole = Vec::new();
         for (domain, chosen) in taken.iter().zip(chosen) {
-            let Some((activation, at)) = chosen else {
-                whole.push(copy(domain, None));
-                continue;
-            };
-            for positive in [true, false] {
-                halves.push(copy(domain, Some(Cut { activation, at, positive })));
+            match chosen {
+                Some(split) => {
+                    halves.extend([true, false].map(|half| half_of(domain, &split, half)))
+                }
+                None => whole.push(domain.clone()),
             }
         }
         let mut bounded = self.bound(halves, &self.tuning)?;
@@ -266,8 +268,8 @@ impl<'a> SplitTree<'a> {
     }
 
     /// The split of each domain whose worse half has the best bound, by one pass each.
-    fn choose(&self, taken: &[Domain]) -> Result<Vec<Option<(usize, usize)>>, Cancelled> {
-        let trials: Vec<(usize, (usize, usize), bool)> = taken
+    fn choose(&self, taken: &[Domain]) -> Result<Vec<Option<Candidate>>, Cancelled> {
+        let trials: Vec<(usize, Candidate, bool)> = taken
             .iter()
             .enumerate()
             .filter(|(_, domain)| domain.candidates.len() > 1)
@@ -280,11 +282,9 @@ impl<'a> SplitTree<'a> {
             .map_init(Workspace::default, |workspace, trials| {
                 let mut ascents: Vec<Ascent> = trials
                     .iter()
-                    .map(|&(at, (activation, position), positive)| {
-                        let domain = &taken[at];
-                        let cut = Cut { activation, at: position, positive };
-                        let half = copy(domain, Some(cut));
-                        self.ascent(domain, half.cuts, half.betas)
+                    .map(|(at, split, positive)| {
+                        let half = half_of(&taken[*at], split, *positive);
+                        self.ascent(&half, half.cuts.clone(), half.betas.clone())
                     })
                     .collect();
                 ascend(self.layout, &mut ascents, &once, 0.0, false, workspace)?;
@@ -292,7 +292,7 @@ impl<'a> SplitTree<'a> {
             })
             .collect::<Result<_, Cancelled>>()?;
         let bounds: Vec<f32> = bounds.into_iter().flatten().collect();
-        let mut best: Vec<Option<((f32, f32), (usize, usize))>> = vec![None; taken.len()];
+        let mut best: Vec<Option<((f32, f32), Candidate)>> = vec![None; taken.len()];
         for (pair, trial) in bounds.chunks_exact(2).zip(trials.chunks_exact(2)) {
             let (at, cut, _) = trial[0];
             // What is refuted counts no more than that.
@@ -381,7 +381,7 @@ impl<'a> SplitTree<'a> {
             parameters: ascent.parameters().to_vec(),
             weights: ascent.weights().to_vec(),
             // Where float64 does not confirm it there is nothing between this and zero.
-            bound: if ascent.bound.is_nan() { f32::NEG_INFINITY } else { ascent.bound.min(0.0) },
+            bound: ascent.bound.max(part.bound).min(0.0),
             candidates: if proven > 0.0 {
                 Vec::new()
             } else {
@@ -419,21 +419,10 @@ impl<'a> SplitTree<'a> {
     }
 }
 
-/// A domain, or its part beyond a cut.
-fn copy(domain: &Domain, cut: Option<Cut>) -> Domain {
-    let (mut cuts, mut betas) = (domain.cuts.clone(), domain.betas.clone());
-    if let Some(cut) = cut {
-        cuts.push(cut);
-        betas.push(0.0);
-    }
-    Domain {
-        clause: domain.clause,
-        cuts,
-        betas,
-        parameters: domain.parameters.clone(),
-        weights: domain.weights.clone(),
-        bound: domain.bound,
-        candidates: Vec::new(),
-        id: 0,
-    }
+/// One half of a domain, to be bounded.
+fn half_of(domain: &Domain, split: &Candidate, positive: bool) -> Domain {
+    let mut half = Domain { candidates: Vec::new(), ..domain.clone() };
+    half.cuts.push(Cut { activation: split.activation, at: split.at, positive });
+    half.betas.push(split.betas[usize::from(!positive)]);
+    half
 }

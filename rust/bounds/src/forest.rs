@@ -1,0 +1,231 @@
+//! Trees that grow from open domains of other trees, each over intermediate bounds of its own.
+//!
+//! Bounds that are computed anew where some signs are known are much tighter than clamped ones,
+//! but cost as much as many domains; so a tree is grown over them until it has paid for them.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use aisec_graph::Operator;
+use aisec_numeric::Cancelled;
+
+use crate::ascent::Tuning;
+use crate::complete::HALF;
+use crate::crown::Analysis;
+use crate::lanes::{Cut, Row};
+use crate::layout::{Layout, Sign};
+use crate::refine::Effort;
+use crate::split_tree::{Domain, Progress, SplitTree};
+use crate::state::State;
+
+/// Trees grown at a time.
+const WAVE: usize = 8;
+
+/// Passes of one intermediate bound.
+const ITERATIONS: usize = 5;
+
+/// A tree has at least, and at most, so many domains before others grow from it.
+const DOMAINS: (usize, usize) = (64, 4096);
+
+/// Scalar operations of the search in the time of one of the intermediate bounds', roughly: these
+/// are carried back in float64 and in small groups.
+const PRICE: f64 = 2.0;
+
+/// An open domain, apart from the tree it comes from.
+pub(crate) struct Seed {
+    clause: usize,
+    signs: Vec<Sign>,
+    betas: Vec<f32>,
+    weights: Vec<f32>,
+    bound: f32,
+    id: u64,
+}
+
+impl PartialEq for Seed {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Seed {}
+
+impl PartialOrd for Seed {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Seed {
+    /// The lowest bound first, then the oldest.
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.bound.total_cmp(&self.bound).then(other.id.cmp(&self.id))
+    }
+}
+
+impl Seed {
+    pub fn new(layout: &Layout, domain: Domain) -> Self {
+        Self {
+            clause: domain.clause,
+            signs: domain.cuts.iter().map(|cut| layout.sign(cut)).collect(),
+            betas: domain.betas,
+            weights: domain.weights,
+            bound: domain.bound,
+            id: 0,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + size_of::<Sign>() * self.signs.len()
+            + 4 * (self.betas.len() + self.weights.len())
+    }
+}
+
+/// Seeds that wait.
+pub(crate) struct Forest {
+    open: BinaryHeap<Seed>,
+    /// Seeds put when memory was short: the newest goes first.
+    deep: Vec<Seed>,
+    bytes: usize,
+    limit: usize,
+    next: u64,
+}
+
+/// What goes next.
+pub(crate) enum Taken {
+    Seeds(Vec<Seed>),
+    Nothing,
+    /// More seeds wait than memory holds.
+    Full,
+}
+
+impl Forest {
+    pub fn new(seeds: Vec<Seed>, limit: usize) -> Self {
+        let mut forest =
+            Self { open: BinaryHeap::new(), deep: Vec::new(), bytes: 0, limit, next: 0 };
+        seeds.into_iter().for_each(|seed| forest.put(seed));
+        forest
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.deep.is_empty()
+    }
+
+    pub fn put(&mut self, mut seed: Seed) {
+        seed.id = self.next;
+        self.next += 1;
+        self.bytes += seed.bytes();
+        if 2 * self.bytes > self.limit {
+            self.deep.push(seed);
+        } else {
+            self.open.push(seed);
+        }
+    }
+
+    pub fn take(&mut self) -> Taken {
+        if self.is_empty() {
+            return Taken::Nothing;
+        }
+        if self.bytes > self.limit {
+            return Taken::Full;
+        }
+        let mut taken = Vec::new();
+        while taken.len() < WAVE {
+            let Some(seed) = self.deep.pop().or_else(|| self.open.pop()) else { break };
+            self.bytes -= seed.bytes();
+            taken.push(seed);
+        }
+        Taken::Seeds(taken)
+    }
+
+    /// The lowest bound of what waits, as the search believes, less more than its rounding.
+    pub fn worst(&self) -> f64 {
+        let worst = self.open.iter().chain(&self.deep).map(|seed| f64::from(seed.bound));
+        let worst = worst.fold(f64::INFINITY, f64::min);
+        worst - 1e-3 * worst.abs()
+    }
+}
+
+/// What became of a seed.
+pub(crate) struct Grown {
+    pub open: Vec<Seed>,
+    pub domains: usize,
+    pub least: f64,
+    /// Points where a clause may be met.
+    pub points: Vec<(usize, Vec<f32>)>,
+    pub stuck: bool,
+}
+
+/// Grows a tree from a seed.
+pub(crate) fn grow(
+    analysis: &Analysis,
+    known: &State,
+    rows: &[Vec<Row>],
+    seed: &Seed,
+) -> Result<Grown, Cancelled> {
+    let mut grown = Grown {
+        open: Vec::new(),
+        domains: 0,
+        least: f64::INFINITY,
+        points: Vec::new(),
+        stuck: false,
+    };
+    let effort = Effort { work: f64::INFINITY, iterations: ITERATIONS, record: false };
+    let prepared = analysis.prepared;
+    let output = prepared.graph.output();
+    let state = analysis.signed_state(known, &seed.signs, effort)?;
+    let Some(state) = state else {
+        grown.domains = 1;
+        return Ok(grown); // there are no such points
+    };
+    let Some(layout) = Layout::new(prepared, &state, output, &seed.signs) else {
+        grown.stuck = true;
+        return Ok(grown);
+    };
+    let own_state = state.without_free(&layout);
+    let mut tree =
+        SplitTree::new(analysis, &layout, (&state, &own_state), rows, (HALF, usize::MAX), false);
+    let cuts: Vec<Cut> = seed.signs.iter().filter_map(|sign| layout.cut(sign)).collect();
+    let mut root = Domain::whole(seed.clause, seed.weights.clone());
+    root.bound = seed.bound;
+    if cuts.len() == seed.signs.len() {
+        (root.cuts, root.betas) = (cuts, seed.betas.clone());
+    }
+    let most = domains_worth(analysis, &layout, &state);
+    let first = Tuning { iterations: 2 * HALF.iterations, rate: 0.1, ..HALF };
+    let mut progress = tree.begin(vec![root], &first)?;
+    loop {
+        match progress {
+            Progress::Done | Progress::Full => break,
+            Progress::Wave { points, stuck } => {
+                grown.points.extend(points);
+                grown.stuck |= stuck;
+            }
+        }
+        if grown.stuck || tree.domains >= most {
+            break;
+        }
+        progress = tree.advance()?;
+    }
+    (grown.domains, grown.least) = (tree.domains, tree.least);
+    grown.open = tree.into_open().map(|domain| Seed::new(&layout, domain)).collect();
+    Ok(grown)
+}
+
+/// How many domains cost about as much as the intermediate bounds they share.
+fn domains_worth(analysis: &Analysis, layout: &Layout, state: &State) -> usize {
+    let prepared = analysis.prepared;
+    let mut bounds = 0.0;
+    let mut before = 0.0;
+    for (index, facts) in prepared.nodes.iter().enumerate().take(layout.start + 1) {
+        let shapes = prepared.graph.input_shapes(index);
+        let node = &prepared.graph.nodes()[index];
+        before += node.op.work(&layout.site(index, &shapes, 1)) as f64;
+        if !facts.readers.is_empty() && !facts.affine_in_input {
+            let loose = analysis.loose(state, index).iter().filter(|&&loose| loose).count();
+            bounds += (2 * loose * (1 + 2 * ITERATIONS)) as f64 * before;
+        }
+    }
+    let domain = (3 * HALF.iterations * layout.work().max(1)) as f64;
+    ((PRICE * bounds / domain) as usize).clamp(DOMAINS.0, DOMAINS.1)
+}
