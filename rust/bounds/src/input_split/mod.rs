@@ -101,7 +101,12 @@ impl InputSplit {
     ) -> Result<Self, Cancelled> {
         let (lower, upper) = (region.lower(), region.upper());
         let record = Record::new(limits.record);
-        let queue = match Form::of(graph, region, &clauses.rows, cancel)? {
+        // Who checks the tree bounds the graph as it is: lines that differ would not be accepted.
+        let form = match limits.record {
+            true => None,
+            false => Form::of(graph, region, &clauses.rows, cancel)?,
+        };
+        let queue = match form {
             Some((form, bounds)) => {
                 let known = reduced::Known {
                     form: Arc::new(form),
