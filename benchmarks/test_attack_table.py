@@ -1,20 +1,22 @@
 """The table of `attack`: what each method leaves standing, what it spends, beside AutoAttack.
 
-`pytest benchmarks/test_attack_table.py` prints it, with the rate of the machine's matrix products
-and what the network itself costs: walls are read against those.
+`pytest benchmarks/test_attack_table.py --benchmark-enable` prints it: the ensembles, medians of
+minimum-norm and decision-based attacks, a curve beside one radius, planted failures; with the
+rate of the machine's matrix products and what the network itself costs: walls are read against
+those.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pytest
 
 import aisec_eval as ae
-from aisec_eval.attacks import APGD, Square
+from aisec_eval.attacks import APGD, FMN, HopSkipJump, Square, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,6 +161,128 @@ def test_batch_size_on_jax(reference: Path, benchmark: Any, report: Report) -> N
     )
     np.testing.assert_array_equal(run(64).x_adv, small.x_adv)
     assert moved <= 0.02 * len(y)
+
+
+@pytest.mark.parametrize(
+    ("method", "count", "most"),
+    [(FMN(), 500, 1.38), (HopSkipJump(), 100, 2.2)],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_nearest(
+    method: Any, count: int, most: float, reference: Path, benchmark: Any, report: Report
+) -> None:
+    """Median L2 distances on MNIST, misclassified samples at zero."""
+    model, x, y, _ = WORKLOADS[1].load(reference)
+    found = benchmark.pedantic(
+        lambda: nearest(model, x[:count], y[:count], ae.L2(0), method), rounds=1
+    )
+    median = float(np.median(found.distance))
+    report(
+        f"mnist_cnn_a_adv L2, {method.name}: median {median:.3f} over {count} samples, "
+        f"{found.spent.gradients.mean():.0f} gradients + {found.spent.queries.mean():.0f} queries "
+        f"a sample in {benchmark.stats.stats.min:.1f} s; goal <= {most}"
+    )
+    assert median <= most
+    assert found.spent.gradients.mean() <= 600
+    assert found.spent.queries.max() <= 5000
+
+
+def test_curve(reference: Path, benchmark: Any, report: Report) -> None:
+    """Eight radii beside the dearest of them alone, both by method "light"."""
+    model, x, y, _ = WORKLOADS[2].load(reference)
+    radii = [f"{k}/510" for k in (1, 2, 3, 4, 6, 8, 12, 16)]
+    curve = benchmark.pedantic(
+        lambda: ae.robustness_curve(model, x, y, norm="linf", eps=radii, certify=None), rounds=1
+    )
+    single = [_evaluations(ae.attack(model, x, y, ae.Linf(e), method="light")) for e in radii]
+    ratio = _evaluations(curve) / max(single)
+    report(
+        f"cifar_cnn_a_adv, curve of {len(radii)} radii: {_evaluations(curve)} evaluations = "
+        f"{ratio:.2f} x the dearest radius; goal <= 1.5"
+    )
+    assert ratio <= 1.5
+
+
+PLANTED = {
+    "logits x 10^4": "masked-gradients",
+    "argmax": "quantised-outputs",
+    "softmax": "softmax-output",
+}
+
+
+@pytest.mark.parametrize("planted", PLANTED)
+def test_planted(planted: str, reference: Path, benchmark: Any, report: Report) -> None:
+    """A failure of the evaluation raises its own flag and no other."""
+    import jax
+    import jax.numpy as jnp
+
+    honest, x, y, _ = WORKLOADS[0].load(reference)
+    function = honest.jax_function()
+    assert function is not None
+    apply, params = function
+    outer: dict[str, Callable[[Any], Any]] = {
+        "logits x 10^4": lambda z: 1e4 * z,
+        "argmax": lambda z: jax.nn.one_hot(jnp.argmax(z, axis=1), z.shape[1]),
+        "softmax": jax.nn.softmax,
+    }
+    hide = outer[planted]
+    model = ae.load_model(lambda batch: hide(apply(params, batch)), input_shape=x.shape[1:])
+    method: Any = [APGD(steps=40), Square(queries=200)]
+    result = benchmark.pedantic(
+        lambda: ae.attack(model, x[:20], y[:20], ae.Linf("0.1"), method=method), rounds=1
+    )
+    codes = [flag.split(":")[0] for flag in result.flags]
+    report(f"planted {planted}: flags {codes}; goal [{PLANTED[planted]!r}]")
+    assert codes == [PLANTED[planted]]
+
+
+class _Noisy(ae.Model):
+    """A black box that adds noise to its inputs."""
+
+    def __init__(self, inner: ae.Model) -> None:
+        self.inner = inner
+        self.name, self.digest, self.report = "noisy", "noisy", inner.report
+        self.input_shape, self.num_classes = inner.input_shape, inner.num_classes
+        self.capabilities = replace(inner.capabilities, gradient=False, graph=False)
+        self.rng = np.random.default_rng(0)
+
+    def logits(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        noise = 0.05 * self.rng.normal(size=x.shape)
+        return self.inner.logits((x + noise).astype(np.float32))
+
+
+def test_planted_noise(reference: Path, benchmark: Any, report: Report) -> None:
+    """A model that answers at random is told so."""
+    honest, x, y, _ = WORKLOADS[0].load(reference)
+    method: Any = [Square(queries=200)]
+    result = benchmark.pedantic(
+        lambda: ae.attack(_Noisy(honest), x[:20], y[:20], ae.Linf("0.1"), method=method), rounds=1
+    )
+    codes = [flag.split(":")[0] for flag in result.flags]
+    report(f"planted input noise: flags {codes}; goal ['randomised']")
+    assert codes[0].startswith("random")
+
+
+def test_honest_models(reference: Path, benchmark: Any, report: Report) -> None:
+    """The reference models raise no flag."""
+    raised = {}
+
+    def run() -> None:
+        for path in sorted((reference / "models").glob("*.onnx")):
+            workload = WORKLOADS[2 if path.stem.startswith("cifar") else 0]
+            _, x, y, _ = workload.load(reference)
+            threat = ae.Linf("1/255" if path.stem.startswith("cifar") else "0.05")
+            raised[path.stem] = ae.attack(ae.load_model(path), x[:20], y[:20], threat).flags
+
+    benchmark.pedantic(run, rounds=1)
+    report(f"honest models: flags {raised}; goal none")
+    assert not any(raised.values())
+
+
+def _evaluations(result: Any) -> int:
+    """Points evaluated, and gradients once more."""
+    spent = result.spent
+    return int((spent.gradients + spent.forwards + spent.queries).sum())
 
 
 def _compare(result: Any, known: Any) -> tuple[int, int, int]:
