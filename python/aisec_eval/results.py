@@ -128,6 +128,9 @@ class CertifyResult:
     radius: NDArray[np.float64] | None = None
     """Certified distance [n]: nothing nearer in the threat model's norm changes the label. None
     where only the threat model's own radius was decided."""
+    radius_upper: NDArray[np.float64] | None = None
+    """Distance [n] of a re-checked adversarial example, inf where none was found; None where no
+    radius was asked for."""
 
     @property
     def certified_accuracy(self) -> float:
@@ -343,7 +346,7 @@ class ScanResult:
     classes: NDArray[np.int64]
     """Class labels [c], ascending."""
     eigenvalues: NDArray[np.float64]
-    """Leading eigenvalue of each class's covariance [c]."""
+    """Leading eigenvalue of each class's covariance [c]; empty where the detector has none."""
     info: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property

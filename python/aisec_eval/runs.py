@@ -368,7 +368,7 @@ def read_scan(folder: Path) -> Scan:
         eigenvalues = np.asarray(about.get("eigenvalues"), dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         raise RunError(f"{path}: classes and eigenvalues must be lists of numbers") from None
-    if classes.ndim != 1 or classes.shape != eigenvalues.shape:
+    if classes.ndim != 1 or eigenvalues.shape not in (classes.shape, (0,)):
         raise RunError(f"{path}: classes and eigenvalues must be lists of one length")
     return Scan(
         data=_text(path, about, "data"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from .neighbours import neighbour_disagreement
 from .source import MIB, open_source
 from .spectral import spectral_signatures
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["scan"]
 
-METHODS = {"spectral": spectral_signatures}
+METHODS = {"neighbours": neighbour_disagreement, "spectral": spectral_signatures}
 
 
 def scan(
@@ -43,7 +44,9 @@ def scan(
         labels: the label given to each sample: integers [n] beside an array, a path to a `.npy`
             file beside one, the name of a column of frames, Parquet files and streams (default
             `"label"`, where there is one). None: all samples are one class.
-        method: `"spectral"`, centred spectral signatures (arXiv:1811.00636).
+        method: `"spectral"`, centred spectral signatures (arXiv:1811.00636); `"neighbours"`, labels
+            that the nearest neighbours do not share, with a verdict on the dataset in
+            `info["dataset"]` (exact, in memory, up to 300,000 samples).
         rate: an upper bound on the poisoned fraction of any class, in (0, 0.5), if there is one.
             Then the `floor(1.5 * rate * n_c)` highest scores of each class are flagged, as in the
             paper: that many in clean classes, too. Without it samples are flagged by their p-value,

@@ -71,9 +71,10 @@ def _classes(scan: Scan) -> Element:
     result, poison = scan.result, scan.poison
     heads = ["Samples", "Flagged"]
     heads += ["Planted", "Caught", "False alarms"] if poison is not None else []
-    heads += ["Largest score", "Leading eigenvalue"]
+    heads += ["Largest score"]
+    heads += ["Leading eigenvalue"] if len(result.eigenvalues) else []
     rows = []
-    for label, eigenvalue in zip(result.classes, result.eigenvalues, strict=True):
+    for index, label in enumerate(result.classes):
         inside = result.label == label
         n, flagged = int(inside.sum()), int((inside & result.flagged).sum())
         cells = [cell(count(value), float(value), class_="num") for value in (n, flagged)]
@@ -86,7 +87,8 @@ def _classes(scan: Scan) -> Element:
                 _rate(flagged - caught, n - planted),
             ]
         largest = float(np.max(result.score[inside], initial=-np.inf))
-        cells += [cell(number(v), v, class_="num") for v in (largest, float(eigenvalue))]
+        own = [largest, *(float(v) for v in result.eigenvalues[index : index + 1])]
+        cells += [cell(number(v), v, class_="num") for v in own]
         rows.append(el("tr", el("th", int(label), scope="row", data_value=int(label)), cells))
     return table("By class", ["Class"], rows, numeric=heads)
 

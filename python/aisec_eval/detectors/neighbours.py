@@ -1,0 +1,266 @@
+"""Label disagreement with the nearest neighbours, with a null for the whole dataset.
+
+A wrong label sits deep inside another class: nearly none of its neighbours carry it, and they
+agree among themselves. Correct samples near a boundary disagree, too, but the fewer neighbours share
+their label, the fewer such samples there are. So samples are counted by agreement, and a second mode
+at deep disagreement is what raises the alarm, not disagreement as such.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..results import ScanResult
+from .passes import Reader
+from .source import MIB
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .passes import Progress
+    from .source import Source
+
+LEVEL = 0.005
+"""Chance of an alarm on a dataset without wrong labels, as far as the null is true."""
+_K = 20
+_MOST = 300_000
+_WINDOWS = (2, 4)
+_SHOWN = 100
+_DUPLICATE = 1e-6
+_PART = 1 << 14
+
+NULL = (
+    "the fewer of its 20 nearest neighbours share a sample's label, the fewer such samples there "
+    "are, among samples whose neighbours carry hardly a third label and whose class is one that "
+    "the features tell apart; then at most half of those that share 0 to 3 (0 to 7) share 0 to 1 "
+    "(0 to 3)"
+)
+
+
+def neighbour_disagreement(
+    source: Source, rate: float | None, memory_limit: int | None, progress: Progress
+) -> ScanResult:
+    """Score samples by how few of their 20 nearest neighbours (cosine) share their label.
+
+    Args:
+        source: features and labels; all are held in memory, as float32.
+        rate: not used: the rate is estimated.
+        memory_limit: bytes for features and neighbours.
+        progress: told of rows read and of pairs of blocks compared.
+
+    Raises:
+        InputError: too many samples or too little memory for an exact search, or one class only.
+    """
+    del rate
+    reader = Reader(source, memory_limit, progress, 1)
+    x = _features(reader)
+    if len(x) < 2:
+        raise InputError(f"{source.name}: one sample has no neighbours")
+    ids, distance = _search(x, min(_K, len(x) - 1), source.name, progress)
+    return judge(reader.label, ids, distance, source.name, x.shape[1])
+
+
+def _features(reader: Reader) -> NDArray[np.float32]:
+    rows = reader.source.rows
+    parts, count = [], 0
+    for _, (x, _y) in reader.batches("features"):
+        count += len(x)
+        # Features, the copies of the search, candidates and neighbours.
+        needed = max(count, rows or 0) * (x.shape[1] * 4 * 4 + 16 * (_K + 8))
+        if max(count, rows or 0) > _MOST or needed > reader.limit:
+            raise InputError(
+                f"{reader.source.name}: {max(count, rows or 0)} samples of {x.shape[1]} features "
+                f"are too many for exact neighbours (at most {_MOST}; these need "
+                f"{needed // MIB} MiB of {reader.limit // MIB}): scan a random sample of rows"
+            )
+        parts.append(x.astype(np.float32))
+    return np.ascontiguousarray(np.concatenate(parts))
+
+
+def _search(
+    x: NDArray[np.float32], k: int, name: str, progress: Progress
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    from .._core import Neighbours
+
+    try:
+        search = Neighbours(x, k, "cosine")
+        while search.progress[0] < search.progress[1]:
+            search.advance(256)
+            if progress is not None:
+                progress(*search.progress, "pairs of blocks compared")
+        ids, distance = search.finish()
+    except ValueError as error:
+        raise InputError(f"{name}: {error}") from None
+    return ids.astype(np.int64), distance
+
+
+def judge(
+    label: NDArray[np.int64],
+    ids: NDArray[np.int64],
+    distance: NDArray[np.float32],
+    name: str,
+    dim: int,
+) -> ScanResult:
+    """Turn neighbours [n, k] and their distances into scores, p-values and a verdict."""
+    n, k = ids.shape
+    classes, code = np.unique(label, return_inverse=True)
+    if len(classes) < 2:
+        raise InputError(f"{name}: all labels are {classes[0]}; neighbours need two classes")
+    agree, rival, suggested, margin = _votes(code, ids, distance)
+    # A class that its own neighbours do not show, or that has no 2k members, says nothing.
+    told = np.array([(code == c).sum() >= 2 * k and np.median(agree[code == c]) > k / 2
+                     for c in range(len(classes))])  # fmt: skip
+    clear = told[code] & (agree + rival >= 0.9 * k)
+    counts = np.bincount(agree[clear], minlength=k + 1)
+    p, width = 1.0, _WINDOWS[0]
+    for w in _WINDOWS if k == _K else ():
+        deep, less = int(counts[:w].sum()), int(counts[w : 2 * w].sum())
+        tail = min(1.0, len(_WINDOWS) * binomial_tail(deep, deep + less))
+        if tail < p:
+            p, width = tail, w
+    alarm = p < LEVEL
+    odds, p_value, excess = _sample_values(clear, agree, margin, counts, width, alarm)
+    info: dict[str, Any] = {
+        "source": name,
+        "features": dim,
+        "neighbours": k,
+        "metric": "cosine",
+        "null": NULL,
+        "rule": "where the dataset is alarming: samples more likely mislabelled than not",
+        "dataset": {"poisoned": alarm, "p": p, "level": LEVEL},
+        "agreement": np.bincount(agree, minlength=k + 1).tolist(),
+        "rate": excess / n,
+        "notes": _notes(k, classes[~told]),
+    } | _side_findings(label, ids, distance)
+    if alarm:
+        info["suggested_labels"] = _suggestions(odds, classes[suggested])
+    return ScanResult(
+        score=odds,
+        flagged=alarm & (odds > 0),
+        p_value=p_value,
+        label=label,
+        method="neighbours",
+        classes=classes,
+        eigenvalues=np.empty(0),
+        info=info,
+    )
+
+
+def _votes(
+    code: NDArray[np.int64], ids: NDArray[np.int64], distance: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Neighbours of the own label, of the most frequent other one, that one, the weighted margin.
+
+    The margin is between -1 (all neighbours share the label) and 1; nearer ones weigh more.
+    """
+    n, k = ids.shape
+    agree, rival, suggested = (np.zeros(n, dtype=np.int64) for _ in range(3))
+    margin = np.zeros(n)
+    for first in range(0, n, _PART):
+        part = slice(first, min(first + _PART, n))
+        found, own = np.sort(code[ids[part]], axis=1), code[part, None]
+        agree[part] = (found == own).sum(1)
+        # The longest run of an other label in the sorted ones.
+        run = np.ones_like(found)
+        for j in range(1, k):
+            run[:, j] = np.where(found[:, j] == found[:, j - 1], run[:, j - 1] + 1, 1)
+        run[found == own] = 0
+        best = run.argmax(1)
+        rows = np.arange(len(found))
+        rival[part], suggested[part] = run[rows, best], found[rows, best]
+        near = distance[part].astype(np.float64)
+        scale = near[:, -1:].copy()
+        scale[scale == 0] = 1.0
+        weight = np.exp(-near / scale)
+        weight /= weight.sum(1, keepdims=True)
+        votes = code[ids[part]]
+        others = (weight * ((votes == suggested[part, None]) & (votes != own))).sum(1)
+        margin[part] = others - (weight * (votes == own)).sum(1)
+    return agree, rival, suggested, margin
+
+
+def _sample_values(
+    clear: NDArray[np.bool_],
+    agree: NDArray[np.int64],
+    margin: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    width: int,
+    alarm: bool,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Log-odds of a wrong label, p-values, and the number of wrong labels.
+
+    Below the alarm, p-values are ranks. Above, the clean samples with deep disagreement are as many
+    as the null allows, and the p-value is the share of clean samples that disagree as deeply.
+    """
+    n, k = len(agree), len(counts) - 1
+    order = np.lexsort((-margin, agree))
+    clean = np.ones(n)
+    expected = counts.astype(np.float64)
+    if alarm:
+        # Half a sample more than was seen: no count is certainly empty.
+        level = (counts[width : 2 * width].sum() + 0.5) / width
+        expected[:width] = np.minimum(expected[:width], level)
+        share = expected / np.maximum(counts, 1)
+        clean[clear] = share[agree[clear]]
+    p_value = np.empty(n)
+    p_value[order] = np.cumsum(clean[order]) / clean.sum()
+    ratio = (counts - expected + 0.25) / (expected + 0.5)
+    # Fewer that agree are never less suspicious.
+    odds = np.minimum.accumulate(np.log(ratio))
+    step = odds - 1e-3 * np.arange(k + 1)
+    unclear = np.where(clear, 0.0, min(0.0, step[0]) - 1.0)
+    return step[agree] + unclear + 4e-4 * margin, p_value, float(n - clean.sum())
+
+
+def _suggestions(odds: NDArray[np.float64], other: NDArray[np.int64]) -> list[dict[str, int]]:
+    top = np.argsort(-odds, kind="stable")[:_SHOWN]
+    return [{"sample": int(i), "label": int(other[i])} for i in top if odds[i] > 0]
+
+
+def _notes(k: int, untold: NDArray[np.int64]) -> list[str]:
+    notes = []
+    if k < _K:
+        notes.append(f"only {k + 1} samples: there is no verdict on the dataset")
+    if len(untold):
+        names = ", ".join(map(str, untold[:10].tolist())) + (" ..." if len(untold) > 10 else "")
+        notes.append(f"classes too small, or not told apart by the features, left out: {names}")
+    return notes
+
+
+def _side_findings(
+    label: NDArray[np.int64], ids: NDArray[np.int64], distance: NDArray[np.float32]
+) -> dict[str, Any]:
+    """Near-duplicates, those of other labels first, and samples far from all others."""
+    pairs = np.flatnonzero(distance[:, 0] <= _DUPLICATE)
+    pairs = pairs[np.argsort(label[pairs] == label[ids[pairs, 0]], kind="stable")]
+    far = np.log(distance[:, -1].astype(np.float64) + 1e-12)
+    middle = np.median(far)
+    spread = 1.4826 * np.median(np.abs(far - middle))
+    out = np.flatnonzero(far > middle + 5 * spread) if spread > 0 else np.empty(0, dtype=np.int64)
+    out = out[np.argsort(-far[out], kind="stable")]
+    return {
+        "near_duplicates": len(pairs),
+        "near_duplicate_pairs": [[int(i), int(ids[i, 0])] for i in pairs[:_SHOWN]],
+        "outliers": len(out),
+        "outlier_samples": out[:_SHOWN].tolist(),
+    }
+
+
+def binomial_tail(successes: int, trials: int) -> float:
+    """P(at least `successes` heads in `trials` throws of a fair coin).
+
+    Summed from the term at `successes` on: all terms are positive, nothing cancels.
+    """
+    if successes <= 0:
+        return 1.0
+    log = math.lgamma(trials + 1) - trials * math.log(2)
+    total, term = 0.0, log - math.lgamma(successes + 1) - math.lgamma(trials - successes + 1)
+    for heads in range(successes, trials + 1):
+        total += math.exp(term)
+        if heads < trials:
+            term += math.log(trials - heads) - math.log(heads + 1)
+    return min(1.0, total)
