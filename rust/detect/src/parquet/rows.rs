@@ -13,9 +13,9 @@ use super::values::Value;
 use super::{Table, TableError};
 
 /// Rows that are laid out by one task.
-const TILE_ROWS: usize = 64;
-/// Columns of a tile that are read side by side.
-const TILE_COLUMNS: usize = 16;
+const TILE_ROWS: usize = 256;
+/// Columns, and rows of a tile, that are turned together.
+const SIDE: usize = 16;
 /// Labels decoded at a time where features are lists.
 const LIST_ROWS: usize = 1 << 18;
 
@@ -157,15 +157,39 @@ impl<T: Value> Rows<T> {
         let (window, count, taken) = (&self.window, self.count, self.taken);
         x.par_chunks_mut(TILE_ROWS * dim).enumerate().for_each(|(tile, out)| {
             let first = taken + tile * TILE_ROWS;
-            for block in (0..dim).step_by(TILE_COLUMNS) {
-                let width = TILE_COLUMNS.min(dim - block);
-                for (row, out) in out.chunks_exact_mut(dim).enumerate() {
-                    for (column, out) in out[block..block + width].iter_mut().enumerate() {
-                        *out = window[(block + column) * count + first + row];
-                    }
-                }
+            for block in (0..dim).step_by(SIDE) {
+                transpose(&window[block * count..], count, first, &mut out[block..], dim);
             }
         });
         Ok(())
+    }
+}
+
+/// Copies at most `SIDE` columns, `stride` values each, from value `first` on, to the starts of the
+/// rows of `out`, `dim` values apart.
+fn transpose<T: Value>(columns: &[T], stride: usize, first: usize, out: &mut [T], dim: usize) {
+    for (group, out) in out.chunks_mut(SIDE * dim).enumerate() {
+        let at = first + group * SIDE;
+        let width = (columns.len() / stride).min(SIDE).min(dim);
+        let rows = out.len().div_ceil(dim);
+        let mut square = [[T::default(); SIDE]; SIDE];
+        if rows == SIDE && width == SIDE && out.len() >= (SIDE - 1) * dim + SIDE {
+            for (square, column) in square.iter_mut().zip(columns.chunks_exact(stride)) {
+                square.copy_from_slice(&column[at..at + SIDE]);
+            }
+            for (row, out) in out.chunks_mut(dim).enumerate() {
+                if let Some(out) = out.first_chunk_mut::<SIDE>() {
+                    for column in 0..SIDE {
+                        out[column] = square[column][row];
+                    }
+                }
+            }
+        } else {
+            for (row, out) in out.chunks_mut(dim).enumerate() {
+                for (out, column) in out.iter_mut().zip(columns.chunks_exact(stride)).take(SIDE) {
+                    *out = column[at + row];
+                }
+            }
+        }
     }
 }
