@@ -26,7 +26,7 @@ fn rows(outputs: usize, numbers: &mut Numbers) -> Vec<Vec<f64>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) })]
 
     /// Whatever the operators, the norm and the method: what the certifier writes is accepted.
     #[test]
@@ -45,7 +45,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(60) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(30) })]
 
     /// Exact arithmetic agrees on tiny networks: it proves whatever floats prove.
     #[test]
@@ -135,7 +135,7 @@ fn random_proof(graph: &Graph, place: &Place, clauses: usize, numbers: &mut Numb
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(50) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(30) })]
 
     /// Random trees, slopes and multipliers: what holds with room is accepted, in both arithmetics;
     /// what a point of the region refutes never is.

@@ -161,6 +161,15 @@ impl<T: Number> Carry<'_, T> {
         });
         self.open(state, node);
         let count = state.constants.len();
+        if let Some((out, length, weight)) = linear.dense() {
+            let sums = state.at[place.inputs[0]].as_mut().expect("room was made");
+            // One line of the last axis after the other.
+            for (row, sums) in rows.chunks_exact(out).zip(sums.chunks_exact_mut(length)) {
+                let factors = row.iter().cloned().enumerate().filter(|(_, a)| !a.is_zero());
+                T::gather_rows(sums, &factors.collect::<Vec<_>>(), weight);
+            }
+            return;
+        }
         let mut alive: Vec<(usize, T)> = Vec::with_capacity(count);
         for output in 0..place.len {
             alive.clear();

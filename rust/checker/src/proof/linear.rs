@@ -285,6 +285,16 @@ impl Linear {
         }
     }
 
+    /// Rows, columns and entries of the matrix, where it is one on the last axis.
+    pub fn dense(&self) -> Option<(usize, usize, &[f64])> {
+        match self {
+            Self::Dense { weight, .. } => {
+                Some((weight.shape()[0], weight.shape()[1], weight.f64()))
+            }
+            _ => None,
+        }
+    }
+
     /// What the sum behind an output element is divided by.
     pub fn divisor(&self, output: usize) -> f64 {
         match self {

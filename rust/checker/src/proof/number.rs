@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use aisec_numeric::rounding;
 use num_rational::BigRational;
 use num_traits::{Signed, ToPrimitive, Zero};
+use pulp::Arch;
 
 /// Numbers whose plain operations round to nearest or not at all, with a bound of what that
 /// costs, and whose directed operations never lie on the wrong side of the real result.
@@ -27,6 +28,13 @@ pub(crate) trait Number: Clone + PartialOrd + Send + Sync + Debug + 'static {
     fn size(&self) -> Self;
     /// Adds `a · b`.
     fn gather(&mut self, a: &Self, b: &Self);
+    /// Adds to `sums` multiples of rows of a matrix as wide: (row, factor) each.
+    fn gather_rows(sums: &mut [Self], factors: &[(usize, Self)], matrix: &[f64]) {
+        for (row, factor) in factors {
+            let row = &matrix[row * sums.len()..][..sums.len()];
+            sums.iter_mut().zip(row).for_each(|(sum, &w)| sum.gather(factor, &Self::of(w)));
+        }
+    }
 
     fn plus_down(&self, other: &Self) -> Self;
     fn times_down(&self, other: &Self) -> Self;
@@ -99,6 +107,33 @@ impl Number for f64 {
     #[inline(always)]
     fn gather(&mut self, a: &Self, b: &Self) {
         *self += a * b;
+    }
+    /// Sixteen sums at a time stay in registers.
+    fn gather_rows(sums: &mut [f64], factors: &[(usize, f64)], matrix: &[f64]) {
+        const LANES: usize = 16;
+        #[inline(always)]
+        fn body(sums: &mut [f64], factors: &[(usize, f64)], matrix: &[f64]) {
+            let wide = sums.len();
+            let mut chunks = sums.chunks_exact_mut(LANES);
+            let mut first = 0;
+            for chunk in &mut chunks {
+                let mut own: [f64; LANES] = std::array::from_fn(|lane| chunk[lane]);
+                for &(row, factor) in factors {
+                    let row = &matrix[row * wide + first..][..LANES];
+                    for lane in 0..LANES {
+                        own[lane] += factor * row[lane];
+                    }
+                }
+                chunk.copy_from_slice(&own);
+                first += LANES;
+            }
+            for (lane, sum) in chunks.into_remainder().iter_mut().enumerate() {
+                for &(row, factor) in factors {
+                    *sum += factor * matrix[row * wide + first + lane];
+                }
+            }
+        }
+        Arch::new().dispatch(|| body(sums, factors, matrix));
     }
     #[inline]
     fn plus_down(&self, other: &Self) -> Self {
@@ -209,6 +244,23 @@ mod tests {
         assert_eq!((huge.below(), huge.above()), (f64::MAX, f64::INFINITY));
         let tiny = BigRational::of(f64::from_bits(1)).over(&BigRational::of(4.0));
         assert!(tiny.below() == 0.0 && tiny.above() > 0.0);
+    }
+
+    #[test]
+    fn rows_are_gathered_at_every_width() {
+        for wide in 1..40usize {
+            let matrix: Vec<f64> = (0..3 * wide).map(|i| (i * i % 17) as f64 - 8.0).collect();
+            let factors = [(2, 0.5), (0, -3.0)];
+            let mut sums = vec![1.0; wide];
+            f64::gather_rows(&mut sums, &factors, &matrix);
+            let exact = factors.map(|(row, factor)| (row, BigRational::of(factor)));
+            let mut other = vec![BigRational::of(1.0); wide];
+            BigRational::gather_rows(&mut other, &exact, &matrix);
+            for (i, sum) in sums.iter().enumerate() {
+                assert_eq!(*sum, 1.0 + 0.5 * matrix[2 * wide + i] - 3.0 * matrix[i]);
+                assert_eq!(BigRational::of(*sum), other[i]);
+            }
+        }
     }
 
     #[test]
