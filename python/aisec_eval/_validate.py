@@ -37,6 +37,10 @@ class Samples:
     def __len__(self) -> int:
         return len(self.y)
 
+    def take(self, rows: NDArray[np.int64]) -> Samples:
+        """Return some of the samples."""
+        return Samples(self.x[rows], self.y[rows], self.ids[rows])
+
 
 def check_samples(
     model: Classifier,

@@ -170,6 +170,9 @@ def certify(
     copies: Annotated[
         int | None, typer.Option(min=1, help="Of smoothing: noisy copies.", show_default="100000")
     ] = None,
+    radius: Annotated[
+        bool, typer.Option("--radius", help="Bracket each sample's distance to the boundary too.")
+    ] = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -196,6 +199,7 @@ def certify(
             samples.y,
             ball,
             method=options.parse_certifier(method, sigma, copies, seed, spacing_of(samples)),
+            radius=radius,
             sample_ids=samples.ids,
             progress=update,
         )

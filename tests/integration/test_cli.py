@@ -233,6 +233,9 @@ def test_attack_and_certify(suite):
     assert all(row["certified"] == (row["radius"] >= 0.05) for row in rows)
     assert any(row["certified"] for row in rows)
     assert "median" in aisec_eval("certify", model, *ball, *smoothed).stdout
+    rows = json.loads(aisec_eval("certify", model, *common, "--radius", "--json").stdout)["samples"]
+    assert all(row["radius"] <= row["radius_upper"] for row in rows)
+    assert any(row["radius"] > 0 for row in rows)
     assert "needs --sigma" in aisec_eval("certify", model, *ball, *smoothed[:2]).stderr
     assert "attacked" in aisec_eval("attack", model, *common, "--method", "apgd-ce").stdout
 

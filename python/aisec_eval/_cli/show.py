@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from math import isnan
+from math import isinf, isnan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -222,14 +222,18 @@ def certify_json(result: CertifyResult) -> dict[str, Any]:
                 "certified": bool(certified),
                 "margin_lower": None if isnan(margin) else float(margin),
                 "radius": radius,
+                "radius_upper": None if upper is None or isinf(upper) else upper,
                 "reason": reason,
             }
-            for sample, label, certified, margin, radius, reason in zip(
+            for sample, label, certified, margin, radius, upper, reason in zip(
                 result.sample,
                 result.label,
                 result.certified,
                 result.margin_lower,
-                [None] * len(result.sample) if result.radius is None else result.radius.tolist(),
+                *(
+                    [None] * len(result.sample) if column is None else column.tolist()
+                    for column in (result.radius, result.radius_upper)
+                ),
                 result.reason,
                 strict=True,
             )
@@ -247,6 +251,9 @@ def certify_table(name: str, threat: object, result: CertifyResult) -> None:
     if result.radius is not None:
         middle, mean = np.median(result.radius), result.radius.mean()
         line(f"certified radius: median {middle:.4g}, mean {mean:.4g}")
+    if result.radius_upper is not None:
+        middle = np.median(result.radius_upper)
+        line(f"nearest adversarial example: median {middle:.4g}")
     for reason in sorted({text for text in result.reason if text}):
         line(f"not certified, {reason}: {result.reason.count(reason)}")
 

@@ -18,6 +18,7 @@ from .complete import Complete
 from .crown import CROWN
 from .crown_ibp import CROWNIBP
 from .ibp import IBP
+from .radius import bracket_radii, check_threat
 from .region import Regions, describe
 from .smoothing import Smoothing
 
@@ -54,6 +55,7 @@ def certify(
     threat: ThreatModel,
     *,
     method: str | Certifier | Smoothing = "crown",
+    radius: bool = False,
     memory_limit: int | None = None,
     sample_ids: ArrayLike | None = None,
     progress: Callable[[int, int, str], None] | None = None,
@@ -73,6 +75,10 @@ def certify(
             sample, see `certifiers.Complete`) or a certifier. With `Smoothing` it is not the model
             that is certified but its smoothed vote; any model will do, and the threat model is
             `L2`.
+        radius: also bracket each sample's distance to the decision boundary, whatever the threat
+            model's radius: `radius` from below by the method, to 1 % or up to twelve radii a
+            sample, `radius_upper` from above by an attack. For `Linf`, `L2` and `L1`; smoothing
+            gives radii always.
         memory_limit: bytes that working memory may take; bounds do not depend on it.
         sample_ids: distinct int [n]; 0..n-1 when None.
         progress: called with samples done, samples in all, and what is running.
@@ -91,6 +97,8 @@ def certify(
     if isinstance(method, Smoothing):
         return method.certify(model, samples, threat, memory_limit=memory_limit, progress=progress)
     certifier = _certifier(method)
+    if radius:
+        check_threat(threat)
     if isinstance(threat, Transformation):
         raise CapabilityError(
             f"certifiers do not cover {threat.norm}: it is no region around the input; attack only"
@@ -101,9 +109,9 @@ def certify(
         raise CapabilityError("certifiers do not cover L0; use certify=None, or another norm")
     graph = model.graph
     if graph is None:
-        why = model.report.not_certifiable or "it was not lowered to the engine's graph"
+        obstacle = model.report.not_certifiable or "it was not lowered to the engine's graph"
         raise CapabilityError(
-            f"model {model.name!r} is not certifiable: {why}; attacks still work on it"
+            f"model {model.name!r} is not certifiable: {obstacle}; attacks still work on it"
         )
     n, classes = len(samples), model.num_classes
     margins = np.full((n, classes - 1), -np.inf)
@@ -131,6 +139,23 @@ def certify(
     # A comparison with NaN is false, and a bound that is not finite proves nothing.
     certified = correct & (margins > 0.0).all(axis=1) & np.isfinite(margins).all(axis=1)
     region = describe(threat)
+    reach = upper = None
+    if radius:
+        rows = np.flatnonzero(correct)
+        reach, upper = np.zeros(n), np.zeros(n)
+        if len(rows):
+            found = bracket_radii(
+                certifier,
+                graph,
+                samples.take(rows),
+                margin_spec(samples.y[rows], classes),
+                threat,
+                margin[rows],
+                block=block,
+                memory_limit=memory_limit,
+                progress=progress,
+            )
+            reach[rows], upper[rows] = found.certified, found.upper
     return CertifyResult(
         sample=samples.ids,
         label=samples.y,
@@ -147,6 +172,8 @@ def certify(
         ),
         method=certifier.name,
         reason=tuple(map(_reason, correct, certified, margin, why)),
+        radius=reach,
+        radius_upper=upper,
     )
 
 

@@ -1,0 +1,183 @@
+"""Certified radii: each sample's distance to the decision boundary, bracketed from both sides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..threats import L1, L2, Linf
+from .region import Regions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from aisec_eval._core import Graph
+
+    from .._validate import Samples
+    from ..threats import ThreatModel
+    from .base import Certifier
+
+ROUNDS = 12
+"""Most radii that are tried for a sample."""
+CLOSE = 0.01
+"""Relative distance of the certified from the refuted radius at which a sample is done."""
+_DESCENT = {"fmn": '{"steps": 100}'}
+_ATTACKS = {
+    "linf": {"deepfool": "{}", **_DESCENT},
+    "l2": {"deepfool": "{}", **_DESCENT},
+    "l1": _DESCENT,
+}
+"""Minimum-norm attacks with their options: the nearest plane first, which descents may miss."""
+
+
+@dataclass(frozen=True)
+class Radii:
+    """A bracket of each sample's distance to the boundary [n]."""
+
+    certified: NDArray[np.float64]
+    """Nothing nearer changes the label, in real arithmetic; 0 where nothing is certified."""
+    upper: NDArray[np.float64]
+    """Distance of an adversarial example, rounded up; inf where none was found."""
+
+
+def check_threat(threat: ThreatModel) -> None:
+    """Refuse threat models without a radius.
+
+    Raises:
+        InputError: not `Linf`, `L2` or `L1`.
+    """
+    if not isinstance(threat, Linf | L2 | L1):
+        raise InputError(f"radius=True needs Linf, L2 or L1, not {threat.norm}: it has no radius")
+
+
+def bracket_radii(
+    certifier: Certifier,
+    graph: Graph,
+    samples: Samples,
+    spec: NDArray[np.float64],
+    threat: ThreatModel,
+    margin: NDArray[np.float64],
+    *,
+    block: int,
+    memory_limit: int | None,
+    progress: Callable[[int, int, str], None] | None,
+) -> Radii:
+    """Bracket the distance to the boundary of samples the model is right about.
+
+    From above minimum-norm attacks (DeepFool, FMN; re-checked in float64), from below bounds at
+    radii between: the smallest margin falls with the radius, so each next radius is where a line
+    through the two nearest known margins crosses zero, kept away from both ends (Illinois rule).
+
+    Args:
+        certifier: bounds margins from below.
+        graph: the network.
+        samples: n of them, all classified right.
+        spec: margins of each, rows over the logits [n, K - 1, K].
+        threat: norm and input range; its radius is one where margins are known already.
+        margin: smallest margins over the threat model itself [n].
+        block: samples to bound in one call.
+        memory_limit: bytes that working memory may take.
+        progress: called with rounds done, rounds in all.
+    """
+    n = len(samples)
+    found = _nearest(graph, samples, threat)
+    low, high = np.zeros(n), np.where(np.isfinite(found), found, _farthest(samples.x, threat))
+    below, above = np.full(n, np.inf), np.full(n, -np.inf)
+    at, value = np.full(n, threat.eps_upper), margin
+    rows = np.arange(n)
+    for turn in range(ROUNDS):
+        # A comparison with NaN is false, and a bound that is not finite proves nothing.
+        holds = (value > 0) & np.isfinite(value)
+        better, worse = holds & (at > low[rows]), ~holds & (at < high[rows])
+        # An end that stays twice counts half: the line bends towards it.
+        above[rows[better]] /= 2
+        below[rows[worse]] /= 2
+        low[rows[better]], below[rows[better]] = at[better], value[better]
+        high[rows[worse]], above[rows[worse]] = at[worse], value[worse]
+        rows = np.flatnonzero(high - low > CLOSE * high)
+        if len(rows) == 0:
+            break
+        if progress is not None:
+            progress(turn, ROUNDS, f"radius, {len(rows)} samples")
+        at = _between(low[rows], high[rows], below[rows], above[rows])
+        value = _margins(certifier, graph, samples.x, spec, threat, rows, at, block, memory_limit)
+    # A radius is certified for the ball that was bounded; there is no going beyond an example.
+    return Radii(low, found)
+
+
+def _between(
+    low: NDArray[Any], high: NDArray[Any], below: NDArray[Any], above: NDArray[Any]
+) -> NDArray[np.float64]:
+    width = high - low
+    with np.errstate(invalid="ignore"):
+        share = below / (below - above)
+    # Nothing is known of an end that was never bounded; a tenth is kept from either.
+    share = np.where(np.isfinite(share) & np.isfinite(above), np.clip(share, 0.1, 0.9), 0.5)
+    return np.asarray(low + share * width, dtype=np.float64)
+
+
+def _margins(
+    certifier: Certifier,
+    graph: Graph,
+    x: NDArray[np.float32],
+    spec: NDArray[np.float64],
+    threat: ThreatModel,
+    rows: NDArray[np.int64],
+    radius: NDArray[np.float64],
+    block: int,
+    memory_limit: int | None,
+) -> NDArray[np.float64]:
+    smallest = np.empty(len(rows))
+    for start in range(0, len(rows), block):
+        part = rows[start : start + block]
+        whole = Regions.around(x[part], threat)
+        chosen = np.ascontiguousarray(radius[start : start + block])
+        regions = Regions(whole.lower, whole.upper, whole.center, chosen, whole.norm)
+        bounds = certifier.lower_bounds(graph, regions, spec[part], memory_limit=memory_limit)
+        smallest[start : start + len(part)] = bounds.min(axis=1, initial=np.inf)
+    return smallest
+
+
+def _nearest(graph: Graph, samples: Samples, threat: ThreatModel) -> NDArray[np.float64]:
+    """Return the distance of the nearest adversarial example the attacks find [n], or inf."""
+    from .._core import check_adversarial, search
+
+    low, high = threat.bounds
+    region: dict[str, Any] = {"norm": threat.norm, "lower": low, "upper": high}
+    widest = float(_farthest(samples.x, threat).max())
+    nearest = np.full(len(samples), np.inf)
+    for attack, options in _ATTACKS[threat.norm].items():
+        examples, *_ = search(
+            graph,
+            samples.x,
+            samples.y,
+            samples.ids,
+            attack=attack,
+            options=options,
+            eps=widest,
+            seed=0,
+            restart=0,
+            batch=64,
+            **region,
+        )
+        holds, _, distance, _ = check_adversarial(
+            graph, samples.x, examples, samples.y, eps=np.inf, **region
+        )
+        nearest = np.where(holds, np.minimum(nearest, distance), nearest)
+    return nearest
+
+
+def _farthest(x: NDArray[np.float32], threat: ThreatModel) -> NDArray[np.float64]:
+    """Return the distance of the farthest point of the input range from each sample [n]."""
+    low, high = threat.bounds
+    wide = x.reshape(len(x), -1).astype(np.float64)
+    reach = np.maximum(wide - low, high - wide)
+    if isinstance(threat, Linf):
+        return np.asarray(reach.max(axis=1))
+    order = 2 if isinstance(threat, L2) else 1
+    return np.asarray(np.linalg.norm(reach, ord=order, axis=1))

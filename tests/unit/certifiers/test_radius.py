@@ -1,0 +1,82 @@
+"""Certified radii: exact for linear models, below every example, above the known radius."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import aisec_eval as ae
+from aisec_eval import _core
+
+from .conftest import GraphModel, node
+
+WEIGHT = np.array([[2.0, 1.0, 0.0], [0.0, 0.0, 0.5], [-1.0, 0.5, 0.0]])
+
+
+@pytest.fixture(scope="module")
+def linear() -> GraphModel:
+    nodes = [
+        node("x", "input", [], shape=[3]),
+        node("y", "affine", [0], tensors={"weight": 0, "bias": 1}),
+    ]
+    return GraphModel(_core.Graph(json.dumps({"nodes": nodes, "output": 1}), [WEIGHT, np.zeros(3)]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "dual", "loose"),
+    # In L1 the descent goes for the second-largest logit, not for the nearest plane.
+    [(ae.Linf, 1, 1.05), (ae.L2, 2, 1.05), (ae.L1, np.inf, 1.4)],
+    ids=["linf", "l2", "l1"],
+)
+def test_radii_of_linear_models_are_the_distances_to_the_nearest_plane(linear, kind, dual, loose):
+    x = np.random.default_rng(0).uniform(0.3, 0.7, (20, 3)).astype(np.float32)
+    y = linear.labels(x)
+    result = ae.certify(linear, x, y, kind(0.05, bounds=(-1, 2)), radius=True)
+    gaps = WEIGHT[y][:, None] - WEIGHT[None]
+    length = np.linalg.norm(gaps, ord=dual, axis=2)
+    length[np.arange(20), y] = np.nan
+    exact = np.nanmin((x.astype(np.float64)[:, None] * gaps).sum(2) / length, axis=1)
+    assert (result.radius <= exact).all()
+    assert (result.radius >= 0.98 * exact).all()
+    assert (result.radius_upper >= exact).all()
+    assert (result.radius_upper <= loose * exact).all()
+    np.testing.assert_array_equal(result.certified, exact > 0.05)
+    assert (result.radius[result.certified] >= 0.05).all()
+
+
+def test_brackets_of_a_network(small_model, small_samples):
+    x, y = small_samples
+    for method in ("ibp", "crown"):
+        for threat in (ae.Linf(0.01), ae.L2(0.05)):
+            result = ae.certify(small_model, x, y, threat, method=method, radius=True)
+            plain = ae.certify(small_model, x, y, threat, method=method)
+            np.testing.assert_array_equal(result.certified, plain.certified)
+            assert (result.radius <= result.radius_upper).all()
+            eps = float(threat.eps)
+            np.testing.assert_array_equal(result.radius >= eps, plain.certified)
+            # The radius itself certifies when it is asked for, and so does nothing a bit beyond.
+            right = np.flatnonzero(result.radius > 0)[:2]
+            for row in right:
+                ball = type(threat)(float(result.radius[row]))
+                one = ae.certify(small_model, x[[row]], y[[row]], ball, method=method)
+                assert one.certified.all()
+                ball = type(threat)(float(result.radius[row]) * 1.05)
+                one = ae.certify(small_model, x[[row]], y[[row]], ball, method=method)
+                assert not one.certified.any()
+
+
+def test_misclassified_samples_have_no_radius(small_model, small_samples):
+    x, y = small_samples
+    wrong = (y + 1) % small_model.num_classes
+    result = ae.certify(small_model, x, wrong, ae.Linf(0.01), radius=True)
+    assert result.radius.tolist() == result.radius_upper.tolist() == [0.0] * len(x)
+    assert not result.certified.any()
+
+
+def test_a_box_has_no_radius(small_model, small_samples):
+    x, y = small_samples
+    box = ae.Box(np.zeros((1, 8, 8)), np.ones((1, 8, 8)))
+    with pytest.raises(ae.InputError, match="radius=True needs"):
+        ae.certify(small_model, x, y, box, radius=True)
