@@ -1,13 +1,13 @@
 from collections.abc import Callable, Sequence
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
     "Graph",
-    "Krylov",
     "InputSplit",
+    "Krylov",
     "Neighbours",
     "Noisy",
     "SearchPool",
