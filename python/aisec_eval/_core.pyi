@@ -43,7 +43,6 @@ def random_signed(
 def random_normal(
     seed: int, attack: str, restart: int, step: int, samples: NDArray[np.int64], count: int
 ) -> NDArray[np.float32]: ...
-
 def warp(
     x: NDArray[np.float32],
     rotation: NDArray[np.float64],
@@ -145,6 +144,7 @@ def margin_bounds(
     decay: float = 0.98,
     stop: bool = True,
 ) -> NDArray[np.float64]: ...
+
 @final
 class SplitProof:
     @property
@@ -182,6 +182,8 @@ def decide(
     most_domains: int | None = None,
     record: bool = False,
 ) -> tuple[str, NDArray[np.float64] | None, float, int, SplitProof | None]: ...
+
+@final
 class InputSplit:
     """Branch and bound over a box of inputs."""
 
@@ -252,7 +254,7 @@ class Statistics:
 
     PART_ROWS: int
     def __new__(
-        cls, dim: int, memory_limit: int, *, first: int = 0, part_rows: int = 262144
+        cls, dim: int, memory_limit: int, *, first: int = 0, part_rows: int = ...
     ) -> Statistics: ...
     @staticmethod
     def from_bytes(data: bytes, memory_limit: int) -> Statistics: ...

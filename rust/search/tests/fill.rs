@@ -68,7 +68,7 @@ fn batches_are_nine_tenths_full_and_nothing_is_called_in_vain() {
         started.fetch_add(1, Ordering::SeqCst);
         let region = Region::new(Norm::Linf, 0.2, &values(N, i as u64), &bounds)?;
         // Class 1 loses everywhere: its label ends at once, the other never.
-        let label = usize::from(i % 4 == 0);
+        let label = usize::from(i.is_multiple_of(4));
         Ok(Box::new(Square::new(config.clone(), region, label, i as u64, None)))
     };
     let outcomes = pool.install(|| run(&net, COUNT, width, &Cancel::new(), start)).unwrap();

@@ -197,7 +197,9 @@ LIES: dict[str, tuple[Callable[[Members], Members], str, str]] = {
         claim("open", "certified", margin_lower=0.0), "L1", "certified with margin 0"
     ),
     "a larger bound": (
-        column("margin_lower", "certified", pl.col("margin_lower") * 1.01), "L2", "is claimed, .* is proven"
+        column("margin_lower", "certified", pl.col("margin_lower") * 1.01),
+        "L2",
+        "is claimed, .* is proven",
     ),
     "attacked below its bound": (
         column("margin", "certified", pl.col("margin_lower") - 1), "L1", "below its certified"

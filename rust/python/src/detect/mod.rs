@@ -49,6 +49,7 @@ impl PyStatistics {
     }
 
     /// Writes the statistics; no rows can follow a last part that is short.
+    #[allow(clippy::wrong_self_convention, reason = "closes the last part first")]
     fn to_bytes<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let bytes = call::detached(py, || self.0.to_bytes()).map_err(to_python)?;
         Ok(PyBytes::new(py, &bytes))

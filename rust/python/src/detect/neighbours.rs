@@ -8,6 +8,9 @@ use pyo3::prelude::*;
 use super::to_python;
 use crate::call;
 
+/// Indices and distances.
+type Found<'py> = (Bound<'py, PyArray2<u32>>, Bound<'py, PyArray2<f32>>);
+
 /// The exact nearest neighbours of every sample among the others, found in parts.
 #[pyclass(name = "Neighbours", module = "aisec_eval._core")]
 pub(crate) struct PyNeighbours {
@@ -64,10 +67,7 @@ impl PyNeighbours {
     ///
     /// Raises:
     ///     ValueError: pairs are left.
-    fn finish<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<(Bound<'py, PyArray2<u32>>, Bound<'py, PyArray2<f32>>)> {
+    fn finish<'py>(&self, py: Python<'py>) -> PyResult<Found<'py>> {
         let (done, total) = self.search.progress();
         if done < total {
             return Err(PyValueError::new_err(format!("{} pairs are left", total - done)));
