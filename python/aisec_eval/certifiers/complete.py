@@ -145,7 +145,10 @@ class Complete:
             if regions.center is not None:
                 center = np.ascontiguousarray(regions.center[i : i + 1])
                 ball = {"center": center, "radius": float(radii[i]), "norm": regions.norm}
-            left = max(self.timeout - tuning, 0.0)
+            left = self.timeout - tuning
+            if left <= 0:
+                why[i] = WHY["timeout"]
+                continue
             found = decide(graph, case, timeout=left, memory_limit=memory_limit, **ball)
             if found.answer == "refuted":
                 bounds[i] = np.where(bounds[i] > 0, bounds[i], found.bound)

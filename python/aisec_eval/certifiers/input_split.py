@@ -40,6 +40,8 @@ class Outcome:
 class Tree:
     """The boxes of one case that are not decided yet."""
 
+    name = "input split"
+
     def __init__(
         self,
         graph: Graph,
@@ -52,7 +54,6 @@ class Tree:
         from .._core import InputSplit
 
         self._search = search
-        self._splits = len(case.lower) <= MAX_INPUTS
         clauses = case.clauses
         self._tree = InputSplit(
             graph,
@@ -99,10 +100,6 @@ class Tree:
         if left <= 0:
             return self._ended("timeout")
         first = not self.domains
-        if not first and not self._splits:
-            return self._ended(
-                f"bound: {len(self._search.case.lower)} inputs are too many to split"
-            )
         status, points = self._tree.advance(1 if first else WAVES, max(left, 0.0))
         if status == "refuted":
             return Outcome("unsat")

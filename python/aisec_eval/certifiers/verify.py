@@ -12,8 +12,9 @@ from ..models import Model, load_model
 from ..results import VerifyResult
 from .certificate import Certificate, case_of
 from .falsify import Search
-from .input_split import Outcome, Tree
+from .input_split import MAX_INPUTS, Outcome, Tree
 from .property import Property
+from .sign_split import SignTree
 from .vnnlib import read_vnnlib
 
 if TYPE_CHECKING:
@@ -35,8 +36,9 @@ def verify(
 ) -> VerifyResult:
     """Decide whether some input makes the network violate the property.
 
-    A search for counterexamples comes first, then CROWN bounds; inputs of at most 20 numbers are
-    split until every part is decided. `unsat` holds for the network in real arithmetic: bounds
+    A search for counterexamples comes first, then CROWN bounds; then inputs of at most 20 numbers
+    are split until every part is decided, and with more of them the signs of neurons, over bounds
+    with optimised slopes (beta-CROWN). `unsat` holds for the network in real arithmetic: bounds
     are float64, every rounding error taken off. A `sat` comes with an input that lies exactly in
     the box and whose outputs, by interval arithmetic, meet a clause.
 
@@ -125,10 +127,11 @@ def _decide(
     record: bool,
     progress: Callable[[int, int, str], None] | None,
 ) -> VerifyResult:
-    trees = []
+    trees: list[Tree | SignTree] = []
     for at, case in enumerate(question.cases):
         search = Search(graph, case, at, seed)
-        tree = Tree(graph, case, search, memory_limit, record=record)
+        kind = Tree if len(case.lower) <= MAX_INPUTS else SignTree
+        tree = kind(graph, case, search, memory_limit, record=record)
         trees.append(tree)
         if search.possible:
             found = search.scattered()
@@ -145,7 +148,7 @@ def _decide(
     for tree in trees:
         while (outcome := tree.advance(left())) is None:
             if progress is not None:
-                progress(tree.domains, tree.domains + tree.waiting, "input split")
+                progress(tree.domains, tree.domains + tree.waiting, tree.name)
         domains = sum(tree.domains for tree in trees)
         if outcome.status == "sat":
             return VerifyResult("sat", outcome.counterexample, domains=domains)
@@ -162,7 +165,8 @@ def _decide(
     cases = tuple(
         case_of(case, proof or "") for case, proof in zip(question.cases, proofs, strict=True)
     )
-    about = {"method": "input split", "graph": graph.digest, "domains": domains}
+    methods = " and ".join(sorted({tree.name for tree in trees}))
+    about = {"method": methods, "graph": graph.digest, "domains": domains}
     return VerifyResult(
         "unsat", certificate=Certificate(about, graph.digest, cases), domains=domains
     )

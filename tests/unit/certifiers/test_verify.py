@@ -182,21 +182,30 @@ def test_replay_takes_nothing_from_outside_or_short_of_the_clause():
     assert replay(model.graph, out, np.array([[np.nan, 0.1]])) is None
 
 
-def test_more_inputs_than_can_be_split_end_with_the_bound_or_a_proof():
+def test_with_many_inputs_signs_are_split_until_time_is_up():
     rng = np.random.default_rng(0)
-    weights = [(rng.normal(size=(30, 40)) / 4, np.zeros(30)), (rng.normal(size=(2, 30)), [0, 0])]
-    model = LayeredModel(weights, (40,))
 
-    def at_most(value: float):
+    def at_most(value: float, model: LayeredModel, timeout: float):
         clause = half_spaces(([1, 0], value))
-        return ae.verify(model, question(box([-1] * 40, [1] * 40, clause)), timeout=20)
+        case = box([-1] * 40, [1] * 40, clause)
+        return ae.verify(model, question(case), timeout=timeout)
 
-    assert at_most(-1e4).status == "unsat"
-    open_ = at_most(-50.0)
-    assert open_.status == "unknown"
-    assert "too many to split" in open_.reason
-    assert open_.bound < 0
-    assert at_most(-1.0).status == "sat"
+    def network(*sizes: int) -> LayeredModel:
+        pairs = itertools.pairwise(sizes)
+        return LayeredModel([(rng.normal(size=(n, m)) / 4, [0] * n) for m, n in pairs], (40,))
+
+    small = network(40, 30, 2)
+    assert at_most(-30.0, small, 20).status == "unsat"
+    assert at_most(-5.0, small, 20).status == "sat"
+    # The bounds over the whole box are far from this: only splitting shows it.
+    split = at_most(-10.0, small, 20)
+    assert (split.status, split.reason) == ("unsat", "")
+    assert split.domains > 100
+    start = time.monotonic()
+    open_ = at_most(-60.0, network(40, 80, 80, 2), 0.4)
+    assert (open_.status, open_.reason) == ("unknown", "timeout")
+    assert time.monotonic() - start < 3
+    assert -200 < open_.bound < 0
 
 
 def test_a_gap_that_float32_does_not_see_is_not_closed():

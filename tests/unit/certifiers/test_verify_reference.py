@@ -61,6 +61,27 @@ def test_acasxu(reference: Path, net: str, name: str, truth: str):
         assert max(slack) > -1e-5
 
 
+# Each needs more than CROWN: optimised slopes, splits, or a search for a counterexample.
+WIDE = [
+    ("mnistfc", "mnist-net_256x2.onnx", "prop_0_0.03", "unsat"),
+    ("mnistfc", "mnist-net_256x2.onnx", "prop_13_0.03", "unsat"),
+    ("mnistfc", "mnist-net_256x4.onnx", "prop_3_0.05", "sat"),
+    ("mnistfc", "mnist-net_256x6.onnx", "prop_6_0.03", "unsat"),
+]
+
+
+@pytest.mark.parametrize(("family", "onnx", "name", "truth"), WIDE)
+def test_wide_properties_are_decided(
+    reference: Path, family: str, onnx: str, name: str, truth: str
+):
+    folder = reference / "vnncomp" / family
+    with (folder / "instances.csv").open() as lines:
+        known = {(row["onnx"], row["vnnlib"]): row["truth"] for row in csv.DictReader(lines)}
+    assert known[onnx, f"{name}.vnnlib"] == truth
+    result = ae.verify(folder / "onnx" / onnx, folder / "vnnlib" / f"{name}.vnnlib.gz", timeout=60)
+    assert (result.status, result.reason) == (truth, "")
+
+
 @pytest.mark.parametrize(
     ("family", "inputs", "outputs", "clauses"),
     [("mnistfc", 784, 10, 9), ("eran", 784, 10, 9), ("cifar10_resnet", 3072, 10, 9)],

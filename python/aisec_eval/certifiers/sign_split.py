@@ -1,0 +1,123 @@
+"""Branch and bound over the signs of neurons: for boxes of many dimensions.
+
+The search is native (`_core.decide`); what it finds as a counterexample is replayed here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .complete import WHY, decide
+from .falsify import replay
+from .input_split import Outcome
+from .property import Case
+
+if TYPE_CHECKING:
+    from aisec_eval._core import Graph, SplitProof
+
+    from .falsify import Search
+
+
+class SignTree:
+    """One case, decided in two steps: bounds over the whole box, then everything else."""
+
+    name = "sign split"
+
+    def __init__(
+        self,
+        graph: Graph,
+        case: Case,
+        search: Search,
+        memory_limit: int | None,
+        *,
+        record: bool = False,
+    ) -> None:
+        self.open_clauses: tuple[int, ...] = tuple(range(len(case.clauses)))
+        """Clauses that the bounds over the whole box leave open."""
+        self.domains = 0
+        """Parts of the box bounded so far."""
+        self._graph = graph
+        self._case = case
+        self._search = search
+        self._memory_limit = memory_limit
+        self._record = record
+        self._proof: SplitProof | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Whether the case is undecided."""
+        return int(bool(self.open_clauses))
+
+    @property
+    def proof(self) -> str | None:
+        """The tree, once it is refuted, as the entries of a certificate; None if not kept."""
+        if self._proof is None:
+            return None
+        case = self._case
+        return self._proof.write(self._graph, case.lower, case.upper, clauses=len(case.clauses))
+
+    def advance(self, left: float) -> Outcome | None:
+        """Bound the whole box, the first time; then search until the case is decided.
+
+        Args:
+            left: seconds until the deadline.
+
+        Returns:
+            How the case ended, None after bounds that leave something open.
+        """
+        if left <= 0:
+            return Outcome("unknown", "timeout", bound=-np.inf)
+        if not self.domains:
+            self.domains = 1
+            self.open_clauses = self._by_crown()
+            if self.open_clauses or self._record:
+                return None
+        if not self.open_clauses and not self._record:
+            return Outcome("unsat")
+        return self._search_all(left)
+
+    def _by_crown(self) -> tuple[int, ...]:
+        from .._core import margin_bounds
+
+        case, shape = self._case, self._graph.input_shape
+        bounds = margin_bounds(
+            self._graph,
+            case.lower.reshape(1, *shape),
+            case.upper.reshape(1, *shape),
+            spec=np.concatenate([clause.rows for clause in case.clauses])[None],
+            method="crown",
+            memory_limit=self._memory_limit,
+        )[0]
+        ends = np.cumsum([len(clause.rhs_upper) for clause in case.clauses])[:-1]
+        # A comparison with NaN is false: nothing is refuted by it.
+        return tuple(
+            number
+            for number, (clause, part) in enumerate(
+                zip(case.clauses, np.split(bounds, ends), strict=True)
+            )
+            if not (part > clause.rhs_upper).any()
+        )
+
+    def _search_all(self, left: float) -> Outcome:
+        case = self._case
+        if not self._record:
+            clauses = tuple(case.clauses[number] for number in self.open_clauses)
+            case = Case(case.lower, case.upper, case.inner_lower, case.inner_upper, clauses)
+        found = decide(
+            self._graph,
+            case,
+            timeout=left,
+            memory_limit=self._memory_limit,
+            record=self._record,
+        )
+        self.domains += found.domains
+        if found.answer == "refuted":
+            self.open_clauses, self._proof = (), found.proof
+            return Outcome("unsat")
+        if found.point is not None and self._search.possible:
+            point = replay(self._graph, case, found.point[None])
+            if point is not None:
+                return Outcome("sat", counterexample=point)
+        return Outcome("unknown", WHY[found.answer], bound=found.bound)
