@@ -139,9 +139,9 @@ class Complete:
         tuning = (time.monotonic() - start) / max(1, len(spec))
         why = [""] * len(spec)
         radii = np.broadcast_to(np.asarray(regions.radius, dtype=np.float64), len(spec))
-        for i in np.flatnonzero(~(bounds > 0).all(axis=1)):
+        for i in np.flatnonzero(~(bounds > 0).all(axis=1)).tolist():
             case = self._case(regions, spec[i][~(bounds[i] > 0)], i)
-            ball = {}
+            ball: dict[str, Any] = {}
             if regions.center is not None:
                 center = np.ascontiguousarray(regions.center[i : i + 1])
                 ball = {"center": center, "radius": float(radii[i]), "norm": regions.norm}
