@@ -104,7 +104,7 @@ const MEMORY: usize = 2 << 30;
 /// Passes of the whole region, of one half of a domain.
 const ROOT: Tuning = Tuning { iterations: 40, rate: 0.1, beta_rate: 0.05, decay: 0.98, stop: true };
 pub(crate) const HALF: Tuning =
-    Tuning { iterations: 16, rate: 0.03, beta_rate: 0.05, decay: 0.97, stop: true };
+    Tuning { iterations: 10, rate: 0.05, beta_rate: 0.05, decay: 0.97, stop: true };
 
 /// Domains of the whole region's tree, after which each gets intermediate bounds of its own.
 const FIRST: usize = 512;

@@ -14,22 +14,18 @@ use crate::complete::HALF;
 use crate::crown::Analysis;
 use crate::lanes::{Cut, Row};
 use crate::layout::{Layout, Sign};
-use crate::refine::Effort;
 use crate::split_tree::{Domain, Progress, SplitTree};
 use crate::state::State;
 
 /// Trees grown at a time.
 const WAVE: usize = 8;
 
-/// Passes of one intermediate bound.
-const ITERATIONS: usize = 5;
-
 /// A tree has at least, and at most, so many domains before others grow from it.
 const DOMAINS: (usize, usize) = (64, 4096);
 
-/// Scalar operations of the search in the time of one of the intermediate bounds', roughly: these
-/// are carried back in float64 and in small groups.
-const PRICE: f64 = 2.0;
+/// How much longer a tree may take than its intermediate bounds, which are carried back in float64
+/// and in small groups: by the count of scalar operations.
+const PRICE: f64 = 4.0;
 
 /// An open domain, apart from the tree it comes from.
 pub(crate) struct Seed {
@@ -170,10 +166,9 @@ pub(crate) fn grow(
         points: Vec::new(),
         stuck: false,
     };
-    let effort = Effort { work: f64::INFINITY, iterations: ITERATIONS, record: false };
     let prepared = analysis.prepared;
     let output = prepared.graph.output();
-    let state = analysis.signed_state(known, &seed.signs, effort)?;
+    let state = analysis.signed_state(known, &seed.signs)?;
     let Some(state) = state else {
         grown.domains = 1;
         return Ok(grown); // there are no such points
@@ -212,7 +207,7 @@ pub(crate) fn grow(
     Ok(grown)
 }
 
-/// How many domains cost about as much as the intermediate bounds they share.
+/// How many domains pay for the intermediate bounds they share.
 fn domains_worth(analysis: &Analysis, layout: &Layout, state: &State) -> usize {
     let prepared = analysis.prepared;
     let mut bounds = 0.0;
@@ -223,7 +218,7 @@ fn domains_worth(analysis: &Analysis, layout: &Layout, state: &State) -> usize {
         before += node.op.work(&layout.site(index, &shapes, 1)) as f64;
         if !facts.readers.is_empty() && !facts.affine_in_input {
             let loose = analysis.loose(state, index).iter().filter(|&&loose| loose).count();
-            bounds += (2 * loose * (1 + 2 * ITERATIONS)) as f64 * before;
+            bounds += (2 * loose) as f64 * before;
         }
     }
     let domain = (3 * HALF.iterations * layout.work().max(1)) as f64;

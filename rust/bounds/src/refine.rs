@@ -9,7 +9,7 @@ use crate::alpha::Judge;
 use crate::ascent::{Ascent, Tuning, ascend};
 use crate::backward::Pool;
 use crate::crown::Analysis;
-use crate::lanes::{Cut, Row, Workspace};
+use crate::lanes::{Row, Workspace};
 use crate::layout::{Layout, Sign};
 use crate::prepared::Prepared;
 use crate::region::Region;
@@ -49,21 +49,15 @@ impl Analysis<'_> {
         for index in 1..=self.prepared.graph.output() {
             state.push(self.prepared, true);
             self.refine(&mut state, index)?;
-            self.tune(&mut state, index, &[], effort, &mut left, &mut tuned)?;
+            self.tune(&mut state, index, effort, &mut left, &mut tuned)?;
         }
         Ok((state, tuned))
     }
 
     /// Bounds that hold where elements have the signs given, never looser than `known`, which
     /// hold everywhere; `None` where no point of the region has these signs.
-    pub fn signed_state(
-        &self,
-        known: &State,
-        signs: &[Sign],
-        effort: Effort,
-    ) -> Result<Option<State>, Cancelled> {
+    pub fn signed_state(&self, known: &State, signs: &[Sign]) -> Result<Option<State>, Cancelled> {
         let mut state = State::new(known.region.clone());
-        let mut left = effort.work;
         for index in 0..=self.prepared.graph.output() {
             if index > 0 {
                 state.push(self.prepared, true);
@@ -71,7 +65,6 @@ impl Analysis<'_> {
             state.narrow(self.prepared, index, known, signs);
             if index > 0 && !state.is_empty(index) {
                 self.refine(&mut state, index)?;
-                self.tune(&mut state, index, signs, effort, &mut left, &mut Vec::new())?;
             }
             if state.is_empty(index) {
                 return Ok(None);
@@ -84,7 +77,6 @@ impl Analysis<'_> {
         &self,
         state: &mut State,
         index: usize,
-        signs: &[Sign],
         effort: Effort,
         left: &mut f64,
         tuned: &mut Vec<TunedBound>,
@@ -98,7 +90,7 @@ impl Analysis<'_> {
             .readers
             .iter()
             .all(|&reader| matches!(nodes[reader].op.activation(), Some(Activation::Hinge { .. })));
-        let Some(layout) = Layout::new(self.prepared, state, index, signs) else { return Ok(()) };
+        let Some(layout) = Layout::new(self.prepared, state, index, &[]) else { return Ok(()) };
         if layout.parameters == 0 {
             return Ok(());
         }
@@ -115,7 +107,6 @@ impl Analysis<'_> {
         let own_state = state.without_free(&layout);
         let judge = Judge::new(self, &layout, state, &own_state);
         let loose = self.loose(state, index);
-        let cuts: Vec<Cut> = signs.iter().filter_map(|sign| layout.cut(sign)).collect();
         let mut gone = vec![false; loose.len()];
         for upper in [false, true] {
             let sign = if upper { -1.0 } else { 1.0 };
@@ -126,12 +117,8 @@ impl Analysis<'_> {
             let bounds: Vec<Vec<(usize, f64, Vec<f32>)>> = rows
                 .par_chunks(self.lanes(&layout))
                 .map_init(Workspace::default, |workspace, rows| {
-                    let ascent = |row| {
-                        let rows = std::slice::from_ref(row);
-                        let mut ascent = Ascent::new(&layout, rows, vec![1.0], None);
-                        ascent.split(&layout, cuts.clone(), vec![0.0; cuts.len()]);
-                        ascent
-                    };
+                    let ascent =
+                        |row| Ascent::new(&layout, std::slice::from_ref(row), vec![1.0], None);
                     let mut ascents: Vec<Ascent> = rows.iter().map(ascent).collect();
                     ascend(&layout, &mut ascents, &tuning, 0.0, false, workspace)?;
                     let bounds = judge.bounds(&ascents, &mut Pool::default());
