@@ -6,6 +6,7 @@ from scipy.stats import binom
 
 import aisec_eval as ae
 from aisec_eval.detectors import neighbours
+from aisec_eval.detectors.calibrate import binomial_tail
 from aisec_eval.runs import read_scan, write_scan
 
 
@@ -76,9 +77,7 @@ def test_votes_are_those_of_counting():
 
 @pytest.mark.parametrize(("heads", "throws"), [(0, 5), (5, 5), (3, 9), (30, 62), (900, 1000)])
 def test_binomial_tail(heads, throws):
-    assert neighbours.binomial_tail(heads, throws) == pytest.approx(
-        binom.sf(heads - 1, throws, 0.5), rel=1e-9
-    )
+    assert binomial_tail(heads, throws) == pytest.approx(binom.sf(heads - 1, throws, 0.5), rel=1e-9)
 
 
 def test_duplicates_and_outliers_are_reported(tmp_path):

@@ -8,6 +8,7 @@ from ..errors import InputError
 from .neighbours import neighbour_disagreement
 from .source import MIB, open_source
 from .spectral import spectral_signatures
+from .split import class_splits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["scan"]
 
-METHODS = {"neighbours": neighbour_disagreement, "spectral": spectral_signatures}
+METHODS = {
+    "spectral": spectral_signatures,
+    "split": class_splits,
+    "neighbours": neighbour_disagreement,
+}
 
 
 def scan(
@@ -45,8 +50,10 @@ def scan(
             file beside one, the name of a column of frames, Parquet files and streams (default
             `"label"`, where there is one). None: all samples are one class.
         method: `"spectral"`, centred spectral signatures (arXiv:1811.00636); `"neighbours"`, labels
-            that the nearest neighbours do not share, with a verdict on the dataset in
-            `info["dataset"]` (exact, in memory, up to 300,000 samples).
+            that the nearest neighbours do not share (exact, in memory, up to 300,000 samples);
+            `"split"`, classes that fall into two parts as no other class does (read three times).
+            These two give a verdict on the dataset in `info["dataset"]`: an alarm has at most one
+            chance in 200 without poison, as far as their null is true. Scores are then log-odds.
         rate: an upper bound on the poisoned fraction of any class, in (0, 0.5), if there is one.
             Then the `floor(1.5 * rate * n_c)` highest scores of each class are flagged, as in the
             paper: that many in clean classes, too. Without it samples are flagged by their p-value,

@@ -1,20 +1,20 @@
 """Label disagreement with the nearest neighbours, with a null for the whole dataset.
 
 A wrong label sits deep inside another class: nearly none of its neighbours carry it, and they
-agree among themselves. Correct samples near a boundary disagree, too, but the fewer neighbours share
-their label, the fewer such samples there are. So samples are counted by agreement, and a second mode
-at deep disagreement is what raises the alarm, not disagreement as such.
+agree among themselves. Correct samples near a boundary disagree, too, but the fewer neighbours
+share their label, the fewer such samples there are. So samples are counted by agreement, and a
+second mode at deep disagreement is what raises the alarm, not disagreement as such.
 """
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import InputError
 from ..results import ScanResult
+from .calibrate import binomial_tail, clean_shares
 from .passes import Reader
 from .source import MIB
 
@@ -206,8 +206,7 @@ def _sample_values(
         expected[:width] = np.minimum(expected[:width], level)
         share = expected / np.maximum(counts, 1)
         clean[clear] = share[agree[clear]]
-    p_value = np.empty(n)
-    p_value[order] = np.cumsum(clean[order]) / clean.sum()
+    p_value = clean_shares(order, clean)
     ratio = (counts - expected + 0.25) / (expected + 0.5)
     # Fewer that agree are never less suspicious.
     odds = np.minimum.accumulate(np.log(ratio))
@@ -248,19 +247,3 @@ def _side_findings(
         "outliers": len(out),
         "outlier_samples": out[:_SHOWN].tolist(),
     }
-
-
-def binomial_tail(successes: int, trials: int) -> float:
-    """P(at least `successes` heads in `trials` throws of a fair coin).
-
-    Summed from the term at `successes` on: all terms are positive, nothing cancels.
-    """
-    if successes <= 0:
-        return 1.0
-    log = math.lgamma(trials + 1) - trials * math.log(2)
-    total, term = 0.0, log - math.lgamma(successes + 1) - math.lgamma(trials - successes + 1)
-    for heads in range(successes, trials + 1):
-        total += math.exp(term)
-        if heads < trials:
-            term += math.log(trials - heads) - math.log(heads + 1)
-    return min(1.0, total)

@@ -1,0 +1,60 @@
+"""Tails of distributions, and p-values from how many clean samples there are."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_LEAST = 1e-300
+
+
+def leave_one_out(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """P-value of every value against the others, as normal ones of unknown mean and variance.
+
+    `(v - mean of the others) / (their deviation * sqrt(1 + 1 / (m - 1)))` is Student's t of m - 2
+    degrees of freedom; large values are extreme. Needs at least three values.
+    """
+    from scipy.special import stdtr
+
+    m = len(values)
+    p = np.ones(m)
+    for i in range(m):
+        others = np.delete(values, i)
+        deviation = float(others.std(ddof=1))
+        if deviation > 0:
+            t = (values[i] - others.mean()) / deviation / math.sqrt(1 + 1 / (m - 1))
+            p[i] = stdtr(m - 2, -t)
+    return p
+
+
+def stouffer(one: NDArray[np.float64], two: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Combine independent p-values elementwise: their normal quantiles add up."""
+    from scipy.special import ndtr, ndtri
+
+    quantiles = sum(ndtri(np.clip(p, _LEAST, 1 - 1e-16)) for p in (one, two))
+    combined: NDArray[np.float64] = ndtr(quantiles / math.sqrt(2))
+    return combined
+
+
+def binomial_tail(successes: int, trials: int) -> float:
+    """P(at least `successes` heads in `trials` throws of a fair coin)."""
+    from scipy.special import betainc
+
+    return float(betainc(successes, trials - successes + 1, 0.5)) if successes > 0 else 1.0
+
+
+def clean_shares(order: NDArray[np.int64], clean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """P-value of each sample: the share of clean samples that are as suspicious.
+
+    Args:
+        order: samples, the most suspicious first.
+        clean: probability that a sample is clean [n].
+    """
+    p_value = np.empty(len(order))
+    p_value[order] = np.cumsum(clean[order]) / clean.sum()
+    return p_value
