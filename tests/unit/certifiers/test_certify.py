@@ -270,7 +270,7 @@ def margin_call(graph: _core.Graph, **change: Any) -> NDArray[np.float64]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"method": "x"}, r'method "x" is not one of "ibp", "crown"'),
+        ({"method": "x"}, r'method "x" is not one of "ibp", "crown-ibp", "crown", "alpha-crown"'),
         ({"norm": "l7"}, r'norm "l7" is not one of'),
         ({"lower": np.ones((1, 1, 8, 8)) * 2}, r"sample 0: lower exceeds upper"),
         ({"lower": np.full((1, 1, 8, 8), np.nan)}, r"sample 0: lower exceeds upper \(or is not"),
@@ -295,7 +295,7 @@ def test_empty_batches_and_specifications(small_graph: _core.Graph) -> None:
         0,
         3,
     )
-    for method in METHODS:
+    for method in METHODS.keys() - {"complete"}:  # bounds a sample at a time, in its own call
         empty = margin_call(small_graph, spec=np.zeros((1, 0, 4)), method=method)
         assert empty.shape == (1, 0)
 
