@@ -349,6 +349,11 @@ class ScanResult:
     """Leading eigenvalue of each class's covariance [c]; empty where the detector has none."""
     info: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def clean(self) -> NDArray[np.int64]:
+        """Samples that are not flagged, ascending: what is left to train on."""
+        return np.flatnonzero(~self.flagged)
+
     @cached_property
     def frame(self) -> pl.DataFrame:
         """One row a sample: sample, label, score, p_value, flagged."""

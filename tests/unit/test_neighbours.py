@@ -98,6 +98,17 @@ def test_duplicates_and_outliers_are_reported(tmp_path):
     assert len(again.result.eigenvalues) == 0
 
 
+def test_copies_are_counted_once():
+    x, y = blobs(1200, spread=1.2)
+    single = ae.scan(x, y, method="neighbours").info
+    given, _ = flip(y, 0.004)
+    whole = np.concatenate([x] + [x[given != y]] * 5)
+    copies = ae.scan(whole, np.concatenate([given] + [given[given != y]] * 5), method="neighbours")
+    once = ae.scan(x, given, method="neighbours")
+    assert not single["dataset"]["poisoned"]
+    assert copies.info["dataset"]["p"] >= once.info["dataset"]["p"]
+
+
 def test_what_cannot_be_scanned_is_refused_in_one_line(monkeypatch):
     x, y = blobs(200)
     with pytest.raises(ae.InputError, match="two classes"):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .neighbours import neighbour_disagreement
+from .panel import panel
 from .source import MIB, open_source
 from .spectral import spectral_signatures
 from .split import class_splits
@@ -21,6 +22,7 @@ METHODS = {
     "spectral": spectral_signatures,
     "split": class_splits,
     "neighbours": neighbour_disagreement,
+    "auto": panel,
 }
 
 
@@ -52,8 +54,10 @@ def scan(
         method: `"spectral"`, centred spectral signatures (arXiv:1811.00636); `"neighbours"`, labels
             that the nearest neighbours do not share (exact, in memory, up to 300,000 samples);
             `"split"`, classes that fall into two parts as no other class does (read three times).
-            These two give a verdict on the dataset in `info["dataset"]`: an alarm has at most one
-            chance in 200 without poison, as far as their null is true. Scores are then log-odds.
+            `"auto"`, the last two as one panel, which needs to be told nothing. These give a
+            verdict on the dataset in `info["dataset"]`: an alarm has at most one chance in 200
+            (`"auto"`: in 100) without poison, as far as the null is true. After an alarm scores are
+            log-odds, and the samples more likely poisoned than not are flagged.
         rate: an upper bound on the poisoned fraction of any class, in (0, 0.5), if there is one.
             Then the `floor(1.5 * rate * n_c)` highest scores of each class are flagged, as in the
             paper: that many in clean classes, too. Without it samples are flagged by their p-value,

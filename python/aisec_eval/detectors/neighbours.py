@@ -56,12 +56,24 @@ def neighbour_disagreement(
         InputError: too many samples or too little memory for an exact search, or one class only.
     """
     del rate
+    label, ids, distance, dim = find_neighbours(source, memory_limit, progress)
+    return judge(label, ids, distance, source.name, dim)
+
+
+def find_neighbours(
+    source: Source, memory_limit: int | None, progress: Progress
+) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.float32], int]:
+    """Return labels [n], indices and distances of the neighbours [n, 20], the number of features.
+
+    Raises:
+        InputError: too many samples or too little memory for an exact search.
+    """
     reader = Reader(source, memory_limit, progress, 1)
     x = _features(reader)
     if len(x) < 2:
         raise InputError(f"{source.name}: one sample has no neighbours")
     ids, distance = _search(x, min(_K, len(x) - 1), source.name, progress)
-    return judge(reader.label, ids, distance, source.name, x.shape[1])
+    return reader.label, ids, distance, x.shape[1]
 
 
 def _features(reader: Reader) -> NDArray[np.float32]:
@@ -83,7 +95,7 @@ def _features(reader: Reader) -> NDArray[np.float32]:
 
 def _search(
     x: NDArray[np.float32], k: int, name: str, progress: Progress
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
     from .._core import Neighbours
 
     try:
@@ -95,12 +107,12 @@ def _search(
         ids, distance = search.finish()
     except ValueError as error:
         raise InputError(f"{name}: {error}") from None
-    return ids.astype(np.int64), distance
+    return ids, distance
 
 
 def judge(
     label: NDArray[np.int64],
-    ids: NDArray[np.int64],
+    ids: NDArray[np.uint32],
     distance: NDArray[np.float32],
     name: str,
     dim: int,
@@ -116,9 +128,13 @@ def judge(
                      for c in range(len(classes))])  # fmt: skip
     clear = told[code] & (agree + rival >= 0.9 * k)
     counts = np.bincount(agree[clear], minlength=k + 1)
+    # Copies agree and disagree together: one of them counts.
+    earlier = (ids < np.arange(n)[:, None]) & (label[ids] == label[:, None])
+    copied = (earlier & (distance <= _DUPLICATE)).any(1)
+    single = np.bincount(agree[clear & ~copied], minlength=k + 1)
     p, width = 1.0, _WINDOWS[0]
     for w in _WINDOWS if k == _K else ():
-        deep, less = int(counts[:w].sum()), int(counts[w : 2 * w].sum())
+        deep, less = int(single[:w].sum()), int(single[w : 2 * w].sum())
         tail = min(1.0, len(_WINDOWS) * binomial_tail(deep, deep + less))
         if tail < p:
             p, width = tail, w
@@ -151,7 +167,7 @@ def judge(
 
 
 def _votes(
-    code: NDArray[np.int64], ids: NDArray[np.int64], distance: NDArray[np.float32]
+    code: NDArray[np.int64], ids: NDArray[np.uint32], distance: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Neighbours of the own label, of the most frequent other one, that one, the weighted margin.
 
@@ -231,7 +247,7 @@ def _notes(k: int, untold: NDArray[np.int64]) -> list[str]:
 
 
 def _side_findings(
-    label: NDArray[np.int64], ids: NDArray[np.int64], distance: NDArray[np.float32]
+    label: NDArray[np.int64], ids: NDArray[np.uint32], distance: NDArray[np.float32]
 ) -> dict[str, Any]:
     """Near-duplicates, those of other labels first, and samples far from all others."""
     pairs = np.flatnonzero(distance[:, 0] <= _DUPLICATE)

@@ -317,7 +317,7 @@ class ScanTable(_Table):
     kind: Literal["scan"]
     id: Identifier | None = None
     data: list[Identifier] | None = None
-    method: Literal["spectral", "neighbours"] = "spectral"
+    method: Literal["spectral", "split", "neighbours", "auto"] = "spectral"
     rate: Annotated[Rational, Field(gt=0, lt=Fraction(1, 2))] | None = None
     """An upper bound on the poisoned fraction of any class, where there is one."""
 
