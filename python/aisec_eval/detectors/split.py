@@ -48,7 +48,8 @@ NULL = (
     "classes than the other, are, on the logarithmic scale, alike in all classes: normal with a "
     "common mean and variance, and independent of each other. Each class is tested against the "
     "others (leave one out, Student's t), both tests are combined (Stouffer), and the number of "
-    "classes is corrected for (Bonferroni). A clean class that alone consists of two kinds can "
+    "classes, and that either part may be the one that varies more, are corrected for "
+    "(Bonferroni). A clean class that alone consists of two kinds can "
     "raise a false alarm"
 )
 
@@ -266,7 +267,8 @@ def _judge(judged: list[_Class], notes: list[str]) -> dict[str, Any]:
     separation = leave_one_out(np.array([c.separation for c in judged]))
     spread = leave_one_out(np.array([c.spread for c in judged]))
     for c, p in zip(judged, stouffer(separation, spread).tolist(), strict=True):
-        c.p = p
+        # Either part may be the poisoned one: the spread was measured in both directions.
+        c.p = min(1.0, 2 * p)
     p = min(1.0, len(judged) * min(c.p for c in judged))
     return {"poisoned": p < LEVEL, "p": p, "level": LEVEL}
 
