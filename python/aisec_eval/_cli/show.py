@@ -295,6 +295,8 @@ def scan_json(result: ScanResult) -> dict[str, Any]:
         "p_value": result.p_value.tolist(),
         "classes": result.classes.tolist(),
         "eigenvalues": result.eigenvalues.tolist(),
+        "dataset": result.info.get("dataset"),
+        "target_classes": result.info.get("target_classes", []),
     }
 
 
@@ -316,6 +318,10 @@ def scan_table(result: ScanResult, ids: Sequence[int], top: int) -> None:
         ],
     )
     line(f"{int(result.flagged.sum())} of {len(result.score)} samples flagged ({result.method})")
+    verdict = result.info.get("dataset")
+    if verdict is not None and verdict["p"] is not None:
+        said = "poisoned" if verdict["poisoned"] else "no sign of poison"
+        line(f"dataset: {said} (p = {verdict['p']:.2g}, alarm below {verdict['level']:g})")
 
 
 def recheck_table(results: Sequence[Rechecked]) -> None:
