@@ -160,8 +160,8 @@ def certify(
     method: Annotated[
         str,
         typer.Option(
-            help='"ibp", "crown-ibp", "crown", "alpha-crown": each tighter and slower than the '
-            'one before; "smoothing": the vote under noise.'
+            help='"ibp", "crown-ibp", "crown", "alpha-crown", "complete": each tighter and slower '
+            'than the one before; "smoothing": the vote under noise.'
         ),
     ] = "crown",
     sigma: Annotated[

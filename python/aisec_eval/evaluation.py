@@ -81,7 +81,8 @@ def evaluate(
         y: integer labels [n].
         threat: which perturbations count.
         attacks: what `attack(method=...)` takes: "fast", a name, an attack object, or a list.
-        certify: "ibp", "crown-ibp", "crown", "alpha-crown", a certifier, or None to attack only.
+        certify: "ibp", "crown-ibp", "crown", "alpha-crown", "complete", a certifier, or None to
+            attack only.
         seed: of all random numbers, 0..2**64-1.
         sample_ids: distinct integers [n] that key the random numbers; 0..n-1 when None.
         backend: of attacks: "native" (the graph, on all cores), "jax", or "auto".
