@@ -174,7 +174,7 @@ impl Run<'_> {
         let (open, leaves) = self.by_crown(&root.state)?;
         self.domains += 1;
         if open.is_empty() {
-            let proof = self.search.record.then(|| self.proof(&root, leaves, &[]));
+            let proof = self.search.record.then(|| self.proof(&root, leaves));
             return Ok((Answer::Refuted, proof.flatten()));
         }
         let first = self.split(&root, &rows, &open, leaves, false)?;
@@ -190,7 +190,7 @@ impl Run<'_> {
         let (open, leaves) =
             if self.search.record { self.by_crown(&root.state)? } else { (open, Vec::new()) };
         if open.is_empty() {
-            let proof = self.search.record.then(|| self.proof(&root, leaves, &[]));
+            let proof = self.search.record.then(|| self.proof(&root, leaves));
             return Ok((Answer::Refuted, proof.flatten()));
         }
         let last = self.split(&root, &rows, &open, leaves, true)?;
@@ -303,7 +303,7 @@ impl Run<'_> {
             (Answer::Refuted, Some(refuted)) => {
                 let mut all = leaves;
                 all.extend(refuted.iter().map(|refuted| leaf(&layout, refuted)));
-                self.proof(root, all, &root.tuned)
+                self.proof(root, all)
             }
             _ => None,
         };
@@ -403,7 +403,7 @@ impl Run<'_> {
         x.iter().zip(ends).map(|(&x, (&l, &h))| f64::from(x).max(l).min(h)).collect()
     }
 
-    fn proof(&self, root: &Root, leaves: Vec<Leaf>, tuned: &[TunedBound]) -> Option<Proof> {
+    fn proof(&self, root: &Root, leaves: Vec<Leaf>) -> Option<Proof> {
         let prepared = self.analysis.prepared;
         let read = |node: &usize| !prepared.nodes[*node].readers.is_empty();
         let bounds = (1..root.state.nodes.len()).filter(read).map(|node| NodeBounds {
@@ -412,7 +412,7 @@ impl Run<'_> {
             upper: root.state.nodes[node].upper.clone(),
         });
         let mut slopes_root = Vec::new();
-        for same in tuned.chunk_by(|a, b| a.node == b.node) {
+        for same in root.tuned.chunk_by(|a, b| a.node == b.node) {
             let layout = Layout::new(prepared, &root.state, same[0].node, &[])?;
             slopes_root.extend(same.iter().map(|tuned| RootSlopes {
                 node: tuned.node,

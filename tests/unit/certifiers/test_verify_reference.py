@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import aisec_eval as ae
+from aisec_eval.certifiers.certificate import check_certificate, proves
 from aisec_eval.certifiers.vnnlib import read_vnnlib
 from helpers.onnx_models import load_proto, run_onnxruntime
 
@@ -80,6 +81,28 @@ def test_wide_properties_are_decided(
     assert known[onnx, f"{name}.vnnlib"] == truth
     result = ae.verify(folder / "onnx" / onnx, folder / "vnnlib" / f"{name}.vnnlib.gz", timeout=60)
     assert (result.status, result.reason) == (truth, "")
+
+
+# Decided by plain CROWN on tuned intermediate bounds, by optimised slopes, and by splits.
+PROVEN = [
+    ("eran", "mnist_relu_9_200.onnx", "mnist__mnist_spec_idx_3054_eps_0.01500"),
+    ("mnistfc", "mnist-net_256x2.onnx", "prop_0_0.03"),
+    ("mnistfc", "mnist-net_256x2.onnx", "prop_13_0.03"),
+]
+
+
+@pytest.mark.parametrize(("family", "onnx", "name"), PROVEN)
+def test_certificates_of_wide_properties_hold(
+    reference: Path, tmp_path: Path, family: str, onnx: str, name: str
+):
+    folder, file = reference / "vnncomp" / family, tmp_path / "prop.cert.gz"
+    question = read_vnnlib(folder / "vnnlib" / f"{name}.vnnlib.gz")
+    result = ae.verify(folder / "onnx" / onnx, question, timeout=60, certificate=file)
+    assert result.status == "unsat"
+    model = ae.load_model(folder / "onnx" / onnx)
+    checked = check_certificate(model.graph, file)
+    assert checked.holds, checked.reason
+    assert proves(checked, question) == ""
 
 
 @pytest.mark.parametrize(
