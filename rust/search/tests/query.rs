@@ -221,6 +221,11 @@ fn searches(clean: &[f32], i: usize) -> Vec<Box<dyn Search>> {
     all
 }
 
+/// Outcomes bit for bit, NaN equal to NaN.
+fn written(outcomes: &[Outcome]) -> String {
+    format!("{outcomes:?}")
+}
+
 #[test]
 fn no_batch_changes_an_outcome() {
     let count = 13;
@@ -233,12 +238,13 @@ fn no_batch_changes_an_outcome() {
         let expected = run(&net, count, 1, &Cancel::new(), start).unwrap();
         assert!(expected.iter().any(|o| o.status == Status::Found));
         for width in [3, 64] {
-            assert_eq!(run(&net, count, width, &Cancel::new(), start).unwrap(), expected);
+            let found = run(&net, count, width, &Cancel::new(), start).unwrap();
+            assert_eq!(written(&found), written(&expected));
         }
         let reversed = |i| Ok(searches(&clean, count - 1 - i).swap_remove(kind));
         let mut backwards = run(&net, count, 5, &Cancel::new(), reversed).unwrap();
         backwards.reverse();
-        assert_eq!(backwards, expected, "{kind}");
+        assert_eq!(written(&backwards), written(&expected), "{kind}");
     }
 }
 
