@@ -167,6 +167,8 @@ class VerifyResult:
     seconds: float = 0.0
     """Wall time, loading included; the only part that differs between equal calls that end
     before their deadline."""
+    info: Mapping[str, Any] = field(default_factory=dict)
+    """`replay`: what ONNX Runtime said of the counterexample, or why it was not asked."""
 
 
 @dataclass(frozen=True)

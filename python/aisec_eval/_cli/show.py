@@ -269,6 +269,7 @@ def verify_json(result: VerifyResult) -> dict[str, Any]:
         "counterexample": found
         and {"input": found.input.ravel().tolist(), "output": found.output.ravel().tolist()},
         "certificate": result.certificate and dict(result.certificate),
+        **result.info,
     }
 
 

@@ -1,12 +1,10 @@
-"""Search for counterexamples of a property, and the replay that decides whether one counts."""
+"""Search for counterexamples of a property."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from ..results import Counterexample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +13,9 @@ if TYPE_CHECKING:
 
     from aisec_eval._core import Graph
 
+    from ..results import Counterexample
     from .property import Case, Clause
+    from .replay import Replay
 
 RANDOM_POINTS = 1024
 STARTS = 32
@@ -25,46 +25,13 @@ _BATCH_ELEMENTS = 1 << 15
 """Numbers in the inputs of a batch: small networks see many points, large ones few."""
 
 
-def replay(graph: Graph, case: Case, x: NDArray[np.float64]) -> Counterexample | None:
-    """Return the first of the points that is a counterexample beyond doubt.
-
-    The point lies exactly in the box, and interval arithmetic in float64, rounded outward, puts
-    the outputs of the graph in real arithmetic inside a clause.
-
-    Args:
-        graph: the network.
-        case: box and clauses.
-        x: candidates, float64 [n, inputs].
-    """
-    inside = ((x >= case.inner_lower) & (x <= case.inner_upper)).all(axis=1)
-    for point in x[inside]:
-        at = np.ascontiguousarray(point.reshape(1, *graph.input_shape))
-        low, high = (side.reshape(-1) for side in graph.interval(at, at))
-        if any(_meets(clause, low, high) for clause in case.clauses):
-            return Counterexample(at[0], graph.forward64(at).reshape(-1))
-    return None
-
-
-def _meets(clause: Clause, low: NDArray[np.float64], high: NDArray[np.float64]) -> bool:
-    """Say whether all outputs between `low` and `high` meet the clause."""
-    terms = clause.rows * np.where(clause.rows > 0, high, low)
-    exact = (clause.rows == 0) | (np.abs(clause.rows) == 1)
-    terms = np.where(exact, terms, np.nextafter(terms, np.inf))
-    sums = np.zeros(len(terms))
-    for column in terms.T:
-        total = sums + column
-        moved = (column != 0) & (sums != 0)
-        sums = np.where(moved, np.nextafter(total, np.inf), total)
-    # A comparison with NaN is false, and infinite outputs meet nothing.
-    return bool(np.isfinite(sums).all() and (sums <= clause.rhs_lower).all())
-
-
 class Search:
     """Gradient and random search in one case; the same points for the same seed."""
 
-    def __init__(self, graph: Graph, case: Case, index: int, seed: int) -> None:
+    def __init__(self, graph: Graph, case: Case, index: int, seed: int, replay: Replay) -> None:
         self.graph = graph
         self.case = case
+        self.replay = replay
         self._index = index
         self._seed = seed
         # Float32 numbers in the box; where there are none, the nearest ones guide the search.
@@ -91,7 +58,7 @@ class Search:
         hits = np.zeros(len(points), dtype=np.bool_)
         for clause in self.case.clauses:
             hits |= (outputs @ clause.rows.T <= clause.rhs_upper).all(axis=1)
-        return replay(self.graph, self.case, points[hits])
+        return self.replay(self.case, points[hits])
 
     def scattered(self) -> Counterexample | None:
         """Try the centre, corners and random points."""

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .complete import WHY, decide
-from .falsify import replay
 from .input_split import Outcome
 from .property import Case
 
@@ -117,7 +116,7 @@ class SignTree:
             self.open_clauses, self._proof = (), found.proof
             return Outcome("unsat")
         if found.point is not None and self._search.possible:
-            point = replay(self._graph, case, found.point[None])
+            point = self._search.replay(case, found.point[None])
             if point is not None:
                 return Outcome("sat", counterexample=point)
         return Outcome("unknown", WHY[found.answer], bound=found.bound)

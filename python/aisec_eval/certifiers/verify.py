@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .._validate import check_count, check_seed
@@ -11,9 +12,11 @@ from ..errors import InputError, UnsupportedOperationError
 from ..models import Model, load_model
 from ..results import VerifyResult
 from .certificate import Certificate, case_of
+from .complete import WHY
 from .falsify import Search
 from .input_split import MAX_INPUTS, Outcome, Tree
 from .property import Property
+from .replay import Replay
 from .sign_split import SignTree
 from .vnnlib import read_vnnlib
 
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aisec_eval._core import Graph
+
+    from ..results import Counterexample
 
 
 def verify(
@@ -40,7 +45,9 @@ def verify(
     are split until every part is decided, and with more of them the signs of neurons, over bounds
     with optimised slopes (beta-CROWN). `unsat` holds for the network in real arithmetic: bounds
     are float64, every rounding error taken off. A `sat` comes with an input that lies exactly in
-    the box and whose outputs, by interval arithmetic, meet a clause.
+    the box and whose outputs, by interval arithmetic, meet a clause; where the network is an ONNX
+    file and onnxruntime is installed, its float32 outputs do so too, within VNN-COMP's tolerance.
+    `info["replay"]` says which.
 
     Args:
         net: path of an ONNX file, or a model with a graph.
@@ -84,19 +91,14 @@ def verify(
             why = model.report.not_certifiable or "the model was not lowered to the engine's graph"
             result = VerifyResult("unknown", reason=f"unsupported operator: {why}")
         else:
+            replay = Replay(model.graph, model)
             record = certificate is not None
-            result = _decide(model.graph, question, seed, left, memory_limit, record, progress)
+            result = _decide(
+                model.graph, question, replay, seed, left, memory_limit, record, progress
+            )
     if certificate is not None and isinstance(result.certificate, Certificate):
         result.certificate.save(certificate)
-    return VerifyResult(
-        result.status,
-        result.counterexample,
-        result.certificate,
-        result.reason,
-        result.bound,
-        result.domains,
-        time.monotonic() - start,
-    )
+    return replace(result, seconds=time.monotonic() - start)
 
 
 def _load(net: str | os.PathLike[str], question: Property) -> Model:
@@ -121,29 +123,34 @@ def _check_sizes(model: Model, question: Property) -> None:
 def _decide(
     graph: Graph,
     question: Property,
+    replay: Replay,
     seed: int,
     left: Callable[[], float],
     memory_limit: int | None,
     record: bool,
     progress: Callable[[int, int, str], None] | None,
 ) -> VerifyResult:
+
+    def sat(found: Counterexample | None, domains: int) -> VerifyResult:
+        return VerifyResult("sat", found, domains=domains, info={"replay": replay.note})
+
     trees: list[Tree | SignTree] = []
     for at, case in enumerate(question.cases):
-        search = Search(graph, case, at, seed)
+        search = Search(graph, case, at, seed, replay)
         kind = Tree if len(case.lower) <= MAX_INPUTS else SignTree
         tree = kind(graph, case, search, memory_limit, record=record)
         trees.append(tree)
         if search.possible:
             found = search.scattered()
             if found is not None:
-                return VerifyResult("sat", found)
+                return sat(found, 0)
         outcome = tree.advance(left())
         if outcome is None and search.possible:
             found = search.descend(tree.open_clauses, lambda: left() <= 0)
             if found is not None:
-                return VerifyResult("sat", found, domains=tree.domains)
+                return sat(found, tree.domains)
         if outcome is not None and outcome.status == "sat":
-            return VerifyResult("sat", outcome.counterexample, domains=tree.domains)
+            return sat(outcome.counterexample, tree.domains)
     unknown: list[Outcome] = []
     for tree in trees:
         while (outcome := tree.advance(left())) is None:
@@ -151,14 +158,19 @@ def _decide(
                 progress(tree.domains, tree.domains + tree.waiting, tree.name)
         domains = sum(tree.domains for tree in trees)
         if outcome.status == "sat":
-            return VerifyResult("sat", outcome.counterexample, domains=domains)
+            return sat(outcome.counterexample, domains)
         if outcome.status == "unknown":
             unknown.append(outcome)
     domains = sum(tree.domains for tree in trees)
     if unknown:
         worst = min(unknown, key=lambda outcome: outcome.bound)
         bound = worst.bound if math.isfinite(worst.bound) else math.nan
-        return VerifyResult("unknown", reason=worst.reason, bound=bound, domains=domains)
+        reason = worst.reason
+        if replay.contradicted:
+            reason = f"counterexample {replay.contradicted}"
+            # What ran out is still the first word.
+            reason = reason if worst.reason == WHY["met"] else f"{worst.reason}; {reason}"
+        return VerifyResult("unknown", reason=reason, bound=bound, domains=domains)
     proofs = [tree.proof for tree in trees] if record else [None]
     if any(proof is None for proof in proofs):
         return VerifyResult("unsat", domains=domains)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from aisec_eval._core import Graph
 
+    from .layers import Layers
+    from .onnx_runtime import Runtime
+
 
 @dataclass(frozen=True)
 class Capabilities:
@@ -96,12 +99,26 @@ class Model(ABC):
         """The native graph, or None when the model could not be lowered."""
         return None
 
+    @property
+    def layers(self) -> Layers | None:
+        """The layers inside, for models that JAX runs; None where the inside is hidden."""
+        return None
+
     def jax_function(self) -> tuple[Callable[[Any, Any], Any], Any] | None:
         """Return `(apply, params)` with `apply(params, x) -> logits` traceable by JAX, or None.
 
         Parameters are arguments, so that one compilation serves every checkpoint.
         """
         return None
+
+    def runtime(self) -> Runtime:
+        """Return the model in ONNX Runtime, for a second opinion on single inputs.
+
+        Raises:
+            CapabilityError: it is from no ONNX file, or onnxruntime is not installed or does not
+                take it.
+        """
+        raise CapabilityError(f"model {self.name!r} is from no ONNX file")
 
 
 def inputs_of(model: Model, x: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aisec_eval.errors import ModelImportError
+from aisec_eval.errors import CapabilityError, ModelImportError
 
 from . import checks
 from .base import Capabilities, LoadReport, Model, inputs_of
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 
     from aisec_eval._core import Graph
 
+    from .layers import Layers
     from .lowering.ir import GraphSpec
+    from .onnx_runtime import Runtime
 
 
 class OnnxModel(Model):
     """An ONNX classifier. Built by `load_onnx`."""
 
-    def __init__(self, spec: GraphSpec, graph: Graph | None, name: str) -> None:
+    def __init__(self, spec: GraphSpec, graph: Graph | None, name: str, path: Path) -> None:
         self.name = name
         self.digest = spec.digest if graph is None else graph.digest
         self.input_shape = spec.input_shape
@@ -37,6 +39,7 @@ class OnnxModel(Model):
         self.report = LoadReport()
         self._spec = spec
         self._graph = graph
+        self._path, self._stamp = path, _stamp(path)
 
     @property
     def graph(self) -> Graph | None:
@@ -55,6 +58,13 @@ class OnnxModel(Model):
         return self._jitted(x) if len(x) else np.zeros((0, self.num_classes), np.float32)
 
     @cached_property
+    def layers(self) -> Layers:
+        """The nodes of the lowered network; ONNX names where a node is one of the file's."""
+        from .layers import of_spec
+
+        return of_spec(self.name, self._spec)
+
+    @cached_property
     def _jax(self) -> tuple[Callable[[Any, Any], Any], Any]:
         return to_jax(self._spec)
 
@@ -65,6 +75,33 @@ class OnnxModel(Model):
     def jax_function(self) -> tuple[Callable[[Any, Any], Any], Any]:
         """Return `(apply, params)`, the same graph under JAX; imports JAX."""
         return self._jax
+
+    def runtime(self) -> Runtime:
+        """Return the file's network in ONNX Runtime; reads the file again.
+
+        Raises:
+            CapabilityError: onnxruntime is not installed or does not take the network, or the file
+                is not the one that was loaded.
+        """
+        from .lowering import onnx, onnx_lower
+        from .onnx_runtime import Runtime
+
+        if _stamp(self._path) != self._stamp:
+            raise CapabilityError(f"{self._path.name}: the file has changed since it was loaded")
+        network = onnx.read(self._path)
+        full = onnx_lower.input_layout(network, self.input_shape)[1]
+        # What the output does not depend on was left out.
+        data = network.proto.SerializeToString()
+        return Runtime(data, network.input, full, network.input_dtype, network.where)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Return what changes with a file's content, None where there is no file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def load_onnx(path: Path, options: checks.Options) -> OnnxModel:
@@ -90,7 +127,7 @@ def load_onnx(path: Path, options: checks.Options) -> OnnxModel:
         graph = None if foreign else spec.to_core()
     except ValueError as error:
         raise ModelImportError(f"{network.where}: {error}") from None
-    model = OnnxModel(spec, graph, options.name or path.stem)
+    model = OnnxModel(spec, graph, options.name or path.stem, path)
 
     oracle = onnx.Oracle(network)
 

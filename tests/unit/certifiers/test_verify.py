@@ -14,8 +14,8 @@ import pytest
 
 import aisec_eval as ae
 from aisec_eval.certifiers import input_split
-from aisec_eval.certifiers.falsify import replay
 from aisec_eval.certifiers.property import Case, Clause, Property, below
+from aisec_eval.certifiers.replay import replay
 from helpers.networks import LayeredModel
 
 if TYPE_CHECKING:
