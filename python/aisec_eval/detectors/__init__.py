@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from .extract import Extraction, extract, extract_source
 from .neighbours import neighbour_disagreement
 from .panel import panel
 from .source import MIB, open_source
@@ -14,9 +16,10 @@ from .split import class_splits
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..models import Model
     from ..results import ScanResult
 
-__all__ = ["scan"]
+__all__ = ["Extraction", "extract", "scan"]
 
 METHODS = {
     "spectral": spectral_signatures,
@@ -25,12 +28,17 @@ METHODS = {
     "auto": panel,
 }
 
+PROBABILITIES = frozenset({"confident"})
+"""Methods that read probabilities instead of features."""
+
 
 def scan(
     features: Any,
     labels: Any = None,
     *,
     method: str = "spectral",
+    model: Model | None = None,
+    layer: str | int | None = None,
     rate: float | None = None,
     memory_limit: int | None = None,
     progress: Callable[[int, int, str], None] | None = None,
@@ -59,6 +67,12 @@ def scan(
             verdict on the dataset in `info["dataset"]`: an alarm has at most one chance in 200
             (`"auto"`: in 100) without poison, as far as the null is true. After an alarm scores are
             log-odds, and the samples more likely poisoned than not are flagged.
+        model: a model whose features are scanned: then `features` are its inputs
+            [n, *input_shape], and the model runs over them once, through JAX. Features that take
+            more than a fourth of `memory_limit` are kept in a temporary file. Without labels each
+            sample has the class that the model predicts.
+        layer: name or index of the model's layer to read; the input of the last affine layer
+            unless given. `info["layer"]` says which one was read.
         rate: an upper bound on the poisoned fraction of any class, in (0, 0.5), if there is one.
             Then the `floor(1.5 * rate * n_c)` highest scores of each class are flagged, as in the
             paper: that many in clean classes, too. Without it samples are flagged by their p-value,
@@ -76,6 +90,7 @@ def scan(
     Raises:
         InputError: an array, label or option does not fit; the row is named.
         DatasetError: a file cannot be read, or changed between the passes.
+        CapabilityError: the model does not show its layers.
     """
     if method not in METHODS:
         raise InputError(f"method={method!r} is unknown; choose one of {', '.join(METHODS)}")
@@ -83,5 +98,20 @@ def scan(
         raise InputError(f"rate={rate!r} must be between 0 and 0.5, both excluded, or None")
     if memory_limit is not None and memory_limit < 4 * MIB:
         raise InputError(f"memory_limit={memory_limit!r} bytes is less than {4 * MIB}, the least")
-    source = open_source(features, labels, memory_limit=memory_limit)
-    return METHODS[method](source, rate, memory_limit, progress)
+    if model is None:
+        if layer is not None:
+            raise InputError(f"layer={layer!r} goes with a model: pass model=... and its inputs")
+        source = open_source(features, labels, memory_limit=memory_limit)
+        return METHODS[method](source, rate, memory_limit, progress)
+    read, about = extract_source(
+        model,
+        features,
+        labels,
+        layer=layer,
+        probabilities=method in PROBABILITIES,
+        memory_limit=memory_limit,
+        progress=progress,
+    )
+    left = None if memory_limit is None else max(4 * MIB, memory_limit - read.kept.held)
+    result = METHODS[method](read, rate, left, progress)
+    return replace(result, info={**result.info, "model": model.name, "layer": about})

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from aisec_eval._core import Graph
 
+    from .layers import Layers
     from .lowering.jaxpr import Traced
 
 
@@ -62,6 +63,16 @@ class JaxModel(Model):
         if self._graph is not None:
             return self._graph.forward(x)
         return self._jitted(x) if len(x) else np.zeros((0, self.num_classes), np.float32)
+
+    @cached_property
+    def layers(self) -> Layers:
+        """Every value the traced function computes from its input."""
+        from .lowering import jaxpr
+
+        def function(x: Any) -> Any:
+            return self._apply(self._params, x)
+
+        return jaxpr.trace(function, (1, *self.input_shape), self.name).layers()
 
     @cached_property
     def _jitted(self) -> Jitted:

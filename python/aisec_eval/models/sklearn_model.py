@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from aisec_eval._core import Graph
 
+    from .layers import Layers
     from .lowering.ir import GraphSpec
 
 _SCORES = ("decision_function", "predict_proba")
@@ -68,6 +69,13 @@ class SklearnModel(Model):
     def graph(self) -> Graph | None:
         """The native graph, or None where the classifier is no network."""
         return self._lowered[1] if self._lowered else None
+
+    @cached_property
+    def layers(self) -> Layers | None:
+        """The nodes of the lowered network, or None where the classifier is no network."""
+        from .layers import of_spec
+
+        return of_spec(self.name, self._lowered[0]) if self._lowered else None
 
     @cached_property
     def _jax(self) -> tuple[Callable[[Any, Any], Any], Any] | None:

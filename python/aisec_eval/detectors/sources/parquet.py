@@ -39,6 +39,7 @@ class ParquetSource(Source):
     dim: int
     single: bool
     window: int
+    label: str | None = None
 
     @property
     def window_bytes(self) -> int:
@@ -95,7 +96,8 @@ def open_parquet(files: Sequence[Any], labels: Any, window: int) -> Source:
         raise DatasetError(f"{odd}: its columns have other types than those of {opened[0].name}")
     rows = sum(file.rows for file in opened)
     size = dim * (4 if single else 8)
-    return ParquetSource(name, rows, size, tuple(opened), dim, single, window)
+    label = tables[0].label
+    return ParquetSource(name, rows, size, tuple(opened), dim, single, window, label)
 
 
 def _check_schema(name: str, table: Table, first_name: str, first: Table) -> None:

@@ -15,7 +15,8 @@ import numpy as np
 
 from aisec_eval.errors import ModelImportError, UnsafeArtifactError, UnsupportedOperationError
 
-from .builder import NotLowerable, Value
+from ..layers import Function, Layer, Layers, inherited
+from .builder import NotLowerable, Value, sample_shape
 from .emit import Emitter
 from .jaxpr_ops import OPERATORS, Comparison
 from .simplify import simplify
@@ -82,6 +83,51 @@ class Traced:
 
         self._run(jax.numpy.asarray(x.reshape(self.input_shape)), _no_rule, see)
         return found
+
+    def layers(self) -> Layers:
+        """Every value that depends on the input, by the name its node would have."""
+        table = [Layer("input", "input", self.input_shape[1:])]
+
+        def record(equations: Sequence[Any], name: str, inputs: list[Any]) -> list[Any]:
+            equation = equations[-1]
+            used = tuple(v.node for v in inputs if isinstance(v, Value))
+            primitive = equation.primitive.name
+            found = []
+            for k, variable in enumerate(equation.outvars):
+                found.append(Value(len(table), tuple(variable.aval.shape)))
+                shape = sample_shape(found[-1].shape)
+                if primitive == "conv_general_dilated" and len(shape) == 3:
+                    axis = equation.params["dimension_numbers"].out_spec[1] - 1
+                else:
+                    axis = inherited(table, primitive, shape, used)
+                table.append(Layer(_numbered(name, k), primitive, shape, used, axis))
+            return found
+
+        output = self._run(Value(0, self.input_shape), record, lambda _name, _outputs: None)
+        if not isinstance(output, Value):
+            raise UnsupportedOperationError(f"{self.name}: the output does not depend on the input")
+        names = [layer.name for layer in table]
+
+        def function(wanted: tuple[int, ...]) -> Function:
+            return self._select([names[i] for i in wanted], [table[i].shape for i in wanted])
+
+        return Layers(self.name, table, output.node, function)
+
+    def _select(self, names: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> Function:
+        """Return the function of a batch that gives the values of these names."""
+        import jax
+
+        def one(consts: Any, x: Any) -> tuple[Any, ...]:
+            found = {"input": x}
+
+            def see(name: str, outputs: list[Any]) -> None:
+                found.update((_numbered(name, k), output) for k, output in enumerate(outputs))
+
+            _Walk(_no_rule, see).run(self.closed.jaxpr, consts, [x.reshape(self.input_shape)])
+            return tuple(found[n].reshape(s) for n, s in zip(names, shapes, strict=True))
+
+        # Traced on one sample: its own batch axis of size 1 stays inside.
+        return jax.vmap(one, in_axes=(None, 0)), tuple(self.closed.consts)
 
     def _run(
         self, x: Any, rule: Callable[..., list[Any]], see: Callable[[str, list[Any]], None]

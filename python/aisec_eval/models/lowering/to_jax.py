@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -16,11 +16,24 @@ if TYPE_CHECKING:
 Params = tuple[dict[str, Any], ...]
 
 
-def to_jax(spec: GraphSpec) -> tuple[Callable[[Params, Any], Any], Params]:
+@overload
+def to_jax(spec: GraphSpec) -> tuple[Callable[[Params, Any], Any], Params]: ...
+
+
+@overload
+def to_jax(
+    spec: GraphSpec, wanted: tuple[int, ...]
+) -> tuple[Callable[[Params, Any], tuple[Any, ...]], Params]: ...
+
+
+def to_jax(
+    spec: GraphSpec, wanted: tuple[int, ...] | None = None
+) -> tuple[Callable[[Params, Any], Any], Params]:
     """Return `(apply, params)`: `apply(params, x)` maps x [batch, *input] to [batch, *output].
 
     `apply` is pure and traceable. `params` holds one dict of float32 tensors a node, so that
-    networks of the same architecture share one compilation.
+    networks of the same architecture share one compilation. Where nodes are `wanted`, it gives a
+    tuple of their values instead of the output.
     """
     import jax
 
@@ -29,9 +42,9 @@ def to_jax(spec: GraphSpec) -> tuple[Callable[[Params, Any], Any], Params]:
         if node.op != "input" and node.op not in rules:
             raise UnsupportedOperationError(f"{node.source or node.op}: no JAX rule for {node.op}")
 
-    nodes, output = spec.nodes, spec.output
+    nodes, kept = spec.nodes, (spec.output,) if wanted is None else wanted
     last_use = {i: index for index, node in enumerate(nodes) for i in node.inputs}
-    last_use[output] = len(nodes)
+    last_use |= dict.fromkeys(kept, len(nodes))
 
     def apply(params: Params, x: Any) -> Any:
         values: dict[int, Any] = {0: x}
@@ -41,7 +54,7 @@ def to_jax(spec: GraphSpec) -> tuple[Callable[[Params, Any], Any], Params]:
             for used in set(node.inputs):
                 if last_use[used] == index:
                     del values[used]
-        return values[output]
+        return values[spec.output] if wanted is None else tuple(values[i] for i in wanted)
 
     params = tuple(
         {key: jax.numpy.asarray(np.asarray(t, dtype=np.float32)) for key, t in node.tensors.items()}
