@@ -1,5 +1,6 @@
 """Attacks: they look for a perturbation that changes the verdict."""
 
+from . import poisoning
 from ._attack import attack
 from .apgd import APGD, APGDT
 from .base import Attack, Found, Problem
@@ -46,4 +47,5 @@ __all__ = [
     "WorstOfK",
     "attack",
     "nearest",
+    "poisoning",
 ]
