@@ -25,10 +25,10 @@ class LayeredModel(Model):
         native: bool = True,
         jax: bool = True,
     ) -> None:
-        self.layers = [(np.asarray(w, np.float32), np.asarray(b, np.float32)) for w, b in layers]
+        self.affine = [(np.asarray(w, np.float32), np.asarray(b, np.float32)) for w, b in layers]
         self.name, self.digest = "layered", "0"
         self.input_shape = input_shape
-        self.num_classes = len(self.layers[-1][1])
+        self.num_classes = len(self.affine[-1][1])
         self.capabilities = Capabilities(gradient=native or jax, graph=native)
         self.report = LoadReport()
         self.calls: list[int] = []
@@ -43,7 +43,7 @@ class LayeredModel(Model):
             {"name": "flat", "op": "reshape", "inputs": [0], "attrs": {"shape": [flat]}},
         ]
         tensors = []
-        for i, (weight, bias) in enumerate(self.layers):
+        for i, (weight, bias) in enumerate(self.affine):
             if i:
                 nodes.append({"name": f"relu{i}", "op": "relu", "inputs": [len(nodes) - 1]})
             where = {"weight": len(tensors), "bias": len(tensors) + 1}
@@ -62,7 +62,7 @@ class LayeredModel(Model):
         return self._built.forward(np.ascontiguousarray(x))
 
     def jax_function(self) -> Any:
-        return (_apply, self.layers) if self._jax else None
+        return (_apply, self.affine) if self._jax else None
 
 
 def _apply(layers: Any, x: Any) -> Any:

@@ -53,7 +53,7 @@ class ConvModel(LayeredModel):
             ],
             "output": 4,
         }
-        tensors = [conv, np.zeros(5, np.float32), *self.layers[0]]
+        tensors = [conv, np.zeros(5, np.float32), *self.affine[0]]
         return _core.Graph(json.dumps(spec), tensors)
 
 

@@ -99,7 +99,7 @@ class Failing(LayeredModel):
 
 def test_a_failure_is_an_error_at_every_radius() -> None:
     good = random_model(1, SHAPE, native=False, jax=False)
-    model = Failing(good.layers, SHAPE, native=False, jax=False)
+    model = Failing(good.affine, SHAPE, native=False, jax=False)
     x, _ = random_samples(good, 10)
     x[:, 0, 0, 0] *= 0.3
     x[4, 0, 0, 0] = 0.9

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._validate import check_count, check_samples
+from .._validate import check_count, check_range, check_samples
 from ..errors import CapabilityError, InputError
 from ..results import CertifyResult
-from ..threats import L0, Transformation
+from ..threats import L0, ThreatModel, Transformation
 from .alpha_crown import AlphaCROWN
+from .attacking import broken
 from .certificate import Ball, Certificate
 from .complete import Complete
 from .crown import CROWN
@@ -23,14 +24,14 @@ from .region import Regions, describe
 from .smoothing import Smoothing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
     from aisec_eval._core import Graph
 
+    from .._validate import Samples
     from ..models.base import Model
-    from ..threats import ThreatModel
     from .base import Certifier
 
 METHODS: Mapping[str, Certifier] = MappingProxyType(
@@ -52,7 +53,7 @@ def certify(
     model: Model,
     x: ArrayLike,
     y: ArrayLike,
-    threat: ThreatModel,
+    threat: ThreatModel | Sequence[ThreatModel],
     *,
     method: str | Certifier | Smoothing = "crown",
     radius: bool = False,
@@ -70,7 +71,8 @@ def certify(
         model: a model that was lowered to the engine's graph.
         x: inputs, float32 [n, *input_shape], inside the threat model's range.
         y: labels, int [n], below `model.num_classes`.
-        threat: `Linf`, `L2`, `L1` or `Box`.
+        threat: `Linf`, `L2`, `L1` or `Box`; or a sequence of n of one kind, one a sample, so that
+            each has a radius or box of its own.
         method: "ibp", "crown-ibp", "crown", "alpha-crown", "complete" (up to 60 seconds a
             sample, see `certifiers.Complete`) or a certifier. With `Smoothing` it is not the model
             that is certified but its smoothed vote; any model will do, and the threat model is
@@ -91,71 +93,69 @@ def certify(
         CapabilityError: the model has no graph; names the operator in the way. Or the threat
             model is `L0`.
     """
-    samples = check_samples(model, x, y, threat, sample_ids)
+    threats = [threat] if isinstance(threat, ThreatModel) else _of_one_kind(threat)
+    samples = check_samples(model, x, y, threats[0] if len(threats) == 1 else None, sample_ids)
+    if isinstance(threat, ThreatModel):
+        threats *= len(samples)
+    elif len(threats) != len(samples):
+        raise InputError(f"there are {len(threats)} threat models for {len(samples)} samples")
     if memory_limit is not None:
         check_count("memory_limit", memory_limit)
     if isinstance(method, Smoothing):
+        if not isinstance(threat, ThreatModel):
+            raise InputError("smoothing takes one threat model for all samples, not a sequence")
         return method.certify(model, samples, threat, memory_limit=memory_limit, progress=progress)
     certifier = _certifier(method)
-    if radius:
-        check_threat(threat)
-    if isinstance(threat, Transformation):
-        raise CapabilityError(
-            f"certifiers do not cover {threat.norm}: it is no region around the input; attack only"
-        )
-    if threat.constraint is not None:
-        raise CapabilityError(f"certifiers do not cover {threat.norm} threat models; attack only")
-    if isinstance(threat, L0):
-        raise CapabilityError("certifiers do not cover L0; use certify=None, or another norm")
-    graph = model.graph
-    if graph is None:
-        obstacle = model.report.not_certifiable or "it was not lowered to the engine's graph"
-        raise CapabilityError(
-            f"model {model.name!r} is not certifiable: {obstacle}; attacks still work on it"
-        )
+    graph = _certifiable(model, threats[0])
+    _check_each(samples, threats, radius=radius)
     n, classes = len(samples), model.num_classes
     margins = np.full((n, classes - 1), -np.inf)
     correct = np.zeros(n, dtype=np.bool_)
     why = [""] * n
-    block = 1 if isinstance(certifier, Complete) else _block(graph, classes, memory_limit)
+    block = _block(graph, classes, memory_limit)
     for start in range(0, n, block):
         part = slice(start, min(start + block, n))
         correct[part] = model.logits(samples.x[part]).argmax(axis=1) == samples.y[part]
         rows = np.flatnonzero(correct[part]) + start
         if len(rows):
-            regions = Regions.around(samples.x[rows], threat)
+            regions = Regions.around(samples.x[rows], [threats[row] for row in rows])
             spec = margin_spec(samples.y[rows], classes)
             if isinstance(certifier, Complete):
-                margins[rows], why[start : part.stop] = certifier.explain(
-                    graph, regions, spec, memory_limit=memory_limit
+                found, reasons = certifier.explain(
+                    graph,
+                    regions,
+                    spec,
+                    memory_limit=memory_limit,
+                    broken=_attack(graph, samples.take(rows), [threats[row] for row in rows]),
+                    progress=_counted(progress, start, n, certifier.name),
                 )
+                for row, reason in zip(rows.tolist(), reasons, strict=True):
+                    why[row] = reason
             else:
-                margins[rows] = certifier.lower_bounds(
-                    graph, regions, spec, memory_limit=memory_limit
-                )
+                found = certifier.lower_bounds(graph, regions, spec, memory_limit=memory_limit)
+            margins[rows] = found
         if progress is not None:
             progress(part.stop, n, certifier.name)
     margin = margins.min(axis=1, initial=np.inf)
     # A comparison with NaN is false, and a bound that is not finite proves nothing.
     certified = correct & (margins > 0.0).all(axis=1) & np.isfinite(margins).all(axis=1)
-    region = describe(threat)
     reach = upper = None
     if radius:
         rows = np.flatnonzero(correct)
         reach, upper = np.zeros(n), np.zeros(n)
         if len(rows):
-            found = bracket_radii(
+            radii = bracket_radii(
                 certifier,
                 graph,
                 samples.take(rows),
                 margin_spec(samples.y[rows], classes),
-                threat,
+                [threats[row] for row in rows],
                 margin[rows],
                 block=block,
                 memory_limit=memory_limit,
                 progress=progress,
             )
-            reach[rows], upper[rows] = found.certified, found.upper
+            reach[rows], upper[rows] = radii.certified, radii.upper
     return CertifyResult(
         sample=samples.ids,
         label=samples.y,
@@ -163,11 +163,11 @@ def certify(
         margin_lower=np.where(correct, margin, -np.inf),
         margins_lower=margins,
         certificate=tuple(
-            _certificate(certifier, graph, region, threat, x, int(label), bounds)
+            _certificate(certifier, graph, threats[row], samples.x[row], int(label), bounds)
             if proven
             else None
-            for proven, x, label, bounds in zip(
-                certified, samples.x, samples.y, margins, strict=True
+            for row, (proven, label, bounds) in enumerate(
+                zip(certified, samples.y, margins, strict=True)
             )
         ),
         method=certifier.name,
@@ -186,6 +186,56 @@ def margin_spec(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
     np.put_along_axis(spec, other[:, :, None], -1.0, axis=2)
     spec[np.arange(n), :, labels] = 1.0
     return spec
+
+
+def _of_one_kind(threats: Sequence[ThreatModel]) -> list[ThreatModel]:
+    each = list(threats)
+    kinds = sorted({type(one).__name__ for one in each})
+    if len(kinds) != 1 or not isinstance(each[0], ThreatModel):
+        raise InputError(
+            f"a sequence of threat models must be of one kind, one a sample; this holds {kinds}"
+        )
+    return each
+
+
+def _certifiable(model: Model, threat: ThreatModel) -> Graph:
+    """Return the model's graph; refuse what certifiers do not cover."""
+    if isinstance(threat, Transformation):
+        raise CapabilityError(
+            f"certifiers do not cover {threat.norm}: it is no region around the input; attack only"
+        )
+    if threat.constraint is not None:
+        raise CapabilityError(f"certifiers do not cover {threat.norm} threat models; attack only")
+    if isinstance(threat, L0):
+        raise CapabilityError("certifiers do not cover L0; use certify=None, or another norm")
+    if model.graph is None:
+        obstacle = model.report.not_certifiable or "it was not lowered to the engine's graph"
+        raise CapabilityError(
+            f"model {model.name!r} is not certifiable: {obstacle}; attacks still work on it"
+        )
+    return model.graph
+
+
+def _check_each(samples: Samples, threats: Sequence[ThreatModel], *, radius: bool) -> None:
+    if radius:
+        check_threat(threats[0])
+        if len({threat.bounds for threat in threats}) > 1:
+            raise InputError("radius=True needs threat models of one input range")
+    if any(threat is not threats[0] for threat in threats):
+        for row, threat in enumerate(threats):
+            check_range(samples.x[row : row + 1], threat)
+
+
+def _attack(
+    graph: Graph, samples: Samples, threats: Sequence[ThreatModel]
+) -> Callable[[NDArray[np.int64]], NDArray[np.bool_]]:
+    return lambda rows: broken(graph, samples.take(rows), [threats[row] for row in rows])
+
+
+def _counted(
+    progress: Callable[[int, int, str], None] | None, start: int, total: int, note: str
+) -> Callable[[int], None] | None:
+    return None if progress is None else lambda done: progress(start + done, total, note)
 
 
 def _certifier(method: str | Certifier) -> Certifier:
@@ -211,7 +261,6 @@ def _block(graph: Graph, classes: int, memory_limit: int | None) -> int:
 def _certificate(
     certifier: Certifier,
     graph: Graph,
-    region: Mapping[str, Any],
     threat: ThreatModel,
     x: NDArray[np.float32],
     label: int,
@@ -220,7 +269,7 @@ def _certificate(
     about = {
         "method": certifier.name,
         "graph": graph.digest,
-        "region": region,
+        "region": describe(threat),
         "label": label,
         "margins_lower": [float(bound).hex() for bound in bounds],
     }

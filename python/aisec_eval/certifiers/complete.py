@@ -14,6 +14,8 @@ from .alpha_crown import AlphaCROWN
 from .property import Case, Clause
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from aisec_eval._core import Graph, SplitProof
@@ -94,11 +96,11 @@ def decide(
 class Complete:
     """Branch and bound over the signs of neurons, until each sample is decided or time is up.
 
-    alpha-CROWN first; for what it leaves open, intermediate bounds with slopes of their own, then
-    beta-CROWN (Wang et al. 2021, arXiv:2103.06624) on domains split by filtered smart branching
-    (De Palma et al. 2021, arXiv:2104.06718). Every refutation is computed once more in float64 with
-    every rounding error taken off it. ReLU and leaky ReLU are split; with other activations the
-    bounds are tuned, but not every sample can be decided.
+    alpha-CROWN first; what it leaves open is attacked, and what no attack breaks has intermediate
+    bounds with slopes of their own, then beta-CROWN (Wang et al. 2021, arXiv:2103.06624) on domains
+    split by filtered smart branching (De Palma et al. 2021, arXiv:2104.06718). Every refutation is
+    computed once more in float64 with every rounding error taken off it. ReLU and leaky ReLU are
+    split; with other activations the bounds are tuned, but not every sample can be decided.
     """
 
     timeout: float = 60.0
@@ -128,28 +130,47 @@ class Complete:
         spec: NDArray[np.float64],
         *,
         memory_limit: int | None = None,
+        broken: Callable[[NDArray[np.int64]], NDArray[np.bool_]] | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> tuple[NDArray[np.float64], list[str]]:
         """Return lower bounds [n, m], and why a sample with bounds that are not above 0 is open.
 
         The rows that are above zero after alpha-CROWN keep that bound; the others of a decided
         sample share the smallest bound of the parts they were split into.
+
+        Args:
+            graph: the network.
+            regions: one region a sample, n of them.
+            spec: rows over the logits, float64 [n, m, K].
+            memory_limit: bytes that coefficients and open domains may take.
+            broken: an attack: given the rows that alpha-CROWN leaves open, says which of them are
+                not worth splitting.
+            progress: called with the number of samples done.
         """
         start = time.monotonic()
+        n = len(spec)
         bounds = AlphaCROWN().lower_bounds(graph, regions, spec, memory_limit=memory_limit)
-        tuning = (time.monotonic() - start) / max(1, len(spec))
-        why = [""] * len(spec)
-        radii = np.broadcast_to(np.asarray(regions.radius, dtype=np.float64), len(spec))
-        for i in np.flatnonzero(~(bounds > 0).all(axis=1)).tolist():
-            case = self._case(regions, spec[i][~(bounds[i] > 0)], i)
-            ball: dict[str, Any] = {}
-            if regions.center is not None:
-                center = np.ascontiguousarray(regions.center[i : i + 1])
-                ball = {"center": center, "radius": float(radii[i]), "norm": regions.norm}
-            left = self.timeout - tuning
-            if left <= 0:
+        open_ = np.flatnonzero(~(bounds > 0).all(axis=1))
+        why = [""] * n
+        if broken is not None and len(open_):
+            falsified = broken(open_)
+            for i in open_[falsified].tolist():
+                why[i] = WHY["met"]
+            open_ = open_[~falsified]
+        spent = (time.monotonic() - start) / max(1, n)
+        for done, i in enumerate(open_.tolist()):
+            if progress is not None:
+                progress(n - len(open_) + done)
+            if self.timeout <= spent:
                 why[i] = WHY["timeout"]
                 continue
-            found = decide(graph, case, timeout=left, memory_limit=memory_limit, **ball)
+            found = decide(
+                graph,
+                self._case(regions, spec[i][~(bounds[i] > 0)], i),
+                timeout=self.timeout - spent,
+                memory_limit=memory_limit,
+                **regions.ball(i),
+            )
             if found.answer == "refuted":
                 bounds[i] = np.where(bounds[i] > 0, bounds[i], found.bound)
             else:

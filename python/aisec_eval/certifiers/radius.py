@@ -9,10 +9,11 @@ import numpy as np
 
 from ..errors import InputError
 from ..threats import L1, L2, Linf
+from .attacking import farthest, nearest
 from .region import Regions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -26,13 +27,6 @@ ROUNDS = 12
 """Most radii that are tried for a sample."""
 CLOSE = 0.01
 """Relative distance of the certified from the refuted radius at which a sample is done."""
-_DESCENT = {"fmn": '{"steps": 100}'}
-_ATTACKS = {
-    "linf": {"deepfool": "{}", **_DESCENT},
-    "l2": {"deepfool": "{}", **_DESCENT},
-    "l1": _DESCENT,
-}
-"""Minimum-norm attacks with their options: the nearest plane first, which descents may miss."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +54,7 @@ def bracket_radii(
     graph: Graph,
     samples: Samples,
     spec: NDArray[np.float64],
-    threat: ThreatModel,
+    threats: Sequence[ThreatModel],
     margin: NDArray[np.float64],
     *,
     block: int,
@@ -78,17 +72,18 @@ def bracket_radii(
         graph: the network.
         samples: n of them, all classified right.
         spec: margins of each, rows over the logits [n, K - 1, K].
-        threat: norm and input range; its radius is one where margins are known already.
-        margin: smallest margins over the threat model itself [n].
+        threats: one a sample, of one norm and input range; their radii are where margins are known
+            already.
+        margin: smallest margins over the threat models themselves [n].
         block: samples to bound in one call.
         memory_limit: bytes that working memory may take.
         progress: called with rounds done, rounds in all.
     """
-    n = len(samples)
-    found = _nearest(graph, samples, threat)
-    low, high = np.zeros(n), np.where(np.isfinite(found), found, _farthest(samples.x, threat))
+    n, threat = len(samples), threats[0]
+    found = nearest(graph, samples, threat)
+    low, high = np.zeros(n), np.where(np.isfinite(found), found, farthest(samples.x, threat))
     below, above = np.full(n, np.inf), np.full(n, -np.inf)
-    at, value = np.full(n, threat.eps_upper), margin
+    at, value = np.array([threat.eps_upper for threat in threats]), margin
     rows = np.arange(n)
     for turn in range(ROUNDS):
         # A comparison with NaN is false, and a bound that is not finite proves nothing.
@@ -141,43 +136,3 @@ def _margins(
         bounds = certifier.lower_bounds(graph, regions, spec[part], memory_limit=memory_limit)
         smallest[start : start + len(part)] = bounds.min(axis=1, initial=np.inf)
     return smallest
-
-
-def _nearest(graph: Graph, samples: Samples, threat: ThreatModel) -> NDArray[np.float64]:
-    """Return the distance of the nearest adversarial example the attacks find [n], or inf."""
-    from .._core import check_adversarial, search
-
-    low, high = threat.bounds
-    region: dict[str, Any] = {"norm": threat.norm, "lower": low, "upper": high}
-    widest = float(_farthest(samples.x, threat).max())
-    nearest = np.full(len(samples), np.inf)
-    for attack, options in _ATTACKS[threat.norm].items():
-        examples, *_ = search(
-            graph,
-            samples.x,
-            samples.y,
-            samples.ids,
-            attack=attack,
-            options=options,
-            eps=widest,
-            seed=0,
-            restart=0,
-            batch=64,
-            **region,
-        )
-        holds, _, distance, _ = check_adversarial(
-            graph, samples.x, examples, samples.y, eps=np.inf, **region
-        )
-        nearest = np.where(holds, np.minimum(nearest, distance), nearest)
-    return nearest
-
-
-def _farthest(x: NDArray[np.float32], threat: ThreatModel) -> NDArray[np.float64]:
-    """Return the distance of the farthest point of the input range from each sample [n]."""
-    low, high = threat.bounds
-    wide = x.reshape(len(x), -1).astype(np.float64)
-    reach = np.maximum(wide - low, high - wide)
-    if isinstance(threat, Linf):
-        return np.asarray(reach.max(axis=1))
-    order = 2 if isinstance(threat, L2) else 1
-    return np.asarray(np.linalg.norm(reach, ord=order, axis=1))

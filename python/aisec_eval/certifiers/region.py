@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..threats import Box
+from ..threats import Box, ThreatModel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
-
-    from ..threats import ThreatModel
 
 
 @dataclass(frozen=True)
@@ -33,18 +31,43 @@ class Regions:
     norm: str = "linf"
 
     @staticmethod
-    def around(x: NDArray[np.float32], threat: ThreatModel) -> Regions:
-        """Return the threat model's region around each of the inputs [n, *input_shape]."""
-        if isinstance(threat, Box):
-            low, high = threat.lower, threat.upper
-        else:
-            low, high = (np.asarray(bound, dtype=np.float64) for bound in threat.bounds)
-        lower = np.ascontiguousarray(np.broadcast_to(low, x.shape))
-        upper = np.ascontiguousarray(np.broadcast_to(high, x.shape))
-        if isinstance(threat, Box):
+    def around(x: NDArray[np.float32], threats: ThreatModel | Sequence[ThreatModel]) -> Regions:
+        """Return the regions around the inputs [n, *input_shape].
+
+        Args:
+            x: the inputs.
+            threats: one threat model for all, or one each; all of one norm.
+        """
+        each = [threats] if isinstance(threats, ThreatModel) else threats
+        ends = [
+            (threat.lower, threat.upper) if isinstance(threat, Box) else threat.bounds
+            for threat in each
+        ]
+        shape = (-1, *x.shape[1:])
+        lower, upper = (
+            np.ascontiguousarray(
+                np.broadcast_to(
+                    np.stack([np.broadcast_to(end[side], x.shape[1:]) for end in ends]), x.shape
+                ),
+                dtype=np.float64,
+            ).reshape(shape)
+            for side in (0, 1)
+        )
+        if isinstance(each[0], Box):
             return Regions(lower, upper)
         center = np.ascontiguousarray(x, dtype=np.float64)
-        return Regions(lower, upper, center, threat.eps_upper, threat.norm)
+        if isinstance(threats, ThreatModel):
+            return Regions(lower, upper, center, threats.eps_upper, threats.norm)
+        radius = np.array([threat.eps_upper for threat in each])
+        return Regions(lower, upper, center, radius, each[0].norm)
+
+    def ball(self, row: int) -> dict[str, Any]:
+        """Return center, radius and norm of one region's ball by name; nothing without one."""
+        if self.center is None:
+            return {}
+        radius = np.broadcast_to(self.radius, len(self.lower))[row]
+        center = np.ascontiguousarray(self.center[row : row + 1])
+        return {"center": center, "radius": float(radius), "norm": self.norm}
 
 
 def describe(threat: ThreatModel) -> Mapping[str, Any]:

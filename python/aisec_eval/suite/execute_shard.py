@@ -56,6 +56,7 @@ def _evaluate(
     samples: Samples,
 ) -> Evaluation:
     from ..attacks import corruption_library
+    from ..certifiers import Complete
     from ..evaluation import evaluate
 
     identity = shard.identity
@@ -67,13 +68,16 @@ def _evaluate(
             "the worker has other versions of what computes corruptions than planned the run; "
             f"install {identity['library']} everywhere"
         )
+    certify = identity["certify"]
+    if "certify_seconds" in identity:
+        certify = Complete(timeout=float(Fraction(identity["certify_seconds"])))
     return evaluate(
         model,
         x,
         y,
         threat,
         attacks=attack_objects(identity["attacks"]),
-        certify=identity["certify"],
+        certify=certify,
         seed=identity["seed"],
         sample_ids=ids,
         backend=identity["backend"],

@@ -215,6 +215,8 @@ class _Planner:
             "lattice": None if samples.lattice is None else str(samples.lattice),
             "seed": self.suite.seed,
         }
+        if task.certify_seconds is not None:
+            common["certify_seconds"] = str(task.certify_seconds)
         if isinstance(threat, Corruptions):
             common["library"] = corruption_library.versions()
         # Attacks with data starts may begin at any sample of the cell, whichever shard it is in.
@@ -291,7 +293,14 @@ def attacks_json(task: EvaluateTable) -> str | list[dict[str, Any]]:
 
 _METHOD_FORWARDS = {"light": 3_000, "standard": 11_000, "plus": 15_000, "rand": 12_000}
 """Evaluations a sample may cost, a gradient counted as two more."""
-_CERTIFY_FORWARDS = {"none": 1, "ibp": 5, "crown-ibp": 30, "crown": 100, "alpha-crown": 1_000}
+_CERTIFY_FORWARDS = {
+    "none": 1,
+    "ibp": 5,
+    "crown-ibp": 30,
+    "crown": 100,
+    "alpha-crown": 1_000,
+    "complete": 100_000,
+}
 
 
 def _forwards(attack: Any) -> int:

@@ -307,8 +307,17 @@ class EvaluateTable(_Table):
         | Annotated[AttackList, Tag("listed")],
         Discriminator(_attacks_tag),
     ] = "fast"
-    certify: Literal["none", "ibp", "crown-ibp", "crown", "alpha-crown"] = "crown"
+    certify: Literal["none", "ibp", "crown-ibp", "crown", "alpha-crown", "complete"] = "crown"
+    certify_seconds: Annotated[Rational, Field(gt=0, le=86_400)] | None = None
+    """What "complete" may take for one sample, 60 when absent. A deadline: what is decided before
+    it does not depend on the machine, how much is decided does."""
     backend: Literal["auto", "native", "jax"] = "auto"
+
+    @model_validator(mode="after")
+    def _deadline(self) -> EvaluateTable:
+        if self.certify_seconds is not None and self.certify != "complete":
+            raise ValueError('certify_seconds goes with certify = "complete"')
+        return self
 
 
 class ScanTable(_Table):

@@ -175,7 +175,7 @@ class Failing(LayeredModel):
 @pytest.mark.parametrize("failure", ["raise", "shape", "nan", "inf"])
 def test_a_failing_model_costs_only_the_samples_it_fails_on(failure: str) -> None:
     good = make("callable")
-    model = Failing(good.layers, SHAPE, native=False, jax=False)
+    model = Failing(good.affine, SHAPE, native=False, jax=False)
     model.failure = failure
     x, y = random_samples(good, 20)
     x[:, 0, 0, 0] *= 0.3
@@ -222,7 +222,7 @@ def test_nan_gradients_do_not_stop_the_search() -> None:
         # Value 0, gradient NaN.
         return _apply(layers, x) + jnp.where(x.sum() > 1e9, 1.0, 0.0 * jnp.sqrt(0.0 * x.sum()))
 
-    model.jax_function = lambda: (apply, model.layers)  # type: ignore[method-assign]
+    model.jax_function = lambda: (apply, model.affine)  # type: ignore[method-assign]
     for threat in (Linf("0.1"), L2(0.3)):
         result = attack(model, x, y, threat, method=APGD(steps=5))
         assert set(result.verdict) <= {CODE[OPEN], CODE[BROKEN]}
@@ -239,7 +239,7 @@ class Lying(LayeredModel):
 
 def test_what_the_replay_does_not_confirm_is_not_broken() -> None:
     good = make("callable")
-    model = Lying(good.layers, SHAPE, native=False, jax=False)
+    model = Lying(good.affine, SHAPE, native=False, jax=False)
     x, y = random_samples(good, 6)
     result = attack(model, x, y, Linf("0.001"), method=Square(queries=5), batch_size=6)
     assert (result.verdict == CODE[OPEN]).all()

@@ -358,7 +358,7 @@ def test_what_a_model_lacks() -> None:
         def labels(self, x: Any) -> Any:
             return np.argmax(super().logits(x), axis=1).astype(np.int64)
 
-    blind = LabelsOnly(model.layers, model.input_shape, native=False, jax=False)
+    blind = LabelsOnly(model.affine, model.input_shape, native=False, jax=False)
     blind.capabilities = Capabilities(scores=False)
     with pytest.raises(CapabilityError, match="labels only"):
         ae.attack(blind, x, y, ae.Linf(0.1), method=[Noise()])

@@ -29,7 +29,7 @@ def codes(result: Any) -> list[str]:
 def wrapped(outer: Any, *, jax: bool) -> LayeredModel:
     """The random model with a function of its logits on top."""
     good = random_model(1, SHAPE, native=False, jax=True)
-    model = LayeredModel(good.layers, SHAPE, native=False, jax=jax)
+    model = LayeredModel(good.affine, SHAPE, native=False, jax=jax)
     inner = model.logits
     model.logits = lambda x: np.asarray(outer(inner(x)), np.float32)  # type: ignore[method-assign]
     if jax:
@@ -102,8 +102,8 @@ def test_outputs_that_hide_gradients(outer: Any, code: str, jax: bool, eps: str)
 @pytest.mark.parametrize("backend", ["native", "jax"])
 def test_logits_far_apart(backend: str) -> None:
     good = random_model(1, SHAPE)
-    weight, bias = good.layers[-1]
-    layers = [good.layers[0], (1e4 * weight, 1e4 * bias)]
+    weight, bias = good.affine[-1]
+    layers = [good.affine[0], (1e4 * weight, 1e4 * bias)]
     model = LayeredModel(layers, SHAPE, native=backend == "native")
     x, y = random_samples(model, 40)
     result = attack(model, x, y, ae.Linf("0.05"), method=SMALL)
@@ -238,8 +238,8 @@ def test_another_model_that_beats_gradients(norm: Any, jax: bool) -> None:
     model = random_model(1, SHAPE)
     x, y = random_samples(model, 60)
     other = random_model(1, SHAPE, native=not jax)
-    other.layers = [(w + np.float32(0.02), b) for w, b in other.layers]
-    other = LayeredModel(other.layers, SHAPE, native=not jax)
+    other.affine = [(w + np.float32(0.02), b) for w, b in other.affine]
+    other = LayeredModel(other.affine, SHAPE, native=not jax)
     result = attack(model, x, y, norm, method=[Planted(weak), Transfer(other, steps=20)])
     assert codes(result) == ["transfer"]
     broken = sum(name == "transfer" for name in result.found_by)
@@ -308,8 +308,8 @@ def test_fast_finds_what_planted_failures_hide(hide: Any, code: str | None) -> N
     good = random_model(1, SHAPE)
     x, y = random_samples(good, 24)
     if hide == "loud":
-        weight, bias = good.layers[-1]
-        model = LayeredModel([good.layers[0], (1e4 * weight, 1e4 * bias)], SHAPE)
+        weight, bias = good.affine[-1]
+        model = LayeredModel([good.affine[0], (1e4 * weight, 1e4 * bias)], SHAPE)
     else:
         model = wrapped(hide, jax=True) if hide else good
     result = attack(model, x, y, ae.Linf("0.03"))
@@ -330,7 +330,7 @@ class Noisy(LayeredModel):
 
 def test_randomised_outputs() -> None:
     good = random_model(1, SHAPE, native=False, jax=False)
-    model = Noisy(good.layers, SHAPE, native=False, jax=False)
+    model = Noisy(good.affine, SHAPE, native=False, jax=False)
     x, y = random_samples(good, 40)
     for eps in ("0.01", "0.1"):
         result = attack(model, x, y, ae.Linf(eps), method=Square(queries=60))

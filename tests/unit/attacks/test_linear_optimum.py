@@ -75,7 +75,7 @@ def test_scaled_logits_do_not_mask_the_gradient() -> None:
     """Float32 cross-entropy of these logits is 0 with gradient 0 nearly everywhere."""
     threat = Linf("0.07")
     plain, w, bias = through_the_middle()
-    sharp = LayeredModel([(1e4 * w, 1e4 * b) for w, b in plain.layers], SHAPE)
+    sharp = LayeredModel([(1e4 * w, 1e4 * b) for w, b in plain.affine], SHAPE)
     x = samples(60, 1.0)
     y = (x.reshape(60, -1) @ w + bias < 0).astype(int)
     for backend in ("native", "jax"):

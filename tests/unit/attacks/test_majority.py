@@ -105,7 +105,7 @@ class Noisy(LayeredModel):
 
 def noisy() -> tuple[Noisy, Any, Any]:
     good = random_model(1, SHAPE, native=False, jax=False)
-    model = Noisy(good.layers, SHAPE, native=False, jax=False)
+    model = Noisy(good.affine, SHAPE, native=False, jax=False)
     x, _ = random_samples(good, 40)
     # The label is what it says most often.
     votes = np.stack([model.logits(x).argmax(axis=1) for _ in range(101)])
@@ -193,7 +193,7 @@ class NoisyWithGradient(Noisy):
 
 def test_rand_breaks_what_single_draws_do_not() -> None:
     plain, x, y = noisy()
-    model = NoisyWithGradient(plain.layers, SHAPE, native=False, jax=False)
+    model = NoisyWithGradient(plain.affine, SHAPE, native=False, jax=False)
     model.capabilities = Capabilities(gradient=True)
     threat = ae.L2(0.8)
     single = attack(model, x, y, threat, method=APGD(steps=20))
@@ -208,7 +208,7 @@ def test_rand_breaks_what_single_draws_do_not() -> None:
 
 def test_rand_votes_even_on_models_that_look_stable() -> None:
     plain, x, y = noisy()
-    model = NoisyWithGradient(plain.layers, SHAPE, native=False, jax=False)
+    model = NoisyWithGradient(plain.affine, SHAPE, native=False, jax=False)
     model.capabilities, model.scale = Capabilities(gradient=True), 0.0
     result = attack(model, x, y, ae.Linf(0.3), method=APGD(steps=5, eot=2))
     broken = result.verdict == BROKEN

@@ -175,6 +175,6 @@ def test_refused_norms_and_models() -> None:
         with pytest.raises(ae.CapabilityError, match=f"{method.name} cannot attack") as caught:
             attack(model, x, y, threat, method=method)
         assert "\n" not in str(caught.value)
-    black_box = LayeredModel(model.layers, (3,), native=False, jax=False)
+    black_box = LayeredModel(model.affine, (3,), native=False, jax=False)
     with pytest.raises(ae.CapabilityError, match="no gradient"):
         nearest(black_box, x, y, L2(0), FMN())

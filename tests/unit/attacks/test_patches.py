@@ -111,7 +111,7 @@ def test_evidence_outside_the_patch_is_refused() -> None:
     model, x, _ = linear(0.01)
     graph = model.graph
     assert graph is not None
-    x_adv = np.where(model.layers[0][0][0].reshape(SHAPE) > 0, 0, 1).astype(np.float32)[None]
+    x_adv = np.where(model.affine[0][0][0].reshape(SHAPE) > 0, 0, 1).astype(np.float32)[None]
     options = {"norm": "box", "eps": 0.0, "lower": 0.0, "upper": 1.0}
     zero = np.zeros(1, np.int64)
     for threat, good in [(Patch(4, 3), True), (Patch(3, 3), False), (Frame(2), True)]:
@@ -178,7 +178,7 @@ def test_refusals() -> None:
     ]:
         with pytest.raises(InputError, match=message):
             attack(model, x, [0], threat)
-    flat = LayeredModel(model.layers, (24,))
+    flat = LayeredModel(model.affine, (24,))
     for threat in (Patch(1), Frame(1)):
         with pytest.raises(InputError, match="is for images"):
             attack(flat, x.reshape(1, 24), [0], threat)

@@ -107,6 +107,47 @@ def test_each_sample_may_have_its_own_radius(small_model: GraphModel, small_samp
             np.testing.assert_array_equal(one[0], bounds[i])
 
 
+@pytest.mark.parametrize("method", ["crown", "alpha-crown"])
+@pytest.mark.parametrize("kind", [ae.Linf, ae.L2, ae.L1])
+def test_a_threat_model_for_each_sample(
+    small_model: GraphModel, small_samples: Data, kind: type[ae.ThreatModel], method: str
+) -> None:
+    x, y = small_samples
+    threats = [kind(Fraction(row, 300)) for row in range(len(x))]
+    mixed = ae.certify(small_model, x, y, threats, method=method, sample_ids=np.arange(12) + 5)
+    for row in (0, 3, 11):
+        alone = ae.certify(small_model, x[[row]], y[[row]], threats[row], method=method)
+        np.testing.assert_array_equal(mixed.margins_lower[row], alone.margins_lower[0])
+        assert mixed.certified[row] == alone.certified[0]
+        said, own = mixed.certificate[row], alone.certificate[0]
+        assert (said and dict(said)) == (own and dict(own))
+    assert {mixed.certificate[row]["region"]["eps"] for row in (0, 1)} == {"0", "1/300"}
+
+
+def test_a_box_for_each_sample(small_model: GraphModel, small_samples: Data) -> None:
+    x, y = small_samples
+    boxes = [ae.Box(one - 0.01, one + 0.02) for one in x.astype(np.float64)]
+    mixed = ae.certify(small_model, x, y, boxes)
+    alone = ae.certify(small_model, x[3:4], y[3:4], boxes[3])
+    np.testing.assert_array_equal(mixed.margins_lower[3], alone.margins_lower[0])
+
+
+@pytest.mark.parametrize(
+    ("threats", "message"),
+    [
+        ([], "one kind"),
+        ([ae.Linf(0.1)] * 11, "11 threat models for 12 samples"),
+        ([ae.Linf(0.1)] * 11 + [ae.L2(0.1)], r"\['L2', 'Linf'\]"),
+        ([ae.Linf(0.1)] * 11 + [ae.Linf(0.1, bounds=(2, 3))], "outside"),
+    ],
+)
+def test_threat_models_that_do_not_fit_are_refused(
+    small_model: GraphModel, small_samples: Data, threats: list[ae.ThreatModel], message: str
+) -> None:
+    with pytest.raises(ae.InputError, match=message):
+        ae.certify(small_model, *small_samples, threats)
+
+
 @pytest.mark.parametrize(
     "options", [{"iterations": 0}, {"rate": 0.0}, {"rate": float("nan")}, {"decay": 1.5}]
 )

@@ -73,7 +73,37 @@ def test_time_that_is_up_leaves_the_bound_of_optimised_slopes(
     result = ae.certify(small_model, x, y, ae.Linf("1/2"), method=Complete(timeout=1e-6))
     tuned = ae.certify(small_model, x, y, ae.Linf("1/2"), method="alpha-crown")
     np.testing.assert_array_equal(result.margins_lower, tuned.margins_lower)
-    assert {"timeout"} == set(result.reason) - {"", "misclassified"}
+    # What the attack breaks needs no time.
+    assert "timeout" in result.reason
+    assert set(result.reason) <= {"", "timeout", "counterexample"}
+
+
+def test_what_an_attack_breaks_is_not_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network(4)
+    x, y = samples(model)
+    threats = [ae.Linf("1/5")] * 6 + [ae.Linf("1/4")] * 6
+    split = []
+
+    def watched(graph: Any, case: Case, **options: Any) -> Any:
+        split.append(case.lower)
+        return decide(graph, case, **options)
+
+    monkeypatch.setattr("aisec_eval.certifiers.complete.decide", watched)
+    done: list[int] = []
+    result = ae.certify(
+        model, x, y, threats, method="complete", progress=lambda at, *_: done.append(at)
+    )
+    falls = [
+        ae.attack(model, x[[i]], y[[i]], threat, method="fast").verdict[0] == 1
+        for i, threat in enumerate(threats)
+    ]
+    falsified = np.array(result.reason) == "counterexample"
+    assert 0 < falsified.sum() < len(x)
+    np.testing.assert_array_equal(falsified, falls)
+    tuned = ae.certify(model, x, y, threats, method="alpha-crown").certified
+    assert len(split) == (~falsified & ~tuned).sum() > 0
+    assert done == sorted(done)
+    assert done[-1] == len(x)
 
 
 def test_memory_and_threads_change_no_verdict() -> None:

@@ -58,7 +58,7 @@ def exact_maximum(model: LayeredModel) -> Fraction:
     """
     (w1, b1), (w2, b2) = (
         ([[Fraction(float(v)) for v in row] for row in w], [Fraction(float(v)) for v in b])
-        for w, b in model.layers
+        for w, b in model.affine
     )
     lines = [(*row, -bias) for row, bias in zip(w1, b1, strict=True)]
     one, zero = Fraction(1), Fraction(0)
