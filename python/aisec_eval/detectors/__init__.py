@@ -12,6 +12,7 @@ from .panel import panel
 from .source import MIB, open_source
 from .spectral import spectral_signatures
 from .split import class_splits
+from .strip import strip
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ..models import Model
     from ..results import ScanResult
 
-__all__ = ["Extraction", "extract", "scan"]
+__all__ = ["Extraction", "extract", "scan", "strip"]
 
 METHODS = {
     "spectral": spectral_signatures,

@@ -189,6 +189,41 @@ def labelled(source: Source, y: Any) -> bool:
     return y is not None or getattr(source, "label", None) is not None
 
 
+def as_inputs(rows: NDArray[Any], model: Model, name: str, first: int) -> NDArray[np.float32]:
+    """Return flattened rows as inputs [b, *input_shape]; `first` rows came before.
+
+    Raises:
+        InputError: they are too long or too short, or a value is not finite.
+    """
+    if rows.shape[1] != math.prod(model.input_shape):
+        raise InputError(
+            f"{name}: rows of {rows.shape[1]} values, the model takes {list(model.input_shape)}"
+        )
+    finite = np.isfinite(rows)
+    if not finite.all():
+        row, place = (int(i[0]) for i in np.nonzero(~finite))
+        raise InputError(f"{name}: row {first + row}: value {place} is not finite")
+    return rows.reshape(-1, *model.input_shape).astype(np.float32, copy=False)
+
+
+def _check_labels(labels: NDArray[np.int64], classes: int, name: str, first: int) -> None:
+    bad = (labels < 0) | (labels >= classes)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise InputError(
+            f"{name}: row {first + row}: label {labels[row]}, the model has classes "
+            f"0..{classes - 1}"
+        )
+
+
+def activations(model: Model) -> int:
+    """Return the bytes of all layers of one sample; of a black box, twice its input."""
+    layers = model.layers
+    if layers is None:
+        return 8 * math.prod(model.input_shape)
+    return layers.bytes
+
+
 class Pass:
     """Runs layers of a model over a source, block after block of fixed size.
 
@@ -203,11 +238,11 @@ class Pass:
         finish: Finish,
         memory_limit: int | None,
     ) -> None:
-        self._shape = model.input_shape
+        self._model = model
         self._classes = math.prod(layers.table[layers.output].shape)
         self._apply, self._params = layers.function(wanted)
         self._finish = finish
-        each = 4 * sum(math.prod(layer.shape) for layer in layers.table)
+        each = layers.bytes
         most = min(_ACTIVATIONS, (memory_limit or 4 * _ACTIVATIONS) // 4)
         self.block = 1 << max(0, min(_LARGEST_BLOCK, most // each).bit_length() - 1)
         """Samples evaluated together."""
@@ -237,16 +272,13 @@ class Pass:
         """Cut the source into blocks; a fresh buffer each, as JAX may read it later."""
         x, y, count = self._fresh()
         for first, (rows, labels) in reader.batches("features"):
-            if rows.shape[1] != math.prod(self._shape):
-                raise InputError(
-                    f"{reader.source.name}: rows of {rows.shape[1]} values, the model takes "
-                    f"{list(self._shape)}"
-                )
-            self._check(reader.source.name, first, rows, labels)
+            inputs = as_inputs(rows, self._model, reader.source.name, first)
+            if self._finish is _with_errors:
+                _check_labels(labels, self._classes, reader.source.name, first)
             start = 0
             while start < len(rows):
                 taken = min(self.block - count, len(rows) - start)
-                x[count : count + taken] = rows[start : start + taken].reshape(-1, *self._shape)
+                x[count : count + taken] = inputs[start : start + taken]
                 y[count : count + taken] = labels[start : start + taken]
                 start, count = start + taken, count + taken
                 if count == self.block:
@@ -257,21 +289,8 @@ class Pass:
             yield x, y[:count]
 
     def _fresh(self) -> tuple[NDArray[np.float32], NDArray[np.int64], int]:
-        shape = (self.block, *self._shape)
+        shape = (self.block, *self._model.input_shape)
         return np.empty(shape, np.float32), np.empty(self.block, np.int64), 0
-
-    def _check(self, name: str, first: int, rows: NDArray[Any], labels: NDArray[np.int64]) -> None:
-        if not np.isfinite(rows).all():
-            row, place = (int(i[0]) for i in np.nonzero(~np.isfinite(rows)))
-            raise InputError(f"{name}: row {first + row}: value {place} is not finite")
-        if self._finish is _with_errors:
-            bad = (labels < 0) | (labels >= self._classes)
-            if bad.any():
-                row = int(np.argmax(bad))
-                raise InputError(
-                    f"{name}: row {first + row}: label {labels[row]}, the model has classes "
-                    f"0..{self._classes - 1}"
-                )
 
 
 def _numpy(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,11 @@ class Layers:
             f"{self.name}: layer={layer!r} is none of its {len(self.table)} layers; "
             f"the last ones are {last}"
         )
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all layers of one sample, in float32."""
+        return 4 * sum(math.prod(layer.shape) for layer in self.table)
 
     @property
     def penultimate(self) -> int:
