@@ -23,6 +23,7 @@ from .results import (
     BROKEN,
     CERTIFIED,
     ERROR,
+    FLOAT32,
     MISCLASSIFIED,
     OPEN,
     VERDICTS,
@@ -31,7 +32,7 @@ from .results import (
     Evaluation,
     Spent,
 )
-from .threats import Corruptions, Transformation
+from .threats import Box, Corruptions, Transformation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,6 +135,7 @@ def evaluate(
         "part": part,
     }
     state.attack(threat, options, progress)
+    state.use_counterexamples(threat)
     info = {
         "threat": describe(threat),
         "attacks": attacks if isinstance(attacks, str) else repr(attacks),
@@ -164,6 +166,8 @@ class _State:
     """Of each thing done."""
     bounded: bool = False
     """Whether a certifier had a go."""
+    met: dict[int, tuple[str, NDArray[np.float32]]] = field(default_factory=dict)
+    """Counterexamples that a certifier met, with its name, by row."""
 
     def __post_init__(self) -> None:
         self.notes.extend(self.model.report.warnings)
@@ -217,6 +221,8 @@ class _State:
         failures: list[tuple[int, Exception]] = []
         for rows, found in _isolated(run, np.arange(len(self.samples)), failures):
             self.margin_lower[rows] = found.margin_lower
+            for at, point in found.counterexamples.items():
+                self.met[int(rows[at])] = (found.method, point)
             proven = rows[found.certified]
             if len(proven) == 0:
                 continue
@@ -271,6 +277,33 @@ class _State:
             self.verdict[row] = _CODE[ERROR]
             fault = Fault(1, int(self.samples.ids[row]), _line(failure))
             self.parts.append(Findings(crashed={"attack": fault}))
+
+    def use_counterexamples(self, threat: ThreatModel) -> None:
+        """Break what no attack broke but a certifier did, once it is re-checked."""
+        rows = [row for row in self.met if self.verdict[row] == _CODE[OPEN]]
+        graph = self.model.graph
+        if not rows or graph is None:
+            return
+        from ._core import check_adversarial
+
+        low, high = (threat.lower, threat.upper) if isinstance(threat, Box) else threat.bounds
+        points = np.stack([self.met[row][1] for row in rows])
+        holds, margin, distance, _ = check_adversarial(
+            graph,
+            self.samples.x[rows],
+            points,
+            self.samples.y[rows],
+            norm=threat.norm,
+            eps=threat.eps_lower,
+            lower=low,
+            upper=high,
+        )
+        for at in np.flatnonzero(holds).tolist():
+            row = rows[at]
+            self.verdict[row] = _CODE[BROKEN]
+            self.x_adv[row], self.margin[row] = points[at], margin[at]
+            self.distance[row] = distance[at]
+            self.found_by[row], self.evidence[row] = self.met[row][0], FLOAT32
 
     def _merge(self, rows: NDArray[np.int64], found: AttackResult) -> None:
         self.verdict[rows] = found.verdict

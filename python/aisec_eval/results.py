@@ -131,6 +131,9 @@ class CertifyResult:
     radius_upper: NDArray[np.float64] | None = None
     """Distance [n] of a re-checked adversarial example, inf where none was found; None where no
     radius was asked for."""
+    counterexamples: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
+    """Inputs [*input_shape] that complete verification met on its way, by row; rounded to float32,
+    so still to be re-checked."""
 
     @property
     def certified_accuracy(self) -> float:

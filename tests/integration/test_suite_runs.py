@@ -78,6 +78,22 @@ def test_a_run_is_what_the_suite_says(first):
     assert not (result.path / ".tmp").exists()
 
 
+def test_complete_verification_closes_the_bracket(tmp_path):
+    path = write_suite(tmp_path, models=1)
+    text = path.read_text().split("[[task]]")[0]
+    task = '[[task]]\nkind = "evaluate"\ndata = ["digits"]\nattacks = ["apgd-ce"]\n'
+    methods = ['certify = "crown"', 'certify = "complete"\ncertify_seconds = 30']
+    path.write_text(text + "".join(f"{task}{method}\n" for method in methods))
+    found = run(path, out=tmp_path / "run").evaluations
+    plain, complete = ({e.threat: e for e in found[half : half + 3]} for half in (0, 3))
+    for threat in ("Linf 0.015625", "Linf 0.0625"):
+        one, other = plain[threat].bracket, complete[threat].bracket
+        assert other.certified == other.attacked
+        assert other.certified >= one.certified
+        assert complete[threat].info["certify"] == "Complete(timeout=30.0)"
+    assert plain["Linf 0.0625"].bracket.certified < complete["Linf 0.0625"].bracket.certified
+
+
 @pytest.mark.parametrize("workers", [2, 3])
 def test_workers_do_not_matter(suite, undisturbed, tmp_path, workers):
     run(suite, workers=workers, out=tmp_path / "run")

@@ -31,8 +31,10 @@ _LANE = 64
 """Samples that are attacked together."""
 
 
-def broken(graph: Graph, samples: Samples, threats: Sequence[ThreatModel]) -> NDArray[np.bool_]:
-    """Say which samples gradient attacks break; each example is re-checked in float64.
+def broken(
+    graph: Graph, samples: Samples, threats: Sequence[ThreatModel]
+) -> dict[int, NDArray[np.float32]]:
+    """Return adversarial examples, by row, that gradient attacks find and float64 confirms.
 
     Args:
         graph: the network.
@@ -41,7 +43,7 @@ def broken(graph: Graph, samples: Samples, threats: Sequence[ThreatModel]) -> ND
     """
     from .._core import check_adversarial, search
 
-    found = np.zeros(len(samples), dtype=np.bool_)
+    found: dict[int, NDArray[np.float32]] = {}
     groups: dict[ThreatModel, list[int]] = {}
     for row, threat in enumerate(threats):
         groups.setdefault(threat, []).append(row)
@@ -65,7 +67,7 @@ def broken(graph: Graph, samples: Samples, threats: Sequence[ThreatModel]) -> ND
                 **region,
             )
             holds, *_ = check_adversarial(graph, part.x, examples, part.y, **region)
-            found[left[holds]] = True
+            found |= zip(left[holds].tolist(), examples[holds], strict=True)
             left = left[~holds]
             if len(left) == 0:
                 break

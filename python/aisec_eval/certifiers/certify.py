@@ -112,6 +112,7 @@ def certify(
     margins = np.full((n, classes - 1), -np.inf)
     correct = np.zeros(n, dtype=np.bool_)
     why = [""] * n
+    points: dict[int, NDArray[np.float32]] = {}
     block = _block(graph, classes, memory_limit)
     for start in range(0, n, block):
         part = slice(start, min(start + block, n))
@@ -121,7 +122,7 @@ def certify(
             regions = Regions.around(samples.x[rows], [threats[row] for row in rows])
             spec = margin_spec(samples.y[rows], classes)
             if isinstance(certifier, Complete):
-                found, reasons = certifier.explain(
+                explained = certifier.explain(
                     graph,
                     regions,
                     spec,
@@ -129,8 +130,11 @@ def certify(
                     broken=_attack(graph, samples.take(rows), [threats[row] for row in rows]),
                     progress=_counted(progress, start, n, certifier.name),
                 )
-                for row, reason in zip(rows.tolist(), reasons, strict=True):
+                found = explained.bounds
+                for row, reason in zip(rows.tolist(), explained.why, strict=True):
                     why[row] = reason
+                for at, point in explained.points.items():
+                    points[int(rows[at])] = point.astype(np.float32)
             else:
                 found = certifier.lower_bounds(graph, regions, spec, memory_limit=memory_limit)
             margins[rows] = found
@@ -174,6 +178,7 @@ def certify(
         reason=tuple(map(_reason, correct, certified, margin, why)),
         radius=reach,
         radius_upper=upper,
+        counterexamples=points,
     )
 
 
@@ -228,7 +233,7 @@ def _check_each(samples: Samples, threats: Sequence[ThreatModel], *, radius: boo
 
 def _attack(
     graph: Graph, samples: Samples, threats: Sequence[ThreatModel]
-) -> Callable[[NDArray[np.int64]], NDArray[np.bool_]]:
+) -> Callable[[NDArray[np.int64]], Mapping[int, NDArray[np.float32]]]:
     return lambda rows: broken(graph, samples.take(rows), [threats[row] for row in rows])
 
 

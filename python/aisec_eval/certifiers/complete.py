@@ -14,7 +14,7 @@ from .alpha_crown import AlphaCROWN
 from .property import Case, Clause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -93,6 +93,18 @@ def decide(
 
 
 @dataclass(frozen=True)
+class Explained:
+    """What complete verification found out about n samples."""
+
+    bounds: NDArray[np.float64]
+    """Lower bounds [n, m]."""
+    why: list[str]
+    """Why a sample is open, see WHY; empty where it is not."""
+    points: dict[int, NDArray[Any]]
+    """Inputs [*input_shape] whose margin is at most zero, by sample."""
+
+
+@dataclass(frozen=True)
 class Complete:
     """Branch and bound over the signs of neurons, until each sample is decided or time is up.
 
@@ -121,7 +133,7 @@ class Complete:
         memory_limit: int | None = None,
     ) -> NDArray[np.float64]:
         """Return sound lower bounds of `spec @ logits` [n, m]; see `Certifier`."""
-        return self.explain(graph, regions, spec, memory_limit=memory_limit)[0]
+        return self.explain(graph, regions, spec, memory_limit=memory_limit).bounds
 
     def explain(
         self,
@@ -130,10 +142,10 @@ class Complete:
         spec: NDArray[np.float64],
         *,
         memory_limit: int | None = None,
-        broken: Callable[[NDArray[np.int64]], NDArray[np.bool_]] | None = None,
+        broken: Callable[[NDArray[np.int64]], Mapping[int, NDArray[Any]]] | None = None,
         progress: Callable[[int], None] | None = None,
-    ) -> tuple[NDArray[np.float64], list[str]]:
-        """Return lower bounds [n, m], and why a sample with bounds that are not above 0 is open.
+    ) -> Explained:
+        """Return lower bounds, and why samples with bounds that are not above 0 are open.
 
         The rows that are above zero after alpha-CROWN keep that bound; the others of a decided
         sample share the smallest bound of the parts they were split into.
@@ -143,8 +155,8 @@ class Complete:
             regions: one region a sample, n of them.
             spec: rows over the logits, float64 [n, m, K].
             memory_limit: bytes that coefficients and open domains may take.
-            broken: an attack: given the rows that alpha-CROWN leaves open, says which of them are
-                not worth splitting.
+            broken: an attack: given the samples that alpha-CROWN leaves open, returns adversarial
+                examples by their position among those. What it breaks is not split.
             progress: called with the number of samples done.
         """
         start = time.monotonic()
@@ -152,11 +164,12 @@ class Complete:
         bounds = AlphaCROWN().lower_bounds(graph, regions, spec, memory_limit=memory_limit)
         open_ = np.flatnonzero(~(bounds > 0).all(axis=1))
         why = [""] * n
+        points: dict[int, NDArray[Any]] = {}
         if broken is not None and len(open_):
-            falsified = broken(open_)
-            for i in open_[falsified].tolist():
+            points = {int(open_[at]): point for at, point in broken(open_).items()}
+            for i in points:
                 why[i] = WHY["met"]
-            open_ = open_[~falsified]
+            open_ = np.array([i for i in open_ if i not in points], dtype=np.int64)
         spent = (time.monotonic() - start) / max(1, n)
         for done, i in enumerate(open_.tolist()):
             if progress is not None:
@@ -175,7 +188,9 @@ class Complete:
                 bounds[i] = np.where(bounds[i] > 0, bounds[i], found.bound)
             else:
                 why[i] = WHY[found.answer]
-        return bounds, why
+            if found.point is not None:
+                points[i] = found.point.reshape(graph.input_shape)
+        return Explained(bounds, why, points)
 
     def _case(self, regions: Regions, rows: NDArray[np.float64], i: int) -> Case:
         """One clause a row: a margin of at most zero."""
