@@ -311,6 +311,86 @@ class Spectral:
         first: int = 0,
     ) -> NDArray[np.float64]: ...
 
+def judge_labels(
+    p: NDArray[np.float32] | NDArray[np.float64],
+    labels: NDArray[np.int64],
+    quality: str,
+    first: int = 0,
+) -> tuple[
+    NDArray[np.float64],
+    NDArray[np.float64],
+    NDArray[np.float64],
+    NDArray[np.bool_],
+    NDArray[np.bool_],
+    float,
+]: ...
+def confident_classes(
+    p: NDArray[np.float32] | NDArray[np.float64], cuts: NDArray[np.float64]
+) -> NDArray[np.int32]: ...
+@final
+class Prune:
+    """The samples whose label a pair of classes disputes most."""
+
+    def __new__(
+        cls,
+        classes: int,
+        given: NDArray[np.int64],
+        likely: NDArray[np.int64],
+        count: NDArray[np.int64],
+    ) -> Prune: ...
+    def update(
+        self, p: NDArray[np.float32] | NDArray[np.float64], labels: NDArray[np.int64]
+    ) -> None: ...
+    def finish(self) -> tuple[NDArray[np.uint64], int]: ...
+
+@final
+class Projection:
+    """A mean and a basis for each class: rows are projected by those of their class."""
+
+    def __new__(
+        cls,
+        labels: NDArray[np.int64],
+        means: NDArray[np.float64],
+        bases: NDArray[np.float64],
+    ) -> Projection: ...
+    def apply(
+        self,
+        x: NDArray[np.float32] | NDArray[np.float64],
+        labels: NDArray[np.int64],
+        first: int = 0,
+    ) -> NDArray[np.float64]: ...
+
+@final
+class Sketch:
+    """Scatter matrices of all classes in a few rows each: frequent directions."""
+
+    def __new__(cls, dim: int, directions: int, memory_limit: int) -> Sketch: ...
+    @staticmethod
+    def class_bytes(dim: int, directions: int) -> int: ...
+    def update(
+        self, x: NDArray[np.float32] | NDArray[np.float64], labels: NDArray[np.int64]
+    ) -> None: ...
+    def classes(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]: ...
+    def leading(
+        self, label: int, count: int
+    ) -> tuple[float, NDArray[np.float64], NDArray[np.float64], float]: ...
+
+def two_means(
+    z: NDArray[np.float64], seed: int, key: int, restarts: int
+) -> tuple[NDArray[np.bool_], NDArray[np.float64], float, float, float]: ...
+def gaussian_shares(
+    variances: NDArray[np.float64], rows: int, draws: int, seed: int, key: int, restarts: int
+) -> NDArray[np.float64]: ...
+def fast_ica(
+    z: NDArray[np.float64], tolerance: float, iterations: int, key: int
+) -> tuple[NDArray[np.float64], int, bool]: ...
+def trusted_rows(
+    z: NDArray[np.float64], fraction: float, limit: int, extreme: bool
+) -> tuple[NDArray[np.bool_], int, bool]: ...
+def quantum_entropy(
+    z: NDArray[np.float64], kept: NDArray[np.bool_], alpha: float, elementwise: bool
+) -> tuple[NDArray[np.float64], float, NDArray[np.float64]]: ...
+
 @final
 class Table:
     """What the footer of a Parquet file says: which columns hold features and labels."""

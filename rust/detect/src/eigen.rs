@@ -81,7 +81,7 @@ pub fn leading_eigenpair(
 }
 
 /// Eigenvalues of a symmetric tridiagonal matrix and its eigenvectors, one after the other.
-fn tridiagonal(diagonal: &[f64], off_diagonal: &[f64]) -> (Vec<f64>, Vec<f64>) {
+pub(crate) fn tridiagonal(diagonal: &[f64], off_diagonal: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let n = diagonal.len();
     let mut d = diagonal.to_vec();
     let mut e = off_diagonal.to_vec();

@@ -10,8 +10,10 @@ use pyo3::types::PyBytes;
 use crate::array::{array, into_samples};
 use crate::call;
 
+mod confident;
 mod krylov;
 mod neighbours;
+mod subspace;
 mod table;
 
 /// Counts, means and scatter matrices per class, of a range of rows.
@@ -283,6 +285,8 @@ fn to_python(error: Error) -> PyErr {
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    subspace::register(module)?;
+    confident::register(module)?;
     module.add_class::<PyStatistics>()?;
     module.add_class::<PySpectral>()?;
     module.add_class::<neighbours::PyNeighbours>()?;
