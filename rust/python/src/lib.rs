@@ -16,6 +16,7 @@ mod input_split;
 mod numeric;
 mod search;
 mod smoothing;
+mod text;
 
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -30,6 +31,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     search::register(module)?;
     smoothing::register(module)?;
     detect::register(module)?;
+    text::register(module)?;
     certificate::register(module)?;
     checker::register(module)
 }
