@@ -1,19 +1,25 @@
 from collections.abc import Callable, Sequence
+from os import PathLike
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "Clusters",
     "Graph",
     "InputSplit",
     "Krylov",
+    "MinHash",
     "Neighbours",
+    "NgramCounts",
+    "NgramSketch",
     "Noisy",
     "SearchPool",
     "Spectral",
     "SplitProof",
     "Statistics",
+    "Substrings",
     "Table",
     "TableRows",
     "__version__",
@@ -25,6 +31,7 @@ __all__ = [
     "get_threads",
     "margin_bounds",
     "margin_planes",
+    "optimal_bands",
     "plain_proof",
     "project",
     "random_normal",
@@ -327,6 +334,7 @@ def judge_labels(
 def confident_classes(
     p: NDArray[np.float32] | NDArray[np.float64], cuts: NDArray[np.float64]
 ) -> NDArray[np.int32]: ...
+
 @final
 class Prune:
     """The samples whose label a pair of classes disputes most."""
@@ -564,4 +572,196 @@ class Neighbours:
 
         Raises:
             ValueError: pairs are left.
+        """
+
+def optimal_bands(
+    threshold: float, permutations: int, false_positives: float, false_negatives: float
+) -> tuple[int, int]:
+    """Bands and rows of least weighted area of errors around a Jaccard threshold."""
+
+@final
+class MinHash:
+    """MinHash signatures of texts as sets of shingles."""
+
+    def __new__(cls, unit: str, width: int, permutations: int, seed: int) -> MinHash:
+        """Draws the hash functions.
+
+        Args:
+            unit: "word", "char" or "byte".
+            width: units of a shingle, at least 1.
+            permutations: values of a signature, 1 to 4096.
+            seed: of the hash functions.
+
+        Raises:
+            ValueError: an argument does not fit.
+        """
+
+    def signatures(
+        self, documents: list[str] | list[bytes], first: int
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """Signatures uint32 `[n, permutations]` and numbers of units uint32 `[n]`.
+
+        Args:
+            documents: str or bytes.
+            first: number of the first document, for messages.
+
+        Raises:
+            ValueError: a document is no valid text.
+        """
+
+    def band_keys(
+        self, documents: list[str] | list[bytes], bands: int, rows: int, first: int
+    ) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
+        """Keys of bands uint64 `[n, bands]` and numbers of units uint32 `[n]`.
+
+        Args:
+            documents: str or bytes.
+            bands: number of bands.
+            rows: values of the signature in each; all bands must fit in it.
+            first: number of the first document, for messages.
+
+        Raises:
+            ValueError: a document is no valid text, or the bands do not fit.
+        """
+
+    def shingles(self, document: str | bytes) -> NDArray[np.uint64]:
+        """Hashes of a document's shingles, each once, ascending.
+
+        Raises:
+            ValueError: no valid text.
+        """
+
+@final
+class Clusters:
+    """Clusters of documents that share a key of some band."""
+
+    def __new__(cls, folder: str | PathLike[str], memory: int) -> Clusters:
+        """Starts with no documents.
+
+        Args:
+            folder: where keys that do not fit in memory go.
+            memory: bytes for keys.
+
+        Raises:
+            OSError: no file can be made in `folder`.
+        """
+
+    @property
+    def spilled(self) -> int:
+        """Bytes written to disk."""
+
+    def add(self, first: int, keys: NDArray[np.uint64], units: NDArray[np.uint32]) -> None:
+        """Adds documents number `first` on, in any order; those without units share no keys.
+
+        Args:
+            first: number of the first.
+            keys: uint64 `[n, bands]`.
+            units: uint32 `[n]`.
+
+        Raises:
+            ValueError: more than 2^32 - 1 documents, or a shape or dtype is wrong.
+            OSError: the disk is full.
+        """
+
+    def finish(self) -> NDArray[np.uint32]:
+        """The least document of each document's cluster, uint32 `[n]`.
+
+        Raises:
+            OSError: the temporary file cannot be read.
+        """
+
+@final
+class Substrings:
+    """Substrings that occur more than once."""
+
+    def __new__(
+        cls, length: int, within: bool, folder: str | PathLike[str], memory: int
+    ) -> Substrings:
+        """Starts with no documents.
+
+        Args:
+            length: least bytes, at least 2.
+            within: count what repeats in one document only.
+            folder: where positions that do not fit in memory go.
+            memory: bytes for the documents and their positions.
+
+        Raises:
+            ValueError: `length` is below 2.
+        """
+
+    def add(self, documents: list[str] | list[bytes]) -> None:
+        """Adds documents, str or bytes; they stay in memory.
+
+        Raises:
+            MemoryError: they do not fit.
+            ValueError: a document is no valid text.
+        """
+
+    def finish(self) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
+        """Rows of (document, start, end, document and start of the first occurrence) uint32
+        `[m, 5]`, and whether each is a copy of something earlier, bool `[m]`.
+
+        Raises:
+            OSError: the disk is full.
+            ValueError: 4 GiB of documents or more.
+        """
+
+@final
+class NgramSketch:
+    """The first pass over documents: how many hold each n-gram, at most."""
+
+    def __new__(cls, unit: str, shortest: int, longest: int, memory: int, seed: int) -> NgramSketch:
+        """Starts with no documents.
+
+        Args:
+            unit: "word", "char" or "byte".
+            shortest: least units of an n-gram, at least 1.
+            longest: most units.
+            memory: bytes.
+            seed: of the hash functions.
+
+        Raises:
+            ValueError: an argument does not fit.
+        """
+
+    def add(self, documents: list[str] | list[bytes]) -> None:
+        """Counts documents, str or bytes.
+
+        Raises:
+            ValueError: a document is no valid text, or the counting has begun.
+        """
+
+@final
+class NgramCounts:
+    """The second pass: documents of each class that hold each frequent n-gram."""
+
+    def __new__(cls, sketch: NgramSketch, classes: int, least: int, memory: int) -> NgramCounts:
+        """Takes the sketch of the first pass, which is empty afterwards.
+
+        Args:
+            sketch: of the same documents.
+            classes: how many there are.
+            least: documents an n-gram must be in.
+            memory: bytes; `least` is doubled until the n-grams fit.
+
+        Raises:
+            ValueError: the sketch was taken before.
+        """
+
+    @property
+    def least(self) -> int:
+        """N-grams in fewer documents are not counted; grows where memory is short."""
+
+    def add(self, documents: list[str] | list[bytes], classes: NDArray[np.uint32]) -> None:
+        """Counts documents of classes uint32 `[n]`, numbers below that of classes.
+
+        Raises:
+            ValueError: a document is no valid text, or a class does not fit.
+        """
+
+    def finish(
+        self,
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint64], list[bytes]]:
+        """Units uint32 `[m]`, documents of each class uint32 `[m, classes]`, fingerprints uint64
+        `[m]` (equal for n-grams in the same documents), and texts where they occur first.
         """
