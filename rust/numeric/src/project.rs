@@ -140,8 +140,7 @@ const MOST_PASSES: usize = 2500;
 /// concavely where they leave a wall. Newton's method ends on the right piece; where it neither
 /// halves the excess nor the slope, its interval is halved instead.
 fn threshold(size: &[f64], room: &[f64], target: f64, limit: f64) -> f64 {
-    let largest = size.iter().fold(0.0, |most: f64, &size| most.max(size));
-    let (mut low, mut high) = (0.0, largest);
+    let (mut low, mut high) = (0.0, largest(size));
     let mut at = 0.0;
     let (mut last_excess, mut last_free) = (f64::INFINITY, f64::INFINITY);
     for _ in 0..MOST_PASSES {
@@ -165,6 +164,23 @@ fn threshold(size: &[f64], room: &[f64], target: f64, limit: f64) -> f64 {
         }
     }
     high
+}
+
+/// The largest of sizes that are not negative.
+fn largest(size: &[f64]) -> f64 {
+    vectorized(
+        #[inline(always)]
+        || {
+            let mut lanes = [0.0f64; LANES];
+            let (chunks, rest) = size.as_chunks::<LANES>();
+            for chunk in chunks {
+                for lane in 0..LANES {
+                    lanes[lane] = if chunk[lane] > lanes[lane] { chunk[lane] } else { lanes[lane] };
+                }
+            }
+            rest.iter().chain(&lanes).fold(0.0, |most, &size| f64::max(most, size))
+        },
+    )
 }
 
 /// `z - x` with the oddities of float32 removed.

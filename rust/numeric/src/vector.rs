@@ -56,23 +56,41 @@ pub fn map<const N: usize>(
     );
 }
 
-/// Sums `term` over two slices in a fixed order of sixteen interleaved partial sums.
+/// Sums `term` over slices in a fixed order of sixteen interleaved partial sums.
+///
+/// # Panics
+/// When an input is shorter than the first.
 #[inline(always)]
-pub fn sum_of(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f64) -> f64 {
+pub fn sum_over<const N: usize>(inputs: [&[f32]; N], term: impl Fn([f32; N]) -> f64) -> f64 {
+    let len = inputs[0].len();
+    let inputs = inputs.map(|input| &input[..len]);
     vectorized(
         #[inline(always)]
         || {
             let mut lanes = [0.0f64; LANES];
-            let ((a_chunks, a_rest), (b_chunks, b_rest)) =
-                (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-            for (a, b) in a_chunks.iter().zip(b_chunks) {
+            for place in 0..len / LANES {
+                let mut at = [&[0.0; LANES]; N];
+                for (at, input) in at.iter_mut().zip(&inputs) {
+                    *at = &input.as_chunks::<LANES>().0[place];
+                }
                 for lane in 0..LANES {
-                    lanes[lane] += term(a[lane], b[lane]);
+                    lanes[lane] += term(at.map(|at| at[lane]));
                 }
             }
-            let rest: f64 = a_rest.iter().zip(b_rest).map(|(&a, &b)| term(a, b)).sum();
+            let done = len - len % LANES;
+            let rest: f64 = (done..len).map(|i| term(inputs.map(|input| input[i]))).sum();
             lanes.iter().sum::<f64>() + rest
         },
+    )
+}
+
+/// [`sum_over`] two slices.
+#[inline(always)]
+pub fn sum_of(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f64) -> f64 {
+    sum_over(
+        [a, b],
+        #[inline(always)]
+        |[a, b]| term(a, b),
     )
 }
 
@@ -97,21 +115,78 @@ pub fn largest_difference(a: &[f32], b: &[f32]) -> f64 {
     )
 }
 
+/// Values that are taken out and sorted once a rank is bracketed by them.
+const FEW: usize = 24;
+/// Values that give the first bracket of a rank.
+const SAMPLED: usize = 64;
+
 /// The value that would stand at `rank` if the magnitudes of `values` were sorted ascending (infinity
-/// for NaN): a binary search over the bits of float32, each step one vectorised count.
+/// for NaN). The rank is bracketed in the bits of float32, each step one vectorised count; of what
+/// is left between, few, the one is picked.
 ///
 /// # Panics
 /// When there is no such rank.
 pub fn magnitude_at(values: &[f32], rank: usize) -> f32 {
     assert!(rank < values.len(), "rank {rank} of {} values", values.len());
-    // The bits of non-negative floats are ordered as they are.
+    // The bits of non-negative floats are ordered as they are. The answer is in `low..=high`,
+    // `below` magnitudes lie under it and `upto` not over it.
     let (mut low, mut high) = (0, f32::INFINITY.to_bits());
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let limit = f32::from_bits(middle);
-        if within(values, limit) > rank { high = middle } else { low = middle + 1 }
+    let (mut below, mut upto) = (0, values.len());
+    let mut guesses = neighbourhood(values, rank);
+    let mut halve = false;
+    while low < high && upto - below > FEW {
+        let guess = guesses.pop().unwrap_or_else(|| {
+            halve = !halve;
+            // As far between the limits as the rank is between their counts, or half.
+            let share = (rank - below) as f64 / (upto - below) as f64;
+            low + (if halve { share } else { 0.5 } * f64::from(high - low)) as u32
+        });
+        let middle = guess.clamp(low, high - 1);
+        let count = within(values, f32::from_bits(middle));
+        if count > rank {
+            (high, upto) = (middle, count);
+        } else {
+            (low, below) = (middle + 1, count);
+        }
     }
-    f32::from_bits(low)
+    if low == high { f32::from_bits(low) } else { pick(values, low, high, rank - below) }
+}
+
+/// Two values around the one at `rank`, as far as evenly spaced samples tell.
+fn neighbourhood(values: &[f32], rank: usize) -> Vec<u32> {
+    let stride = values.len() / SAMPLED;
+    if stride < 2 {
+        return vec![];
+    }
+    let mut sample: Vec<u32> = values.iter().step_by(stride).map(|&value| bits(value)).collect();
+    sample.sort_unstable();
+    let place = rank * sample.len() / values.len();
+    let at = |place: usize| sample[place.min(sample.len() - 1)];
+    vec![at(place + 3), at(place.saturating_sub(3))]
+}
+
+/// The bits of the magnitude; NaN counts as infinity.
+#[inline(always)]
+fn bits(value: f32) -> u32 {
+    (value.to_bits() & (u32::MAX >> 1)).min(f32::INFINITY.to_bits())
+}
+
+/// The magnitude at `rank` of those whose bits are in `low..=high`.
+fn pick(values: &[f32], low: u32, high: u32, rank: usize) -> f32 {
+    let mut found = Vec::with_capacity(FEW);
+    vectorized(
+        #[inline(always)]
+        || {
+            for chunk in values.chunks(2 * LANES) {
+                let inside = |&value: &f32| bits(value).wrapping_sub(low) <= high - low;
+                if chunk.iter().fold(false, |any, value| any | inside(value)) {
+                    found.extend(chunk.iter().filter(|value| inside(value)).map(|&v| bits(v)));
+                }
+            }
+        },
+    );
+    found.sort_unstable();
+    f32::from_bits(found[rank])
 }
 
 /// How many magnitudes are at most `limit`.
@@ -158,7 +233,10 @@ mod tests {
                 1 => Just(-f32::INFINITY),
                 1 => Just(-0.0f32),
             ], 1..60),
+            repeats in 1usize..9,
         ) {
+            // Enough values for samples, and ties.
+            let values = values.repeat(repeats);
             let mut sorted: Vec<f32> = values.iter().map(|v| v.abs()).collect();
             sorted.sort_by(f32::total_cmp);
             for (rank, expected) in sorted.iter().enumerate() {

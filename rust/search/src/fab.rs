@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use aisec_numeric::random::Stream;
-use aisec_numeric::vector::{map, sum_of};
+use aisec_numeric::vector::{map, sum_of, sum_over};
 use serde::Deserialize;
 
 use crate::attack::{Sample, Setting, Start, parse};
@@ -179,21 +179,19 @@ impl Fab {
             let (norm, lower, upper) = (domain.norm(), domain.lower(), domain.upper());
             let (origin, walls, gap) = (domain.clean(), [lower, upper], self.plane.gap);
             let finite = |w: f32| if w.abs() < f32::INFINITY { f64::from(w) } else { 0.0 };
-            let product = |point: &[f32]| {
-                sum_of(
-                    point,
-                    normal,
-                    #[inline(always)]
-                    |x, w| f64::from(x) * finite(w),
-                )
-            };
-            let clean_gap = gap + product(origin) - product(&self.x);
+            let product = sum_over(
+                [origin, &self.x, normal],
+                #[inline(always)]
+                |[origin, x, w]| (f64::from(origin) - f64::from(x)) * finite(w),
+            );
             let Scratch { plane, moves: [here, clean] } = scratch;
+            let clean_gap = gap + product;
+            plane.set_normal(normal);
             here.resize(origin.len(), 0.0);
             clean.resize(origin.len(), 0.0);
             let sizes = [
-                move_to_plane(norm, &self.x, normal, gap, walls, plane, here),
-                move_to_plane(norm, origin, normal, clean_gap, walls, plane, clean),
+                move_to_plane(norm, &self.x, gap, walls, plane, here),
+                move_to_plane(norm, origin, clean_gap, walls, plane, clean),
             ];
             let [one, other] = sizes.map(|size| size.max(LEAST));
             let mix = (one / (one + other)).min(MOST_CLEAN);

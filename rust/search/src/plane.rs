@@ -4,14 +4,50 @@ use aisec_numeric::vector::{LANES, map, sum_of, vectorized};
 
 use crate::Norm;
 
-/// Buffers that moves share.
+/// A normal as moves need it, and buffers that they share.
 #[derive(Debug, Default, Clone)]
 pub struct PlaneWorkspace {
-    /// `|normal|` in units of its largest value, and how far each coordinate can go towards the
-    /// plane.
+    /// The normal in units of its largest value.
     weight: Vec<f32>,
+    unit: f32,
+    /// How far each coordinate can go towards the plane.
     room: Vec<f32>,
     order: Vec<u32>,
+}
+
+impl PlaneWorkspace {
+    /// Prepares moves to planes with this normal.
+    pub fn set_normal(&mut self, normal: &[f32]) {
+        let Self { weight, unit, .. } = self;
+        *unit = largest(normal);
+        weight.resize(normal.len(), 0.0);
+        let (unit, part) = (*unit, 1.0 / *unit);
+        if part.is_normal() {
+            set_weights(
+                weight,
+                normal,
+                #[inline(always)]
+                |w| w * part,
+            );
+        } else {
+            set_weights(
+                weight,
+                normal,
+                #[inline(always)]
+                |w| w / unit,
+            );
+        }
+    }
+}
+
+#[inline(always)]
+fn set_weights(weight: &mut [f32], normal: &[f32], scaled: impl Fn(f32) -> f32) {
+    map(
+        weight,
+        [normal],
+        #[inline(always)]
+        |_, [w]| if w.abs() < f32::INFINITY { scaled(w) } else { 0.0 },
+    );
 }
 
 /// Newton steps after which rounding alone is left; each passes a breakpoint, and few are needed.
@@ -23,7 +59,8 @@ const WIDE: usize = 2 * LANES;
 /// Writes the move of least norm (`L0` counts as `L1`, `Box` as `Linf`) that takes `x`, whose value
 /// `normal·x` is `gap` above the plane's (below it where negative), onto the plane and keeps it in
 /// `[lower, upper]`; returns the norm of the move. A plane that misses the box is approached as far
-/// as the box allows. Values of the normal that are not finite count as zero.
+/// as the box allows. The normal is the one last given to the workspace, whose values count as zero
+/// where they are not finite.
 ///
 /// The optimum moves every coordinate towards the plane: by the same amount (Linf), in proportion
 /// to the normal (L2), or one after another by descending weight (L1), each no further than its
@@ -33,33 +70,31 @@ const WIDE: usize = 2 * LANES;
 pub fn move_to_plane(
     norm: Norm,
     x: &[f32],
-    normal: &[f32],
     gap: f64,
     walls: [&[f32]; 2],
     workspace: &mut PlaneWorkspace,
     delta: &mut [f32],
 ) -> f64 {
-    let unit = largest(normal);
-    if unit == 0.0 || gap.is_nan() {
+    let PlaneWorkspace { weight, unit, room, order } = workspace;
+    if *unit == 0.0 || gap.is_nan() {
         delta.fill(0.0);
         return 0.0;
     }
     let down = gap > 0.0;
-    measure(x, normal, unit, down, walls, workspace);
-    let gap = gap.abs() / f64::from(unit);
-    let PlaneWorkspace { weight, room, order } = workspace;
+    let gap = gap.abs() / f64::from(*unit);
+    measure(x, weight, down, walls, room);
     match norm {
         Norm::Linf | Norm::Box => {
             let (factor, slope) = factor::<false>(gap, weight, room);
-            let most = stretch::<false>(factor, weight, room, normal, down, delta);
+            let most = stretch::<false>(factor, weight, room, down, delta);
             // A coordinate short of its wall has moved by the factor.
             if slope > 0.0 { f64::from(factor) } else { most }
         }
         Norm::L2 => {
             let (factor, _) = factor::<true>(gap, weight, room);
-            stretch::<true>(factor, weight, room, normal, down, delta).sqrt()
+            stretch::<true>(factor, weight, room, down, delta).sqrt()
         }
-        Norm::L1 | Norm::L0 => fill(gap, weight, room, order, normal, down, delta),
+        Norm::L1 | Norm::L0 => fill(gap, weight, room, order, down, delta),
     }
 }
 
@@ -85,28 +120,19 @@ fn largest(values: &[f32]) -> f32 {
     )
 }
 
-/// Weights in units of `unit`, and the room towards the plane: the value falls where a coordinate
-/// with a positive weight falls, and rises the other way.
+/// The room towards the plane: the value falls where a coordinate with a positive weight falls, and
+/// rises the other way.
 fn measure(
     x: &[f32],
-    normal: &[f32],
-    unit: f32,
+    weight: &[f32],
     down: bool,
     [lower, upper]: [&[f32]; 2],
-    workspace: &mut PlaneWorkspace,
+    room: &mut Vec<f32>,
 ) {
-    let PlaneWorkspace { weight, room, .. } = workspace;
-    weight.resize(x.len(), 0.0);
     room.resize(x.len(), 0.0);
     map(
-        weight,
-        [normal],
-        #[inline(always)]
-        |_, [w]| if w.abs() < f32::INFINITY { w.abs() / unit } else { 0.0 },
-    );
-    map(
         room,
-        [x, normal, lower, upper],
+        [x, weight, lower, upper],
         #[inline(always)]
         |_, [x, w, low, high]| if (w > 0.0) == down { x - low } else { high - x },
     );
@@ -133,6 +159,7 @@ fn pieces<const PROPORTIONAL: bool>(weight: &[f32], room: &[f32], factor: f32) -
         #[inline(always)]
         || {
             let term = |w: f32, r: f32| {
+                let w = w.abs();
                 let share = if PROPORTIONAL { w } else { 1.0 };
                 if factor * share < r { (0.0, w * share) } else { (w * r, 0.0) }
             };
@@ -167,19 +194,18 @@ fn stretch<const PROPORTIONAL: bool>(
     factor: f32,
     weight: &[f32],
     room: &[f32],
-    normal: &[f32],
     down: bool,
     delta: &mut [f32],
 ) -> f64 {
     map(
         delta,
-        [weight, room, normal],
+        [weight, room],
         #[inline(always)]
-        |_, [w, r, normal]| {
-            let size = if PROPORTIONAL { factor * w } else { factor };
+        |_, [w, r]| {
+            let size = if PROPORTIONAL { factor * w.abs() } else { factor };
             let size = if size < r { size } else { r };
             let size = if w == 0.0 { 0.0 } else { size };
-            if (normal > 0.0) == down { -size } else { size }
+            if (w > 0.0) == down { -size } else { size }
         },
     );
     match PROPORTIONAL {
@@ -200,7 +226,6 @@ fn fill(
     weight: &[f32],
     room: &[f32],
     order: &mut Vec<u32>,
-    normal: &[f32],
     down: bool,
     delta: &mut [f32],
 ) -> f64 {
@@ -227,14 +252,15 @@ fn fill(
     for (i, delta) in delta.iter_mut().enumerate() {
         let (w, r) = (weight[i], room[i]);
         *delta = 0.0;
-        if w > high {
-            *delta = if (normal[i] > 0.0) == down { -r } else { r };
+        if w.abs() > high {
+            *delta = if (w > 0.0) == down { -r } else { r };
             size += f64::from(r);
-        } else if w > low && r > 0.0 {
+        } else if w.abs() > low && r > 0.0 {
             order.push(i as u32);
         }
     }
-    let larger = |a: &u32, b: &u32| weight[*b as usize].total_cmp(&weight[*a as usize]);
+    let heavy = |i: &u32| weight[*i as usize].abs();
+    let larger = |a: &u32, b: &u32| heavy(b).total_cmp(&heavy(a));
     order.sort_unstable_by(|a, b| larger(a, b).then(a.cmp(b)));
     let mut gap = gap - closed;
     for &i in &*order {
@@ -242,9 +268,9 @@ fn fill(
             break;
         }
         let i = i as usize;
-        let (w, r) = (f64::from(weight[i]), f64::from(room[i]));
+        let (w, r) = (f64::from(weight[i].abs()), f64::from(room[i]));
         let step = (gap / w).min(r);
-        delta[i] = if (normal[i] > 0.0) == down { -step } else { step } as f32;
+        delta[i] = if (weight[i] > 0.0) == down { -step } else { step } as f32;
         size += step;
         gap -= w * step;
     }
@@ -257,7 +283,7 @@ fn heavier(weight: &[f32], room: &[f32], limit: f32) -> f64 {
         #[inline(always)]
         || {
             let mut lanes = [0.0f32; WIDE];
-            let term = |w: f32, r: f32| if w > limit { w * r } else { 0.0 };
+            let term = |w: f32, r: f32| if w.abs() > limit { w.abs() * r } else { 0.0 };
             let (weights, weight_rest) = weight.as_chunks::<WIDE>();
             let (rooms, room_rest) = room.as_chunks::<WIDE>();
             for (w, r) in weights.iter().zip(rooms) {
@@ -348,9 +374,10 @@ mod tests {
                     let normal: Vec<f32> = w.iter().map(|w| flip * w).collect();
                     let mut delta = vec![7.0; n];
                     let workspace = &mut PlaneWorkspace::default();
+                    workspace.set_normal(&normal);
                     let gap = f64::from(flip) * (here - offset);
                     let length =
-                        move_to_plane(norm, &x, &normal, gap, [&low, &high], workspace, &mut delta);
+                        move_to_plane(norm, &x, gap, [&low, &high], workspace, &mut delta);
                     prop_assert!((length - size(norm, &delta)).abs() <= 1e-5 * (1.0 + length));
                     let z: Vec<f32> = x.iter().zip(&delta).map(|(x, d)| x + d).collect();
                     prop_assert!(z.iter().all(|z| (-1e-6..=1.000_001).contains(z)));
@@ -378,7 +405,8 @@ mod tests {
         let moved = |norm| {
             let mut delta = [0.0; 3];
             let workspace = &mut PlaneWorkspace::default();
-            move_to_plane(norm, &x, &w, 0.8, [&low, &high], workspace, &mut delta);
+            workspace.set_normal(&w);
+            move_to_plane(norm, &x, 0.8, [&low, &high], workspace, &mut delta);
             delta
         };
         let close = |a: [f32; 3], b: [f32; 3]| a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-6);
@@ -394,7 +422,8 @@ mod tests {
             let moved = |w: [f32; 2], gap: f64| {
                 let mut delta = [7.0; 2];
                 let workspace = &mut PlaneWorkspace::default();
-                move_to_plane(norm, &[0.25; 2], &w, gap, [&low, &high], workspace, &mut delta);
+                workspace.set_normal(&w);
+                move_to_plane(norm, &[0.25; 2], gap, [&low, &high], workspace, &mut delta);
                 delta
             };
             assert_eq!(moved([0.0, 0.0], -1.0), [0.0, 0.0], "{norm:?}");

@@ -94,8 +94,8 @@ fn walls_are_respected() {
         let gap = at + f64::from(net.bias[1]);
         let workspace = &mut aisec_search::PlaneWorkspace::default();
         let walls = [&low[..], &high[..]];
-        let normal = &net.weight[1];
-        aisec_search::move_to_plane(norm, &clean, normal, gap, walls, workspace, &mut exact);
+        workspace.set_normal(&net.weight[1]);
+        aisec_search::move_to_plane(norm, &clean, gap, walls, workspace, &mut exact);
         let moved: Vec<f32> = clean.iter().zip(&exact).map(|(x, d)| x + d).collect();
         let (found, wanted) = (distance(norm, &clean, &outcome.x), distance(norm, &clean, &moved));
         assert!(outcome.x.iter().all(|x| (0.0..=1.0).contains(x)));

@@ -25,8 +25,8 @@ fn moves_are_the_solvers() {
         let norm = Norm::parse(&case.norm).unwrap();
         let mut delta = vec![7.0; n];
         let walls = [&low[..], &high[..]];
-        let length =
-            move_to_plane(norm, &case.x, &case.normal, case.gap, walls, workspace, &mut delta);
+        workspace.set_normal(&case.normal);
+        let length = move_to_plane(norm, &case.x, case.gap, walls, workspace, &mut delta);
         assert!((length - case.length).abs() <= 1e-5 * (1.0 + case.length), "{case:?} {length}");
         let moved = delta.iter().zip(&case.normal).map(|(&d, &w)| f64::from(d) * f64::from(w));
         let reached: f64 = moved.sum();
