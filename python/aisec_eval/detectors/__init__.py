@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from .extract import Extraction, extract, extract_source
 from .neighbours import neighbour_disagreement
+from .neural_cleanse import CleanseResult, neural_cleanse
 from .panel import panel
 from .source import MIB, open_source
 from .spectral import spectral_signatures
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ..models import Model
     from ..results import ScanResult
 
-__all__ = ["Extraction", "extract", "scan", "strip"]
+__all__ = ["CleanseResult", "Extraction", "extract", "neural_cleanse", "scan", "strip"]
 
 METHODS = {
     "spectral": spectral_signatures,

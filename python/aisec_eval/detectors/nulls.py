@@ -1,7 +1,7 @@
-"""Nulls for scores of single samples: against clean samples, or of each class against the others.
+"""Nulls for scores of samples: against clean samples, or of each class against the others.
 
-With clean samples p-values are conformal (Vovk, Gammerman & Shafer, 2005): the rank of a score among
-those of clean samples that nothing was fitted on. How many samples of a clean set fall below a rank
+With clean samples p-values are conformal (Vovk, Gammerman & Shafer, 2005): the rank of a score
+among those of clean samples that nothing was fitted on. How many samples fall below a rank
 is then beta-binomial, which is the verdict on the dataset.
 
 Without them a class is judged by the others: scores are centred by the median of their class and

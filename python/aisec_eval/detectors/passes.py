@@ -34,7 +34,7 @@ class Reader:
         self, source: Source, memory_limit: int | None, progress: Progress, passes: int
     ) -> None:
         self.source = source
-        self.limit = memory_limit if memory_limit is not None else _physical_memory() // 2
+        self.limit = memory_limit if memory_limit is not None else physical_memory() // 2
         self.batch = min(_BATCH, self.limit // 4)
         self.label: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         self._total = passes * (source.rows or 0)
@@ -73,5 +73,6 @@ class Reader:
             raise DatasetError(f"{self.source.name}: changed between two passes over it")
 
 
-def _physical_memory() -> int:
+def physical_memory() -> int:
+    """Bytes of memory this machine has."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

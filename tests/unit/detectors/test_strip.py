@@ -105,7 +105,7 @@ def test_what_does_not_fit_is_refused():
         capabilities = ae.models.Capabilities(scores=False)
 
         def logits(self, x):
-            raise AssertionError
+            raise AssertionError(x)
 
     with pytest.raises(CapabilityError, match="gives labels only"):
         strip(Labels(), x)
