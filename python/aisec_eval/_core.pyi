@@ -698,8 +698,10 @@ class Substrings:
         """
 
     def finish(self) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
-        """Rows of (document, start, end, document and start of the first occurrence) uint32
-        `[m, 5]`, and whether each is a copy of something earlier, bool `[m]`.
+        """Spans, and whether each is a copy of something earlier, bool `[m]`.
+
+        A span is (document, start, end, document and start of the first occurrence), uint32
+        `[m, 5]`.
 
         Raises:
             OSError: the disk is full.
@@ -762,6 +764,8 @@ class NgramCounts:
     def finish(
         self,
     ) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint64], list[bytes]]:
-        """Units uint32 `[m]`, documents of each class uint32 `[m, classes]`, fingerprints uint64
-        `[m]` (equal for n-grams in the same documents), and texts where they occur first.
+        """Units uint32 `[m]`, documents of each class uint32 `[m, classes]`, fingerprints, texts.
+
+        Fingerprints, uint64 `[m]`, are equal for n-grams in the same documents; texts are those
+        where the n-grams occur first, at most 200 bytes.
         """
