@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from .confident import confident, confident_learning
 from .extract import Extraction, extract, extract_source
 from .neighbours import neighbour_disagreement
 from .neural_cleanse import CleanseResult, neural_cleanse
@@ -21,13 +22,22 @@ if TYPE_CHECKING:
     from ..models import Model
     from ..results import ScanResult
 
-__all__ = ["CleanseResult", "Extraction", "extract", "neural_cleanse", "scan", "strip"]
+__all__ = [
+    "CleanseResult",
+    "Extraction",
+    "confident_learning",
+    "extract",
+    "neural_cleanse",
+    "scan",
+    "strip",
+]
 
 METHODS = {
     "spectral": spectral_signatures,
     "split": class_splits,
     "neighbours": neighbour_disagreement,
     "auto": panel,
+    "confident": confident,
 }
 
 PROBABILITIES = frozenset({"confident"})
@@ -69,6 +79,8 @@ def scan(
             verdict on the dataset in `info["dataset"]`: an alarm has at most one chance in 200
             (`"auto"`: in 100) without poison, as far as the null is true. After an alarm scores are
             log-odds, and the samples more likely poisoned than not are flagged.
+            `"confident"`: wrong labels by confident learning (`detectors.confident_learning`, which
+            has its options); the features are out-of-fold probabilities [n, K] here.
         model: a model whose features are scanned: then `features` are its inputs
             [n, *input_shape], and the model runs over them once, through JAX. Features that take
             more than a fourth of `memory_limit` are kept in a temporary file. Without labels each

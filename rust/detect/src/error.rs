@@ -43,6 +43,13 @@ pub enum Error {
     NotFirst { first: u64 },
     #[error("these bytes are no statistics, or are damaged")]
     Bytes,
+    #[error(
+        "row {row}: {value} for class {class} is no probability; pass what a softmax gives, out of \
+         fold, [n, classes]"
+    )]
+    NotProbability { row: u64, class: usize, value: f64 },
+    #[error("row {row}: label {label} is none of 0 to {}, the columns of probabilities", classes - 1)]
+    NoClass { row: u64, label: i64, classes: usize },
     #[error("cancelled")]
     Cancelled,
 }
