@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from .falsify import Search
 
 
+CROWN_SHARE = 0.3
+"""Part of the time left that bounds over the whole box may take: a search for counterexamples
+follows them, whatever they say."""
+
+
 class SignTree:
     """One case, decided in two steps: bounds over the whole box, then everything else."""
 
@@ -70,25 +75,28 @@ class SignTree:
             return Outcome("unknown", "timeout", bound=-np.inf)
         if not self.domains:
             self.domains = 1
-            self.open_clauses = self._by_crown()
+            self.open_clauses = self._by_crown(left)
             if self.open_clauses or self._record:
                 return None
         if not self.open_clauses and not self._record:
             return Outcome("unsat")
         return self._search_all(left)
 
-    def _by_crown(self) -> tuple[int, ...]:
-        from .._core import margin_bounds
+    def _by_crown(self, left: float) -> tuple[int, ...]:
+        from .._core import margin_planes
 
         case, shape = self._case, self._graph.input_shape
-        bounds = margin_bounds(
-            self._graph,
-            case.lower.reshape(1, *shape),
-            case.upper.reshape(1, *shape),
-            spec=np.concatenate([clause.rows for clause in case.clauses])[None],
-            method="crown",
-            memory_limit=self._memory_limit,
-        )[0]
+        try:
+            (bounds,), _, _ = margin_planes(
+                self._graph,
+                case.lower.reshape(1, *shape),
+                case.upper.reshape(1, *shape),
+                spec=np.concatenate([clause.rows for clause in case.clauses]),
+                memory_limit=self._memory_limit,
+                timeout=left * CROWN_SHARE,
+            )
+        except TimeoutError:
+            return self.open_clauses
         ends = np.cumsum([len(clause.rhs_upper) for clause in case.clauses])[:-1]
         # A comparison with NaN is false: nothing is refuted by it.
         return tuple(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .._validate import check_count, check_seed
 from ..errors import InputError, UnsupportedOperationError
-from ..models import Model, load_model
+from ..models import Model, load_network
 from ..results import VerifyResult
 from .certificate import Certificate, case_of
 from .complete import WHY
@@ -104,7 +104,7 @@ def verify(
 def _load(net: str | os.PathLike[str], question: Property) -> Model:
     low = min((float(case.lower.min()) for case in question.cases), default=0.0)
     high = max((float(case.upper.max()) for case in question.cases), default=1.0)
-    return load_model(net, bounds=(low, high) if low < high else None)
+    return load_network(net, (low, high) if low < high else None)
 
 
 def _check_sizes(model: Model, question: Property) -> None:

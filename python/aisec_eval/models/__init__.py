@@ -2,6 +2,6 @@
 
 from .base import Capabilities, LoadReport, Model
 from .endpoint import Endpoint
-from .load import load_model
+from .load import load_model, load_network
 
-__all__ = ["Capabilities", "Endpoint", "LoadReport", "Model", "load_model"]
+__all__ = ["Capabilities", "Endpoint", "LoadReport", "Model", "load_model", "load_network"]

@@ -38,6 +38,8 @@ class Options:
     name: str | None = None
     samples: NDArray[Any] | None = None
     labels: NDArray[Any] | None = None
+    flat: bool = False
+    """Take outputs of any shape, in row-major order, for scores."""
 
 
 def probes(options: Options, shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -82,6 +82,19 @@ def load_model(
     return _load_object(source, options)
 
 
+def load_network(path: str | os.PathLike[str], bounds: tuple[float, float] | None) -> Model:
+    """Load an ONNX file whose outputs may have any shape; they are taken in row-major order.
+
+    Args:
+        path: of the file.
+        bounds: lowest and highest input value, used by the checks.
+
+    Raises:
+        UnsafeArtifactError, UnsupportedOperationError, ModelImportError: as `load_model` does.
+    """
+    return _load_file(Path(path), Options(bounds=_bounds(bounds), flat=True))
+
+
 def _load_file(path: Path, options: Options) -> Model:
     if path.suffix.lower() in _CODE:
         raise UnsafeArtifactError(

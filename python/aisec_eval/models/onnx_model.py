@@ -116,6 +116,8 @@ def load_onnx(path: Path, options: checks.Options) -> OnnxModel:
 
     network = onnx.read(path)
     spec = onnx_lower.lower(network, options.input_shape)
+    if options.flat:
+        spec = spec.flattened()
     if len(spec.output_shape) != 1:
         raise ModelImportError(
             f"{network.where}: output {network.output!r} has shape {list(spec.output_shape)} "

@@ -17,6 +17,7 @@ from aisec_eval.certifiers import input_split
 from aisec_eval.certifiers.property import Case, Clause, Property, below
 from aisec_eval.certifiers.replay import replay
 from helpers.networks import LayeredModel
+from helpers.onnx_models import OnnxBuilder, run_onnxruntime
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -284,3 +285,32 @@ def test_what_is_not_supported_is_unknown_with_its_reason(uncertifiable):
     result = ae.verify(uncertifiable, Property(64, 4, ()))
     assert (result.status, result.counterexample) == ("unknown", None)
     assert "operator Softmax" in result.reason
+
+
+def test_outputs_of_any_shape_are_numbered_row_by_row(tmp_path):
+    b = OnnxBuilder((1, 2, 4, 4))
+    path = b.save(
+        tmp_path / "net.onnx", b.op("Conv", "input", b.weights(2, 2, 3, 3)), tuple("abcd")
+    )
+    x = np.full((1, 2, 4, 4), 0.5, np.float32)
+    outputs = run_onnxruntime(path.read_bytes(), x).ravel()
+    for index in (0, 3, 7):
+        row = np.zeros(8)
+        row[index] = 1.0
+        near = np.full(32, 0.5)
+        for slack, status in ((1e-3, "sat"), (-1e-3, "unsat")):
+            clause = half_spaces((row.tolist(), float(outputs[index]) + slack))
+            case = box(near - 1e-6, near + 1e-6, clause)
+            assert ae.verify(path, question(case), timeout=20).status == status
+
+
+def test_several_inputs_are_unknown_with_their_reason(tmp_path):
+    b = OnnxBuilder((1, 2))
+    proto = b.proto(b.op("MatMul", "input", b.weights(2, 2)))
+    proto.graph.input.add().CopyFrom(proto.graph.input[0])
+    proto.graph.input[1].name = "second"
+    path = tmp_path / "net.onnx"
+    path.write_bytes(proto.SerializeToString())
+    result = ae.verify(path, Property(2, 2, (box([0, 0], [1, 1], half_spaces(([1, 0], 0))),)))
+    assert result.status == "unknown"
+    assert "one input and one output" in result.reason

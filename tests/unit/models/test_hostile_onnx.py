@@ -297,7 +297,12 @@ FILES: dict[str, tuple[Callable[[], bytes], str, int, str]] = {
     "duplicate": (edited(duplicate), "ModelImportError", 5, "not a valid ONNX model"),
     "opset_new": (edited(set_opset(99)), "UnsupportedOperationError", 5, "opset 99"),
     "opset_old": (edited(set_opset(7)), "UnsupportedOperationError", 5, "opset 7 "),
-    "two_inputs": (edited(two_inputs), "ModelImportError", 5, "one input and one output"),
+    "two_inputs": (
+        edited(two_inputs),
+        "UnsupportedOperationError",
+        5,
+        "one input and one output",
+    ),
     "functions": (edited(functions), "UnsupportedOperationError", 5, "local functions"),
     "sparse": (edited(sparse), "UnsupportedOperationError", 5, "sparse"),
     "branch": (small(branch), "UnsupportedOperationError", 5, "operator If"),

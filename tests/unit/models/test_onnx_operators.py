@@ -190,10 +190,7 @@ UNSUPPORTED: dict[str, tuple[Callable[[OnnxBuilder], str], str]] = {
         lambda b: b.op("MaxPool", "input", kernel_shape=[1, 1], strides=[3, 3], ceil_mode=1),
         "ceil_mode",
     ),
-    "reflect": (
-        lambda b: b.op("Pad", "input", b.ints(0, 0, 1, 1, 0, 0, 1, 1), mode="reflect"),
-        "padding by reflect",
-    ),
+    "local response": (lambda b: b.op("LRN", "input", size=3), "operator LRN"),
     "training": (
         lambda b: b.op("Dropout", "input", "", b.constant(True, np.bool_)),
         "training mode",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,14 @@ class GraphSpec:
     def not_native(self) -> Node | None:
         """The first node the native graph has no operator for, or None."""
         return next((n for n in self.nodes if n.op not in NATIVE_OPERATORS), None)
+
+    def flattened(self) -> GraphSpec:
+        """Return the graph with its outputs in one row, in row-major order."""
+        shape = (math.prod(self.output_shape),)
+        if shape == self.output_shape:
+            return self
+        node = Node("~flat", "reshape", shape, (self.output,), {"shape": shape})
+        return GraphSpec((*self.nodes, node), len(self.nodes))
 
     def to_wire(self) -> tuple[str, list[NDArray[Any]]]:
         """Return the canonical description and its tensors.

@@ -194,7 +194,7 @@ def _record(proto: Any, where: str) -> OnnxNetwork:
     stored = {t.name for t in graph.initializer}
     inputs = [i for i in graph.input if i.name not in stored]
     if len(inputs) != 1 or len(graph.output) != 1:
-        raise ModelImportError(
+        raise UnsupportedOperationError(
             f"{where}: has inputs {[i.name for i in inputs]} and outputs "
             f"{[o.name for o in graph.output]}; export a classifier with one input and one output"
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import onnx_resample
 from .builder import NotLowerable, Value
 from .onnx_forms import (
     axes_of,
@@ -209,8 +210,6 @@ def _transpose(e: Emitter, step: Step, _opset: int, x: Value) -> Value:
 
 
 def _pad(e: Emitter, step: Step, opset: int, x: Value, *rest: Any) -> Value:
-    if step.attrs.get("mode", "constant") != "constant":
-        raise NotLowerable(f"padding by {step.attrs['mode']}")
     rank = len(x.shape)
     if opset < 11:
         pads, value, axes = step.attrs["pads"], step.attrs.get("value", 0.0), None
@@ -222,6 +221,9 @@ def _pad(e: Emitter, step: Step, opset: int, x: Value, *rest: Any) -> Value:
     before, after = [0] * rank, [0] * rank
     for axis, b, a in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
         before[axis], after[axis] = int(b), int(a)
+    mode = step.attrs.get("mode", "constant")
+    if mode != "constant":
+        return onnx_resample.padded(e, x, mode, before, after)
     return e.pad(x, before, after, value)
 
 
@@ -238,6 +240,39 @@ def _split(e: Emitter, step: Step, opset: int, x: Value, sizes: Any = None) -> l
         parts.append(e.slice(x, starts, counts, [1] * len(x.shape)))
         start += count
     return parts
+
+
+def _where(e: Emitter, _step: Step, _opset: int, condition: Any, a: Any, b: Any) -> Value:
+    """Choose by a constant condition: each side times one or zero."""
+    chosen = np.broadcast_to(
+        constant(condition, "a condition"),
+        np.broadcast_shapes(np.shape(condition), *(_shape_of(v) for v in (a, b))),
+    ).astype(np.float64)
+    return e.binary("add", _masked(e, a, chosen), _masked(e, b, 1.0 - chosen))
+
+
+def _shape_of(value: Any) -> tuple[int, ...]:
+    return value.shape if isinstance(value, Value) else np.shape(value)
+
+
+def _masked(e: Emitter, value: Any, mask: Any) -> Any:
+    if isinstance(value, Value):
+        return e.with_constant("mul_const", value, mask)
+    return np.where(mask > 0, value, 0.0)
+
+
+def _mean(e: Emitter, step: Step, opset: int, *values: Any) -> Value:
+    total = _fold_inputs("add")(e, step, opset, *values)
+    return e.binary("div", total, np.float64(len(values)))
+
+
+def _reduce_min(e: Emitter, step: Step, opset: int, x: Value, axes: Any = None) -> Value:
+    return e.negate(_reduce("max")(e, step, opset, e.negate(x), axes))
+
+
+def _reduce_l1(e: Emitter, step: Step, opset: int, x: Value, axes: Any = None) -> Value:
+    sizes: Value = _reduce("sum")(e, step, opset, e.absolute(x), axes)
+    return sizes
 
 
 def _gather(e: Emitter, step: Step, _opset: int, x: Any, indices: Any) -> Value:
@@ -311,6 +346,10 @@ OPERATORS: dict[str, Operator] = {
     "ReduceMean": _reduce("mean"),
     "ReduceSum": _reduce("sum"),
     "ReduceMax": _reduce("max"),
+    "ReduceMin": _reduce_min,
+    "ReduceL1": _reduce_l1,
+    "Mean": _mean,
+    "Where": _where,
     "Flatten": _flatten,
     "Reshape": lambda e, s, _o, x, t: e.reshape(x, reshape_target(s, x.shape, t)),
     "Transpose": _transpose,
@@ -329,6 +368,7 @@ OPERATORS: dict[str, Operator] = {
         x.shape[slice(s.attrs.get("start", 0), s.attrs.get("end"))], dtype=np.int64
     ),
     "Size": lambda _e, _s, _o, x: np.array(x.size, dtype=np.int64),
+    **onnx_resample.OPERATORS,
     # Under JAX only
     "Softmax": _softmax("softmax"),
     "LogSoftmax": _softmax("log_softmax"),

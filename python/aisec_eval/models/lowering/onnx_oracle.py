@@ -1,7 +1,8 @@
 """Direct numpy implementations of ONNX operators, to check imports against.
 
 ONNX's own reference evaluator computes batch statistics for inference-mode batch normalization
-before opset 14 and mistakes some paddings of windows, so these replace its versions. They share
+before opset 14, mistakes some paddings of windows, knows no groups of transposed convolutions and
+no resizing before opset 11, so these replace its versions. They share
 nothing with the lowering: batches, padding and windows are worked out here from the operator
 specification.
 """
@@ -124,10 +125,94 @@ def batch_normalization(
     return np.asarray(unit * gain.reshape(column) + shift.reshape(column)).astype(x.dtype)
 
 
+def conv_transpose(x: NDArray[Any], w: NDArray[Any], b: Any = None, **attrs: Any) -> NDArray[Any]:
+    """Transposed convolution: every input adds a multiple of the kernel to the outputs."""
+    n, groups = x.ndim - 2, attrs.get("group") or 1
+    stride = list(attrs.get("strides") or [1] * n)
+    dilation = list(attrs.get("dilations") or [1] * n)
+    more = list(attrs.get("output_padding") or [0] * n)
+    pads = list(attrs.get("pads") or [0] * (2 * n))
+    mode = attrs.get("auto_pad") or "NOTSET"
+    sizes = list(attrs.get("output_shape") or [])[-n:]
+    whole = [
+        (i - 1) * s + (k - 1) * d + 1
+        for i, s, k, d in zip(x.shape[2:], stride, w.shape[2:], dilation, strict=True)
+    ]
+    if mode == "VALID":
+        pads = [0] * (2 * n)
+    elif sizes or mode != "NOTSET":
+        sizes = sizes or [i * s for i, s in zip(x.shape[2:], stride, strict=True)]
+        total = [a + m - size for a, m, size in zip(whole, more, sizes, strict=True)]
+        halves = [t // 2 for t in total]
+        rest = [t - h for t, h in zip(total, halves, strict=True)]
+        pads = halves + rest if mode == "SAME_UPPER" else rest + halves
+    y = np.zeros((len(x), groups, w.shape[1], *(a + m for a, m in zip(whole, more, strict=True))))
+    wide = x.astype(np.float64).reshape(len(x), groups, -1, *x.shape[2:])
+    kernel = w.astype(np.float64).reshape(groups, -1, *w.shape[1:])
+    for position in itertools.product(*(range(k) for k in w.shape[2:])):
+        at: Any = (..., *position)
+        reached: Any = (
+            ...,
+            *(
+                slice(p * d, p * d + (i - 1) * s + 1, s)
+                for p, d, i, s in zip(position, dilation, x.shape[2:], stride, strict=True)
+            ),
+        )
+        y[reached] += np.einsum("ngi...,gio->ngo...", wide, kernel[at])
+    y = y.reshape(len(x), -1, *y.shape[3:])
+    inside = zip(pads[:n], pads[n:], y.shape[2:], strict=True)
+    y = y[(slice(None), slice(None), *(slice(a, size - b) for a, b, size in inside))]
+    if b is not None:
+        y = y + b.astype(np.float64).reshape(-1, *(1,) * n)
+    return y.astype(x.dtype)
+
+
+def resize(
+    x: NDArray[Any], roi: Any = None, scales: Any = None, sizes: Any = None, **attrs: Any
+) -> NDArray[Any]:
+    """Resize one axis after the other, one output position at a time."""
+    place = attrs.get("coordinate_transformation_mode") or "half_pixel"
+    nearest = attrs.get("nearest_mode") or "round_prefer_floor"
+    if scales is None and sizes is None:  # before opset 11
+        scales, place, nearest = roi, "asymmetric", "floor"
+    axes = list(attrs.get("axes") or range(x.ndim))
+    if sizes is None or np.size(sizes) == 0:
+        sizes = [math.floor(x.shape[a] * s) for a, s in zip(axes, scales, strict=True)]
+    else:
+        scales = [size / x.shape[a] for a, size in zip(axes, sizes, strict=True)]
+    y = x.astype(np.float64)
+    for axis, new, scale in zip(axes, sizes, scales, strict=True):
+        old, rows = y.shape[axis], []
+        if new == old and scale == 1:
+            continue
+        for position in range(int(new)):
+            at = position / scale if place == "asymmetric" else (position + 0.5) / scale - 0.5
+            if place == "align_corners":
+                at = position * (old - 1) / (new - 1) if new > 1 else 0.0
+            elif place == "pytorch_half_pixel" and new == 1:
+                at = 0.0
+            low, share = math.floor(at), at - math.floor(at)
+            if (attrs.get("mode") or "nearest") == "nearest":
+                up = {
+                    "floor": False,
+                    "ceil": share > 0,
+                    "round_prefer_floor": share > 0.5,
+                    "round_prefer_ceil": share >= 0.5,
+                }[nearest]
+                low, share = low + up, 0.0
+            first, second = (min(max(low + k, 0), old - 1) for k in (0, 1))
+            rows.append((1 - share) * y.take(first, axis) + share * y.take(second, axis))
+        y = np.stack(rows, axis)
+    return y.astype(x.dtype)
+
+
 OPERATORS: dict[str, Callable[..., Any]] = {
     "Conv": conv,
     "MaxPool": max_pool,
     "AveragePool": average_pool,
     "BatchNormalization": batch_normalization,
+    "ConvTranspose": conv_transpose,
+    "Resize": resize,
+    "Upsample": lambda x, scales, **attrs: resize(x, scales, **attrs),
 }
 """ONNX operator to its implementation on whole batches."""
