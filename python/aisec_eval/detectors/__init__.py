@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from .confident import confident, confident_learning
 from .extract import Extraction, extract, extract_source
+from .frequency import frequency
 from .neighbours import neighbour_disagreement
 from .neural_cleanse import CleanseResult, neural_cleanse
 from .panel import panel
@@ -27,6 +28,7 @@ __all__ = [
     "Extraction",
     "confident_learning",
     "extract",
+    "frequency",
     "neural_cleanse",
     "scan",
     "strip",

@@ -18,7 +18,7 @@ from ..errors import CapabilityError, InputError
 from ..models.base import Model
 from .calibrate import leave_one_out
 from .extract import activations
-from .nulls import LEAST_CLASSES, LEVEL, anomaly_index
+from .nulls import LEAST_CLASSES, LEVEL, anomaly_index, check_bounds
 from .passes import physical_memory
 
 if TYPE_CHECKING:
@@ -145,8 +145,7 @@ def neural_cleanse(
             "it; load an ONNX export of it"
         )
     inputs = check_inputs(x, model.input_shape)
-    if not (len(bounds) == 2 and bounds[0] < bounds[1]):
-        raise InputError(f"bounds={bounds!r} must be two numbers, lower < upper")
+    bounds = check_bounds(bounds)
     if inputs.min() < bounds[0] or inputs.max() > bounds[1]:
         raise InputError(
             f"x ranges over [{inputs.min():g}, {inputs.max():g}], outside bounds={bounds}"
@@ -190,10 +189,10 @@ def neural_cleanse(
 class _Best(NamedTuple):
     """The smallest triggers that worked, of tasks; where none did, the most successful ones."""
 
-    mask: NDArray[np.float32]
-    pattern: NDArray[np.float32]
-    norm: NDArray[np.float32]
-    success: NDArray[np.float32]
+    mask: Any
+    pattern: Any
+    norm: Any
+    success: Any
 
 
 class _Descent:

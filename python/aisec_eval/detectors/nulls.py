@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._validate import check_inputs
+from ..errors import InputError
 from .calibrate import leave_one_out
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 LEVEL = 0.005
 """Chance of an alarm on a dataset without poison, as far as the null is true."""
 LEAST_CLASSES = 5
+LEAST_CLEAN = 20
 _LEVELS = (0.01, 0.1)
 _TAIL = 0.1
 _LEAST_SAMPLES = 10
@@ -38,6 +41,82 @@ CLASS_NULL = (
     "scale, against those of the other classes (leave one out, Student's t; Bonferroni). Poison "
     "that is half of its class or more is not seen"
 )
+
+
+def judge(
+    score: NDArray[np.float64],
+    label: NDArray[np.int64],
+    clean: tuple[NDArray[np.float64], NDArray[np.int64] | None] | None,
+    what: str,
+    fpr: float,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], dict[str, Any]]:
+    """Return p-values, flags and verdicts: by clean scores with their classes, else by classes.
+
+    With clean scores every sample with `p <= fpr` is flagged; without, after an alarm, those of
+    suspected classes.
+    """
+    if clean is not None:
+        p, info = against_clean(score, label, *clean, what)
+        return p, p <= fpr, info | {"rule": f"p-values up to {fpr:g}"}
+    p, info = against_classes(score, label)
+    flagged = np.isin(label, info["target_classes"]) & (p <= fpr)
+    return p, flagged, info | {"rule": f"in suspected classes: p-values up to {fpr:g}"}
+
+
+def check_clean(
+    clean: Any, labels: Any, shape: tuple[int, ...]
+) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
+    """Return clean samples as float32 [m, *shape], m >= 20, and their labels.
+
+    Raises:
+        InputError: they do not fit.
+    """
+    held = check_inputs(clean, shape)
+    if len(held) < LEAST_CLEAN:
+        raise InputError(f"clean holds {len(held)} samples, at least {LEAST_CLEAN} are needed")
+    if labels is None:
+        return held, None
+    y = np.asarray(labels)
+    if y.shape != (len(held),) or y.dtype.kind not in "iu":
+        raise InputError(f"clean_labels: {y.dtype} {list(y.shape)}, expected {len(held)} integers")
+    return held, y.astype(np.int64)
+
+
+def check_share(name: str, value: Any, top: float = 1.0) -> float:
+    """Return a number above 0 and below `top`.
+
+    Raises:
+        InputError: it is none.
+    """
+    if isinstance(value, bool) or not (isinstance(value, float | int) and 0 < value < top):
+        raise InputError(f"{name}={value!r} must be above 0 and below {top:g}")
+    return float(value)
+
+
+def check_bounds(bounds: Any) -> tuple[float, float]:
+    """Return the input range.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        low, high = (float(b) for b in bounds)
+    except (TypeError, ValueError):
+        low = high = np.nan
+    if not low < high:
+        raise InputError(f"bounds={bounds!r} must be two numbers, lower < upper")
+    return low, high
+
+
+def halves(
+    m: int, seed: int, stream: int, most: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Divide m samples at random: up to half of them and up to `most`, and the rest."""
+    # A stream of its own: poison may be planted by the same seed.
+    words = np.random.Philox(key=seed + (stream << 64)).random_raw(m)
+    drawn = np.argsort(words, kind="stable")
+    used = min(most, m // 2)
+    return np.sort(drawn[:used]), np.sort(drawn[used:])
 
 
 def conformal(score: NDArray[np.float64], clean: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._validate import check_count, check_inputs, check_seed
+from .._validate import check_count, check_seed
 from ..errors import CapabilityError, InputError
 from ..models.base import Model
 from ..results import ScanResult
 from .extract import activations, as_inputs, labelled, open_inputs
-from .nulls import against_classes, against_clean
+from .nulls import check_bounds, check_clean, check_share, halves, judge
 from .passes import Reader
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 _LEAST_ENTROPY = 1e-30
 _TOGETHER = 4096
 """Most blended samples evaluated together."""
-_LEAST_CLEAN = 20
 _STREAM = 0x5354524950
 
 
@@ -86,34 +85,19 @@ def strip(
     if not model.capabilities.scores:
         raise CapabilityError(f"model {model.name!r} gives labels only; STRIP needs scores")
     overlays, seed = check_count("overlays", overlays), check_seed(seed)
-    for name, value, top in (("alpha", alpha, math.inf), ("fpr", fpr, 1.0)):
-        if not (isinstance(value, float | int) and 0 < value < top):
-            raise InputError(
-                f"{name}={value!r} must be above 0" + f" and below {top:g}" * (top < 2)
-            )
-    if not (len(bounds) == 2 and bounds[0] < bounds[1]):
-        raise InputError(f"bounds={bounds!r} must be two numbers, lower < upper")
+    alpha, fpr = check_share("alpha", alpha, math.inf), check_share("fpr", fpr)
+    low, high = check_bounds(bounds)
     source = open_inputs(model, x, y, memory_limit)
-    # A stream of its own: poison may be planted by the same seed.
-    order = np.random.Philox(key=seed + (_STREAM << 64))
-    held, held_label = None, None
+    held, held_label, null = None, None, None
     if clean is not None:
-        held = check_inputs(clean, model.input_shape)
-        if len(held) < _LEAST_CLEAN:
-            raise InputError(f"clean holds {len(held)} samples, at least {_LEAST_CLEAN} are needed")
-        if clean_labels is not None:
-            held_label = np.asarray(clean_labels)
-            if held_label.shape != (len(held),) or held_label.dtype.kind not in "iu":
-                raise InputError(
-                    f"clean_labels: {held_label.dtype} {list(held_label.shape)}, expected "
-                    f"{len(held)} integers"
-                )
-        drawn = np.argsort(order.random_raw(len(held)), kind="stable")
-        used = drawn[: min(overlays, len(held) // 2)]
-        over, null = held[np.sort(used)], np.sort(drawn[len(used) :])
+        held, held_label = check_clean(clean, clean_labels, model.input_shape)
+        used, null = halves(len(held), seed, _STREAM, overlays)
+        over = held[used]
     else:
-        over, null = _reservoir(Reader(source, memory_limit, None, 1), model, overlays, order), None
-    blend = _Blend(model, over, np.float32(alpha), bounds, memory_limit)
+        # A stream of its own: poison may be planted by the same seed.
+        order = np.random.Philox(key=seed + (_STREAM << 64))
+        over = _reservoir(Reader(source, memory_limit, None, 1), model, overlays, order)
+    blend = _Blend(model, over, np.float32(alpha), (low, high), memory_limit)
     entropy, predicted, label = [], [], []
     reader = Reader(source, memory_limit, progress, 1)
     for first, (rows, given) in reader.batches("entropy"):
@@ -125,18 +109,13 @@ def strip(
     own = labelled(source, y)
     labels = np.concatenate(label if own else predicted)
     score = -np.log(np.maximum(np.concatenate(entropy), _LEAST_ENTROPY))
+    known = None
     if held is not None and null is not None:
         baseline = -np.log(np.maximum(blend(held[null])[0], _LEAST_ENTROPY))
-        about = "the clean samples that are not blended over others, their entropy"
-        classes_of = None if held_label is None else held_label[null].astype(np.int64)
-        p, info = against_clean(score, labels, baseline, classes_of, about)
-        flagged = p <= fpr
-        rule = f"p-values up to {fpr:g}"
-    else:
-        p, info = against_classes(score, labels)
-        flagged = np.isin(labels, info["target_classes"]) & (p <= fpr)
-        rule = f"in suspected classes: p-values up to {fpr:g}"
-    options = {"overlays": len(over), "alpha": float(alpha), "seed": seed}
+        known = baseline, None if held_label is None else held_label[null]
+    what = "the clean samples that are not blended over others, their entropy"
+    p, flagged, info = judge(score, labels, known, what, fpr)
+    options = {"overlays": len(over), "alpha": alpha, "seed": seed}
     return ScanResult(
         score=score,
         flagged=flagged,
@@ -150,7 +129,6 @@ def strip(
             **options,
             "source": source.name,
             "model": model.name,
-            "rule": rule,
             "labels": "given" if own else "predicted by the model",
         },
     )
