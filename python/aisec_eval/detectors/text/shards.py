@@ -156,7 +156,9 @@ def merge_shards(
         InputError: shards with other options than the first, or that overlap or leave gaps.
         DatasetError: a file is missing, damaged or not a shard.
     """
-    shards = sorted((_open(Path(path)) for path in paths), key=lambda shard: shard.first)
+    shards = sorted(
+        (_open(Path(path)) for path in paths), key=lambda shard: (shard.first, shard.count)
+    )
     if not shards:
         raise InputError("no shards to merge")
     chosen = shards[0].chosen

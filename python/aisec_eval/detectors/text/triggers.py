@@ -25,13 +25,18 @@ MEMORY = 512 * MIB
 """Bytes for counts, unless told."""
 NULL = (
     "of the documents with an n-gram, each has the label with a probability whose log-odds differ "
-    "from the label's share by a normal amount, one an n-gram, independently; its deviation is the "
-    "least one under which no quantile of the clean bulk of n-grams is too large"
+    "from those of the label's share by a normal amount, one an n-gram; its deviation is estimated "
+    "from all n-grams of that length and about that frequency, the least under which none of their "
+    "quantiles is too large"
 )
 _LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99, 0.999, 0.9999)
 _ABOVE = 100
 """N-grams that must be above a quantile for it to count: triggers are fewer."""
 _UNITS = re.compile(r"[^\W_]+")
+_BULK = 20
+"""N-grams that tell how much log-odds vary; where there are fewer, they do not."""
+_PART = 2000
+_PARTS = 6
 _FAR = 3.0
 """Deviations below which an n-gram is not tested further."""
 _NODES = np.linspace(-6.0, 38.0, 1001)
@@ -45,7 +50,8 @@ class TriggerNgrams:
     """A row an n-gram: `trigger` (number; n-grams in the same documents, or that contain one of an
     earlier row's, share it), `ngram` (as it stands where it occurs first, at most 200 bytes),
     `length` (units), `label`, `documents` (with the n-gram), `labelled` (of them with the label),
-    `share` (of the label in all documents), `log_odds`, `z`, `p_value`, `q_value`."""
+    `share` (of the label in all documents), `log_odds`, `z`, `p_value`, `q_value`, `spread` (of the
+    log-odds of n-grams like it)."""
     info: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -134,7 +140,7 @@ def trigger_ngrams(
         least = exact.least
         units, counts, fingerprints, ngrams = exact.finish()
     sizes = np.bincount(codes, minlength=len(classes))
-    tested = _test(counts.astype(np.int64), fingerprints, sizes, level)
+    tested = _test(units, counts.astype(np.int64), fingerprints, sizes, level)
     frame = _frame(tested, units, counts, fingerprints, ngrams, classes, sizes, unit == "word")
     info = {
         "documents": read,
@@ -146,7 +152,6 @@ def trigger_ngrams(
         "document_sets": tested.sets,
         "tests": tested.sets * len(classes),
         "level": level,
-        "spread": dict(zip(classes, tested.spread, strict=True)),
         "null": NULL,
         "triggers": frame["trigger"].n_unique(),
     }
@@ -228,11 +233,23 @@ class _Tested:
     z: NDArray[np.float64]
     p_value: NDArray[np.float64]
     q_value: NDArray[np.float64]
-    spread: list[float]
+    spread: NDArray[np.float64]
     sets: int
 
 
+def _alike(units: NDArray[np.uint32], documents: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Yield the rows of n-grams of one length and about one frequency.
+
+    Rare words are closer to a topic than frequent ones, so each part has its own spread.
+    """
+    for length in np.unique(units):
+        rows = np.flatnonzero(units == length)
+        rows = rows[np.argsort(documents[rows], kind="stable")]
+        yield from np.array_split(rows, min(_PARTS, max(1, len(rows) // _PART)))
+
+
 def _test(
+    units: NDArray[np.uint32],
     counts: NDArray[np.int64],
     fingerprints: NDArray[np.uint64],
     sizes: NDArray[np.int64],
@@ -240,22 +257,28 @@ def _test(
 ) -> _Tested:
     """Test every n-gram [m, classes] for every class."""
     _, first, inverse = np.unique(fingerprints, return_index=True, return_inverse=True)
-    single = counts[first]
+    single, total = counts[first], counts[first].sum(1)
     p_values = np.ones(single.shape)
-    odds, z = np.zeros(single.shape), np.zeros(single.shape)
-    spread = []
-    for c in range(single.shape[1]):
-        odds[:, c], error = log_odds(single[:, c], single.sum(1), sizes[c], sizes.sum())
-        s = estimate_spread(odds[:, c], error)
-        z[:, c] = odds[:, c] / np.sqrt(s**2 + error**2)
-        far = z[:, c] > _FAR
-        share = sizes[c] / sizes.sum()
-        p_values[far, c] = tail(single[far, c], single[far].sum(1), share, s)
-        spread.append(s)
+    odds, z, spreads = (np.zeros(single.shape) for _ in range(3))
+    # Log-odds of words add up in longer n-grams, so theirs vary at least as much.
+    least, length = np.zeros(single.shape[1]), 0
+    for rows in _alike(units[first], total):
+        if units[first[rows[0]]] > length:
+            length = int(units[first[rows[0]]])
+            least = spreads.max(0, initial=0.0)
+        for c in range(single.shape[1]):
+            mine, k = single[rows, c], total[rows]
+            odds[rows, c], error = log_odds(mine, k, sizes[c], sizes.sum())
+            spread = max(estimate_spread(odds[rows, c], error), least[c])
+            deviations = odds[rows, c] / np.sqrt(spread**2 + error**2)
+            far = deviations > _FAR
+            share = sizes[c] / sizes.sum()
+            p_values[rows[far], c] = tail(mine[far], k[far], share, spread)
+            z[rows, c], spreads[rows, c] = deviations, spread
     q_values = benjamini_yekutieli(p_values.ravel()).reshape(p_values.shape)
     row, label = np.nonzero(q_values[inverse] <= level)
     at = inverse[row], label
-    return _Tested(row, label, odds[at], z[at], p_values[at], q_values[at], spread, len(first))
+    return _Tested(row, label, odds[at], z[at], p_values[at], q_values[at], spreads[at], len(first))
 
 
 def log_odds(
@@ -275,9 +298,9 @@ def log_odds(
         k - mine + (1 - share),
         (total - size) - (k - mine) + (1 - share) * without,
     )
-    cells = tuple(np.maximum(cell, 1e-9) for cell in cells)
-    odds = np.log(cells[0]) - np.log(cells[1]) - np.log(cells[2]) + np.log(cells[3])
-    return odds, np.sqrt(sum(1 / cell for cell in cells))
+    with_, without_, others, rest = (np.maximum(cell, 1e-9) for cell in cells)
+    odds = np.log(with_) - np.log(without_) - np.log(others) + np.log(rest)
+    return odds, np.sqrt(1 / with_ + 1 / without_ + 1 / others + 1 / rest)
 
 
 def estimate_spread(odds: NDArray[np.float64], error: NDArray[np.float64]) -> float:
@@ -285,18 +308,20 @@ def estimate_spread(odds: NDArray[np.float64], error: NDArray[np.float64]) -> fl
 
     The least s under which no quantile of `|odds| / sqrt(s^2 + error^2)` is above that of a normal
     value. Quantiles with fewer than 100 n-grams above are left out, but for the median: those may
-    be triggers.
+    be triggers. 0, which says that labels do not depend on n-grams, where there are fewer than 20.
     """
     from scipy.special import ndtri
 
-    if not len(odds):
+    if len(odds) < _BULK:
         return 0.0
     levels = np.array([q for q in _LEVELS if q == 0.5 or (1 - q) * len(odds) >= _ABOVE])
     most = ndtri(0.5 + levels / 2)
+    # Quantiles of few values are uncertain; this is above the true one 19 times in 20.
+    at = np.minimum(levels + 1.645 * np.sqrt(levels * (1 - levels) / len(odds)), 1.0)
 
     def fits(s: float) -> bool:
         z = np.abs(odds) / np.sqrt(s**2 + error**2)
-        return bool((np.quantile(z, levels, method="higher") <= most).all())
+        return bool((np.quantile(z, at, method="higher") <= most).all())
 
     low, high = 0.0, 1.0
     if fits(low):
@@ -397,5 +422,6 @@ def _frame(
             "z": tested.z[order],
             "p_value": tested.p_value[order],
             "q_value": tested.q_value[order],
+            "spread": tested.spread[order],
         }
     )
