@@ -104,7 +104,7 @@ impl<'a> Judge<'a> {
                 let (cuts, betas) = (&ascent.lane.cuts, ascent.betas());
                 own.push(Own::new(layout, self.state, ascent.parameters(), cuts, betas));
             }
-            let found = route.lower_bounds_with(rows, block.len(), &own, pool);
+            let found = route.lower_bounds_with(&rows, block.len(), &own, pool);
             let less = found.into_iter().zip(taken).map(|(bound, taken)| sub_down(bound, taken));
             bounds.extend(less.map(|b| if b.is_finite() { b } else { f64::NEG_INFINITY }));
         }

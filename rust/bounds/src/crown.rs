@@ -2,18 +2,17 @@
 
 use aisec_graph::{Interval, Operator, Patch, Site};
 use aisec_numeric::Cancelled;
+use aisec_numeric::conv::Unit;
 use aisec_numeric::rounding::add_down;
 use rayon::prelude::*;
 
 use crate::ascent::Tuning;
 use crate::backward::{Pool, Route};
+use crate::kernels::MOST;
 use crate::prepared::Prepared;
 use crate::region::Region;
 use crate::state::State;
 use crate::trace::{Stop, Trace};
-
-/// Rows carried back together when memory does not ask for fewer.
-const BLOCK: usize = 32;
 
 /// Height and width of the parts of an image whose elements go together: large enough that
 /// laying out a part is shared by several rows, small enough that receptive fields stay small.
@@ -62,13 +61,6 @@ pub(crate) struct Analysis<'a> {
     pub block_bytes: usize,
 }
 
-/// A row that is plus or minus one element of a node.
-#[derive(Clone, Copy)]
-struct Unit {
-    element: usize,
-    sign: f64,
-}
-
 /// Units that are bounded together, and the part of the node they lie in.
 type Tile = (Option<Patch>, Vec<Unit>);
 
@@ -102,7 +94,7 @@ impl Analysis<'_> {
         let (mut coefficients, mut constants) = (Vec::new(), Vec::new());
         for block in rows.chunks(len * self.block(route.peak())) {
             self.prepared.cancel.check()?;
-            let found = route.planes(block.to_vec(), block.len() / len, &mut Pool::default());
+            let found = route.planes(block, block.len() / len, &mut Pool::default());
             coefficients.extend(found.0);
             constants.extend(found.1);
         }
@@ -147,7 +139,7 @@ impl Analysis<'_> {
             let loose = self.loose(state, index);
             let units: Vec<Unit> = (0..loose.len())
                 .filter(|&element| loose[element])
-                .map(|element| Unit { element, sign })
+                .map(|element| Unit { element, factor: sign })
                 .collect();
             let bounds = self.units(state, index, &units)?;
             let node = &mut state.nodes[index];
@@ -185,10 +177,9 @@ impl Analysis<'_> {
         index: usize,
         units: &[Unit],
     ) -> Result<Vec<(usize, f64)>, Cancelled> {
-        let shape = &self.prepared.graph.nodes()[index].shape;
         let groups = match self.tiles(state, index, units) {
             Some(tiles) => tiles,
-            None => units.chunks(BLOCK).map(|units| (None, units.to_vec())).collect(),
+            None => units.chunks(MOST).map(|units| (None, units.to_vec())).collect(),
         };
         let whole = groups.first().is_some_and(|group| group.0.is_none());
         let shared = whole.then(|| Trace::new(self.prepared, state, index, None, Stop::Input));
@@ -201,19 +192,9 @@ impl Analysis<'_> {
                     .map(|patch| Trace::new(self.prepared, state, index, Some(patch), Stop::Input));
                 let own = own.as_ref().map(|trace| Route::new(self.prepared, state, trace));
                 let route = own.as_ref().or(shared.as_ref()).expect("one of the two exists");
-                let len: usize = patch
-                    .map_or_else(|| shape.iter().product(), |p| p.shape(shape).iter().product());
-                let place = |unit: &Unit| match patch {
-                    Some(patch) => patch.locate(shape, unit.element).expect("it is in its tile"),
-                    None => unit.element,
-                };
                 let mut bounds = Vec::with_capacity(units.len());
                 for block in units.chunks(self.block(route.peak())) {
-                    let mut rows = pool.take(block.len() * len);
-                    for (row, unit) in rows.chunks_exact_mut(len).zip(block) {
-                        row[place(unit)] = unit.sign;
-                    }
-                    let found = route.lower_bounds(rows, block.len(), pool);
+                    let found = route.unit_bounds(block, pool);
                     bounds.extend(block.iter().map(|unit| unit.element).zip(found));
                 }
                 Ok(bounds)
@@ -259,7 +240,7 @@ impl Analysis<'_> {
             .par_chunks(len * self.block(route.peak()))
             .map_init(Pool::default, |pool, block| {
                 self.prepared.cancel.check()?;
-                Ok(route.lower_bounds(block.to_vec(), block.len() / len, pool))
+                Ok(route.lower_bounds(block, block.len() / len, pool))
             })
             .collect::<Result<_, Cancelled>>()?;
         Ok(blocks.into_iter().flatten().collect())
@@ -267,6 +248,6 @@ impl Analysis<'_> {
 
     /// How many rows go together when one keeps up to `peak` coefficients alive.
     pub fn block(&self, peak: usize) -> usize {
-        (self.block_bytes / (8 * peak.max(1))).clamp(1, BLOCK)
+        (self.block_bytes / (8 * peak.max(1))).clamp(1, MOST)
     }
 }

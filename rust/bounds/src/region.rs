@@ -163,7 +163,7 @@ pub(crate) fn box_minimum(row: &[f64], lower: &[f64], upper: &[f64]) -> f64 {
 
 /// A computed sum of `terms` products less the most its rounding can have added, where `size`
 /// is the computed sum of absolute values (itself too small by at most a factor `1 - gamma`).
-fn lowered(sum: f64, size: f64, terms: usize) -> f64 {
+pub(crate) fn lowered(sum: f64, size: f64, terms: usize) -> f64 {
     sub_down(sum, add_up(mul_up(gamma(2 * terms + 16), size), underflow(4 * terms + 8)))
 }
 

@@ -101,14 +101,25 @@ impl<'a> Own<'a> {
 }
 
 impl OwnLines<'_> {
-    /// The coefficients of the elements.
-    pub fn gather(&self, row: &[f64]) -> Vec<f64> {
-        self.at.iter().map(|&at| row[at as usize]).collect()
+    /// The elements, in ascending order.
+    pub fn elements(&self) -> &[u32] {
+        self.at
+    }
+
+    /// The coefficients of the elements in row `row` of some that lie side by side.
+    pub fn gather(&self, rows: &[f64], width: usize, row: usize) -> Vec<f64> {
+        self.at.iter().map(|&at| rows[at as usize * width + row]).collect()
     }
 
     /// Writes the elements' coefficients behind the lines; returns the constant `Σ a·offset` and
     /// the error weight `Σ |a|·weight`. A NaN makes everything NaN.
-    pub fn scatter(&self, coefficients: &[f64], row: &mut [f64]) -> (f64, f64) {
+    pub fn scatter(
+        &self,
+        coefficients: &[f64],
+        rows: &mut [f64],
+        width: usize,
+        row: usize,
+    ) -> (f64, f64) {
         let (mut constant, mut size) = (0.0, 0.0);
         for (i, (&at, &a)) in self.at.iter().zip(coefficients).enumerate() {
             let (slope, offset) = if a > 0.0 {
@@ -118,7 +129,7 @@ impl OwnLines<'_> {
             };
             constant += a * offset;
             size += a.abs() * self.weight[i];
-            row[at as usize] = a * slope;
+            rows[at as usize * width + row] = a * slope;
         }
         (constant, size)
     }

@@ -2,6 +2,7 @@
 //! its shape, forward pass, vector-Jacobian product, interval and linear relaxation.
 #![forbid(unsafe_code)]
 
+pub mod beside;
 mod constants;
 mod enclosure;
 mod error;

@@ -1,7 +1,9 @@
 //! The contract every operator file fulfils.
 
 use aisec_numeric::Scalar;
+use aisec_numeric::conv::Unit;
 
+use crate::beside::{Part, Rows, by_rows};
 use crate::patch::{Cropped, Patch};
 use crate::s_shape::Curve;
 
@@ -46,8 +48,8 @@ pub enum Relaxation {
         upper_slope: Vec<f64>,
         upper_offset: Vec<f64>,
     },
-    /// Each output is bounded below by one input element, and above by one input element or,
-    /// where `upper_index` is `None`, by the constant `upper_offset`.
+    /// Each output is bounded below by one input element, and above by one input element plus
+    /// `upper_offset` or, where `upper_index` is `None`, by the constant `upper_offset`.
     Select { lower_index: Vec<usize>, upper_index: Vec<Option<usize>>, upper_offset: Vec<f64> },
 }
 
@@ -125,6 +127,28 @@ pub trait Operator {
         cotangent: &[T],
         grads: &mut [&mut [T]],
     );
+
+    /// Affine operators: [`Operator::vjp`] of `site.batch` rows side by side, which replaces what is
+    /// in `parts`, one for each input.
+    fn vjp_beside(&self, site: &Site, rows: Rows, parts: &mut [Part])
+    where
+        Self: Sized,
+    {
+        by_rows(self, site, rows, parts);
+    }
+
+    /// [`Operator::vjp_beside`] of single elements of the output, one a row, for operators that
+    /// need not sum anything for it; otherwise nothing is written and the answer is false.
+    fn units_beside(&self, site: &Site, units: &[Unit], part: &mut [f64]) -> bool {
+        let _ = (site, units, part);
+        false
+    }
+
+    /// Whether each input has the output's elements in the same order, and each element of the
+    /// output depends on those in its place alone.
+    fn keeps_places(&self) -> bool {
+        false
+    }
 
     /// Outward-rounded bounds of the output over the input boxes, for every sample; NaN where
     /// infinite bounds leave nothing to say.

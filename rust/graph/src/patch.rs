@@ -49,14 +49,17 @@ impl Patch {
         part
     }
 
-    /// Adds this part to the part `into` that holds it, of the same node.
-    pub fn add_to(&self, part: &[f64], into: &Self, sum: &mut [f64]) {
+    /// Adds this part to the part `into` that holds it, of the same node; every element is `width`
+    /// numbers.
+    pub fn add_beside(&self, part: &[f64], into: &Self, width: usize, sum: &mut [f64]) {
         let inner = Self { top: self.top - into.top, left: self.left - into.left, ..*self };
-        let channels = part.len() / (self.height * self.width).max(1);
+        let line = self.width * width;
+        let channels = part.len() / (self.height * line).max(1);
         let shape = [channels, into.height, into.width];
         let starts = inner.starts(&shape);
-        for (start, line) in starts.zip(part.chunks_exact(self.width.max(1))) {
-            sum[start..start + self.width].iter_mut().zip(line).for_each(|(s, &x)| *s += x);
+        for (start, values) in starts.zip(part.chunks_exact(line.max(1))) {
+            let sum = &mut sum[start * width..][..line];
+            sum.iter_mut().zip(values).for_each(|(s, &x)| *s += x);
         }
     }
 
@@ -97,11 +100,12 @@ mod tests {
             }
         }
         let whole = Patch::whole(&shape).unwrap();
-        let mut sum = vec![0.0; 40];
-        patch.add_to(&part, &whole, &mut sum);
+        let part: Vec<f64> = part.iter().flat_map(|&x| [x, -x]).collect();
+        let mut sum = vec![0.0; 80];
+        patch.add_beside(&part, &whole, 2, &mut sum);
         for (index, &value) in values.iter().enumerate() {
-            let inside = patch.locate(&shape, index).is_some();
-            assert_eq!(sum[index], if inside { value } else { 0.0 });
+            let value = if patch.locate(&shape, index).is_some() { value } else { 0.0 };
+            assert_eq!(sum[2 * index..][..2], [value, -value]);
         }
     }
 

@@ -39,7 +39,7 @@ proptest! {
                 .collect();
             let whole = Patch::whole(&node.shape).unwrap();
             let mut spread = vec![0.0; node.len()];
-            patch.add_to(&cotangent, &whole, &mut spread);
+            patch.add_beside(&cotangent, &whole, 1, &mut spread);
             if node.op.is_affine() {
                 let mut grads: Vec<Vec<f64>> =
                     (0..shapes.len()).map(|slot| vec![0.0; site.input_len(slot)]).collect();
@@ -57,7 +57,7 @@ proptest! {
                 for slot in 0..inputs.len() {
                     let mut back = vec![0.0; site.input_len(slot)];
                     let all = Patch::whole(shapes[slot]).unwrap();
-                    part.inputs[slot].add_to(&parts[slot], &all, &mut back);
+                    part.inputs[slot].add_beside(&parts[slot], &all, 1, &mut back);
                     for (a, b) in back.iter().zip(&grads[slot]) {
                         prop_assert!((a - b).abs() < 1e-9 * (1.0 + b.abs()), "{}", node.op.name());
                     }

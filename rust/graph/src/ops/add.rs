@@ -4,6 +4,7 @@ use aisec_numeric::Scalar;
 use aisec_numeric::rounding::{add_down, add_up};
 
 use super::Build;
+use crate::beside::{Part, Rows};
 use crate::operator::{Interval, Operator, Site};
 use crate::patch::{Cropped, Patch};
 use crate::spec::Parts;
@@ -43,6 +44,14 @@ impl Operator for Add {
     ) {
         grads[0].iter_mut().zip(cotangent).for_each(|(g, &c)| *g += c);
         grads[1].iter_mut().zip(cotangent).for_each(|(g, &c)| *g += c);
+    }
+
+    fn vjp_beside(&self, _site: &Site, rows: Rows, parts: &mut [Part]) {
+        parts.iter_mut().for_each(|part| part.values.copy_from_slice(rows.values));
+    }
+
+    fn keeps_places(&self) -> bool {
+        true
     }
 
     fn interval(&self, _site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {

@@ -8,6 +8,7 @@ use aisec_numeric::rounding::{add_down, add_up};
 use super::Build;
 use super::strided::Strided;
 use crate::Tensor;
+use crate::beside::{Part, Rows};
 use crate::operator::{Interval, Operator, Site};
 use crate::patch::{Cropped, Patch};
 use crate::spec::Parts;
@@ -50,6 +51,14 @@ impl Operator for AddConst {
         grads: &mut [&mut [T]],
     ) {
         grads[0].iter_mut().zip(cotangent).for_each(|(g, &c)| *g += c);
+    }
+
+    fn vjp_beside(&self, _site: &Site, rows: Rows, parts: &mut [Part]) {
+        parts[0].values.copy_from_slice(rows.values);
+    }
+
+    fn keeps_places(&self) -> bool {
+        true
     }
 
     fn interval(&self, site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {

@@ -3,11 +3,14 @@
 use std::sync::{Arc, OnceLock};
 
 use aisec_numeric::Scalar;
+use aisec_numeric::beside::{Run, Sums, Target};
+use aisec_numeric::conv::Unit;
 use aisec_numeric::gemm::{PackedMatrix, Packs};
 use aisec_numeric::rounding::add_up;
 
 use super::Build;
 use crate::Tensor;
+use crate::beside::{Part, Rows};
 use crate::operator::{Interval, Operator, Site};
 use crate::outward;
 use crate::spec::Parts;
@@ -108,6 +111,45 @@ impl Operator for Affine {
         let weight = self.weight.values::<T>();
         let pack = || PackedMatrix::new(out, length, None, |o, i| weight[o * length + i]);
         self.backward.get::<T, _>(pack).multiply_rows(cotangent, grads[0], true);
+    }
+
+    fn vjp_beside(&self, site: &Site, rows: Rows, parts: &mut [Part]) {
+        let ((out, length), width) = (self.lengths(), site.batch);
+        let part = &mut parts[0];
+        if part.wanted.is_some() {
+            part.values.fill(0.0);
+        }
+        let named = |mask: Option<&[bool]>, first: usize, count: usize| -> Vec<u32> {
+            let chosen = (0..count).filter(|i| mask.is_none_or(|mask| mask[first + i]));
+            chosen.map(|i| i as u32).collect()
+        };
+        let sums = Sums {
+            width,
+            values: rows.values,
+            value_stride: 1,
+            weight: self.weight.f64(),
+            weight_stride: length,
+            columns: length,
+        };
+        for line in 0..site.output_len() / out {
+            let terms = named(rows.alive, line * out, out);
+            let columns = named(part.wanted, line * length, length);
+            let runs = [Run { value: line * out, weight: 0, terms: &terms }];
+            let target = Target { values: part.values, first: line * length, stride: 1 };
+            sums.write(&runs, &columns, target);
+        }
+    }
+
+    fn units_beside(&self, site: &Site, units: &[Unit], part: &mut [f64]) -> bool {
+        let ((out, length), width) = (self.lengths(), site.batch);
+        part.fill(0.0);
+        for (row, unit) in units.iter().enumerate() {
+            let weight = &self.weight.f64()[unit.element % out * length..][..length];
+            let first = unit.element / out * length;
+            let column = part[first * width + row..].iter_mut().step_by(width);
+            column.zip(weight).for_each(|(a, w)| *a = unit.factor * w);
+        }
+        true
     }
 
     fn interval(&self, site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {

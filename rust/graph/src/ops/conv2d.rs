@@ -4,13 +4,14 @@ use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use aisec_numeric::Scalar;
-use aisec_numeric::conv::{Convolution, Place};
+use aisec_numeric::conv::{Convolution, Frame, Place, Unit};
 use aisec_numeric::rounding::add_up;
 use serde::{Deserialize, Serialize};
 
 use super::Build;
 use super::window::Window;
 use crate::Tensor;
+use crate::beside::{Part, Rows};
 use crate::operator::{Interval, Operator, Site};
 use crate::outward;
 use crate::patch::{Cropped, Patch};
@@ -94,6 +95,12 @@ impl Conv2d {
         self.weight.len() / self.weight.shape()[0].max(1)
     }
 
+    fn frame(&self, site: &Site) -> Frame {
+        let size = |shape: &[usize]| [shape[1], shape[2]];
+        let before = [self.rows.before, self.columns.before];
+        Frame { input: size(site.inputs[0]), before, output: size(site.output) }
+    }
+
     /// The index tables of `site`, kept from the first call: a node has one shape.
     fn place(&self, site: &Site) -> Cow<'_, Place> {
         let size = |shape: &[usize]| [shape[1], shape[2]];
@@ -151,6 +158,23 @@ impl Operator for Conv2d {
     ) {
         let weight = self.weight.values::<T>();
         self.kernel.input_gradient(&self.place(site), weight, cotangent, grads[0]);
+    }
+
+    fn vjp_beside(&self, site: &Site, rows: Rows, parts: &mut [Part]) {
+        let part = &mut parts[0];
+        self.kernel.gradient_beside(
+            &self.frame(site),
+            self.weight.f64(),
+            (rows.values, rows.alive),
+            site.batch,
+            (part.values, part.wanted),
+        );
+    }
+
+    fn units_beside(&self, site: &Site, units: &[Unit], part: &mut [f64]) -> bool {
+        let (frame, weight) = (self.frame(site), self.weight.f64());
+        self.kernel.gradient_of_units(&frame, weight, units, site.batch, part);
+        true
     }
 
     fn interval(&self, site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {

@@ -8,6 +8,7 @@ use aisec_numeric::rounding::{div_down, div_up};
 use super::Build;
 use super::strided::Strided;
 use crate::Tensor;
+use crate::beside::{Part, Rows};
 use crate::operator::{Interval, Operator, Site};
 use crate::patch::{Cropped, Patch};
 use crate::spec::Parts;
@@ -56,6 +57,20 @@ impl Operator for DivConst {
         for (c, grad) in cotangent.chunks_exact(len).zip(grads[0].chunks_exact_mut(len)) {
             self.view.zip_add(c, value, grad, |c, value| c / value);
         }
+    }
+
+    fn vjp_beside(&self, site: &Site, rows: Rows, parts: &mut [Part]) {
+        let mut value = vec![0.0; site.output_len()];
+        self.view.gather(self.value.f64(), &mut value);
+        let elements = rows.values.chunks_exact(site.batch);
+        let scaled = parts[0].values.chunks_exact_mut(site.batch).zip(elements).zip(value);
+        for ((out, row), value) in scaled {
+            out.iter_mut().zip(row).for_each(|(out, a)| *out = a / value);
+        }
+    }
+
+    fn keeps_places(&self) -> bool {
+        true
     }
 
     fn interval(&self, site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {

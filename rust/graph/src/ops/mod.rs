@@ -3,7 +3,9 @@
 use std::ops::RangeInclusive;
 
 use aisec_numeric::Scalar;
+use aisec_numeric::conv::Unit;
 
+use crate::beside::{Part, Rows};
 use crate::operator::{Activation, Interval, Operator, Reads, Relaxation, Site};
 use crate::patch::{Cropped, Patch};
 use crate::spec::Parts;
@@ -92,6 +94,18 @@ macro_rules! operators {
                 upper: &mut [f64],
             ) {
                 match self { $(Op::$type(op) => op.interval(site, inputs, lower, upper),)* }
+            }
+
+            fn vjp_beside(&self, site: &Site, rows: Rows, parts: &mut [Part]) {
+                match self { $(Op::$type(op) => op.vjp_beside(site, rows, parts),)* }
+            }
+
+            fn units_beside(&self, site: &Site, units: &[Unit], part: &mut [f64]) -> bool {
+                match self { $(Op::$type(op) => op.units_beside(site, units, part),)* }
+            }
+
+            fn keeps_places(&self) -> bool {
+                match self { $(Op::$type(op) => op.keeps_places(),)* }
             }
 
             fn is_affine(&self) -> bool {

@@ -4,6 +4,7 @@ use aisec_numeric::Scalar;
 use serde::{Deserialize, Serialize};
 
 use super::Build;
+use crate::beside::{Part, Rows};
 use crate::operator::{Interval, Operator, Site};
 use crate::shape::elements;
 use crate::outward;
@@ -47,6 +48,14 @@ impl Operator for Reshape {
         grads: &mut [&mut [T]],
     ) {
         grads[0].iter_mut().zip(cotangent).for_each(|(g, &c)| *g += c);
+    }
+
+    fn vjp_beside(&self, _site: &Site, rows: Rows, parts: &mut [Part]) {
+        parts[0].values.copy_from_slice(rows.values);
+    }
+
+    fn keeps_places(&self) -> bool {
+        true
     }
 
     fn interval(&self, site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {

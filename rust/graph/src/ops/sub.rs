@@ -4,6 +4,7 @@ use aisec_numeric::Scalar;
 use aisec_numeric::rounding::{add_up, sub_down, sub_up};
 
 use super::Build;
+use crate::beside::{Part, Rows};
 use crate::operator::{Interval, Operator, Site};
 use crate::patch::{Cropped, Patch};
 use crate::spec::Parts;
@@ -43,6 +44,15 @@ impl Operator for Sub {
     ) {
         grads[0].iter_mut().zip(cotangent).for_each(|(g, &c)| *g += c);
         grads[1].iter_mut().zip(cotangent).for_each(|(g, &c)| *g += -c);
+    }
+
+    fn vjp_beside(&self, _site: &Site, rows: Rows, parts: &mut [Part]) {
+        parts[0].values.copy_from_slice(rows.values);
+        parts[1].values.iter_mut().zip(rows.values).for_each(|(a, x)| *a = -x);
+    }
+
+    fn keeps_places(&self) -> bool {
+        true
     }
 
     fn interval(&self, _site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {

@@ -12,6 +12,7 @@
 //! gradient, each class of pixels sees its own subset of the kernel, and within a class the
 //! gradient is a convolution of the cotangent that moves by one.
 
+mod beside;
 mod forward;
 mod gradient;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod tests;
 
 use std::sync::OnceLock;
 
+pub use beside::{Frame, Unit};
 use forward::Forward;
 use gradient::Gather;
 
@@ -43,6 +45,7 @@ struct FormPacks {
     forward_lines: Packs,
     gradient_channels: Packs,
     gradient_lines: Packs,
+    beside: OnceLock<Vec<f64>>,
 }
 
 /// One spatial axis.

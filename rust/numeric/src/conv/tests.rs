@@ -181,3 +181,59 @@ fn strides_beyond_the_image() {
         assert_eq!(gradient, [84.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Rows side by side, what is dead or unwanted left out, and single entries.
+    #[test]
+    fn rows_side_by_side_agree_with_the_definition(case in cases(), seed: u64, rows in 1..11usize) {
+        let [channels, out] = case.channels;
+        let (groups, output) = (case.groups, case.output().unwrap());
+        let shape = [out * groups, channels, case.kernel[0], case.kernel[1]];
+        let convolution = Convolution::new(shape, case.stride, case.dilation, groups);
+        let before = [case.padding[0], case.padding[1]];
+        let frame = Frame { input: case.input, before, output };
+        let weight = values::<f64>(shape.iter().product(), "weight");
+        let length = channels * groups * case.input[0] * case.input[1];
+        let out_length = out * groups * output[0] * output[1];
+        let width = rows.next_multiple_of(8);
+        let mut mixed = crate::random::Stream::new(seed, "mask", 0).at(0, 0);
+        let mut mask = |n: usize| Vec::from_iter((0..n).map(|_| mixed.signed() > -0.3));
+        let (alive, wanted) = (mask(out_length), mask(length));
+        let mut cotangent = values::<f64>(out_length * width, "cotangent");
+        let products = case.products();
+        let mut gradient = values::<f64>(length * width, "overwritten");
+        // Dead entries hold anything.
+        for (e, row) in cotangent.chunks_exact_mut(width).enumerate().filter(|(e, _)| !alive[*e]) {
+            row.fill(if e % 2 == 0 { f64::NAN } else { 1.0 });
+        }
+        convolution.gradient_beside(
+            &frame, &weight, (&cotangent, Some(&alive)), width, (&mut gradient, Some(&wanted)),
+        );
+        let mut expected = vec![0.0; length * width];
+        for &[w, i, o] in products.iter().filter(|[_, i, o]| alive[*o] && wanted[*i]) {
+            for r in 0..width {
+                expected[i * width + r] += weight[w] * cotangent[o * width + r];
+            }
+        }
+        for (got, expected) in gradient.iter().zip(&expected) {
+            prop_assert!((got - expected).abs() < 1e-12);
+        }
+
+        let units: Vec<Unit> = (0..rows)
+            .map(|r| Unit {
+                element: (seed as usize).wrapping_add(r * 7) % out_length,
+                factor: if r % 2 == 0 { 1.0 } else { -1.0 },
+            })
+            .collect();
+        convolution.gradient_of_units(&frame, &weight, &units, width, &mut gradient);
+        let mut cotangent = vec![0.0; out_length * width];
+        for (r, unit) in units.iter().enumerate() {
+            cotangent[unit.element * width + r] = unit.factor;
+        }
+        let mut same = values::<f64>(length * width, "overwritten too");
+        convolution.gradient_beside(&frame, &weight, (&cotangent, None), width, (&mut same, None));
+        prop_assert_eq!(gradient, same);
+    }
+}
