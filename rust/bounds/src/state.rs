@@ -104,8 +104,8 @@ fn weights(node: &Node, site: &Site, relaxation: &Relaxation, sources: &[&NodeSt
         Relaxation::Select { lower_index, upper_index, upper_offset } => {
             let size = &sources[0].size;
             for (i, weight) in weight.iter_mut().enumerate() {
-                let above = upper_index[i].map_or(upper_offset[i].abs(), |at| size[at]);
-                *weight = size[lower_index[i]].max(above);
+                let above = upper_index[i].map_or(0.0, |at| size[at]);
+                *weight = size[lower_index[i]].max(add_up(above, upper_offset[i].abs()));
             }
         }
     }

@@ -218,9 +218,8 @@ impl<T: Number> Carry<'_, T> {
 
     fn through_picks(&self, state: &mut Rows<T>, node: usize, rows: &[T]) {
         let How::Picks(picks) = &self.cells[node].how else { unreachable!("it has picks") };
-        self.pay(state, node, rows, |a, i| match picks[i].above {
-            None if *a < T::zero() => a.times(&picks[i].most),
-            _ => T::zero(),
+        self.pay(state, node, rows, |a, i| {
+            if *a < T::zero() { a.times(&picks[i].offset) } else { T::zero() }
         });
         self.open(state, node);
         let input = self.network.places[node].inputs[0];

@@ -16,6 +16,10 @@ pub(crate) enum Curve {
 
 type Interval = (f64, f64);
 
+/// Over an interval shorter than this the chord's slope is taken to be the derivative at the
+/// middle: the quotient of differences would be little but rounding errors.
+const NARROW: f64 = 1e-4;
+
 /// `ln 2` lies between these neighbours.
 const LN2: Interval = (std::f64::consts::LN_2, std::f64::consts::LN_2.next_up());
 
@@ -48,6 +52,8 @@ impl Curve {
     /// Around the value at a finite `x`.
     pub fn value(self, x: f64) -> Interval {
         match self {
+            // What a ReLU leaves is often zero, and equal values should stay equal.
+            Self::Sigmoid if x == 0.0 => (0.5, 0.5),
             Self::Sigmoid if x > 0.0 => {
                 let (low, high) = self.value(-x);
                 (sub_down(1.0, high), sub_up(1.0, low))
@@ -137,8 +143,8 @@ impl Curve {
     }
 
     /// The slope of the line below that is taken where none is given: of the tangent at the middle
-    /// where the curve is convex; of the tangent that ends at `u`, or else the chord, where
-    /// the sign is open; of the chord where it is concave.
+    /// where that is below the curve, else of the tangent that ends at `u`; of the chord where
+    /// there is none.
     pub fn usual_slope(self, l: f64, u: f64, mirrored: bool) -> f64 {
         let middle = |(low, high): Interval| 0.5 * (low + high);
         let value = |x: f64| {
@@ -146,7 +152,10 @@ impl Curve {
             if mirrored { -y } else { y }
         };
         let slope = |x: f64| middle(self.slope(x));
-        let chord = || (value(u) - value(l)) / (u - l);
+        let chord = || match u - l < NARROW {
+            true => slope(0.5 * l + 0.5 * u),
+            false => (value(u) - value(l)) / (u - l),
+        };
         let overshoots = |d: f64| value(d) + slope(d) * (u - d) > value(u);
         let chosen = if u <= 0.0 {
             slope(0.5 * l + 0.5 * u)
@@ -158,7 +167,7 @@ impl Curve {
                 let at = 0.5 * (low + high);
                 if overshoots(at) { high = at } else { low = at }
             }
-            slope(low)
+            slope(low.min(0.5 * l + 0.5 * u))
         };
         if chosen.is_finite() && chosen > 0.0 { chosen } else { 0.0 }
     }

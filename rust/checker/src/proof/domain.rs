@@ -37,12 +37,14 @@ pub(crate) enum How<T> {
     Picks(Vec<Pick<T>>),
 }
 
-/// An output of a maximum: at least the input `below`; at most the input `above` or, where that is
-/// not one of them, `most`.
+/// An output of a maximum: at least the input `below`; at most the input `above` (nothing, where
+/// that is not one of them) plus `offset`.
 #[derive(Debug, Clone)]
 pub(crate) struct Pick<T> {
     pub below: usize,
     pub above: Option<usize>,
+    pub offset: T,
+    /// The largest upper bound.
     pub most: T,
 }
 
@@ -122,7 +124,8 @@ impl<T: Number> Domain<T> {
                     |values: &[T], w: &[usize]| greatest(w.iter().map(|&i| values[i].clone()));
                 lower = windows.iter().map(|w| over(&inputs[0].lower, w)).collect();
                 upper = picks.iter().map(|pick| pick.most.clone()).collect();
-                weight = windows.iter().map(|w| over(&inputs[0].size, w)).collect();
+                let sizes = windows.iter().map(|w| over(&inputs[0].size, w)).zip(&picks);
+                weight = sizes.map(|(size, pick)| size.plus_up(&pick.offset.size())).collect();
                 how = How::Picks(picks);
             }
         }
@@ -410,15 +413,24 @@ fn range<T: Number>(linear: &Linear, output: usize, inputs: &[&Cell<T>], reach: 
     (low, high, size)
 }
 
-/// Below: the first input whose lower bound is the largest. Above: that input, where no other can
-/// exceed it.
+/// Bounds that are closer than this, relative to 1 or themselves, count as equal: the choice must
+/// not hang on the last bit of a bound.
+const TIE: f64 = 1e-9;
+
+/// Below: the first input whose lower bound is the largest, but for a tie. Above: that input and
+/// what another one can exceed it by, where that is no more than a tie.
 fn pick<T: Number>(window: &[usize], cell: &Cell<T>) -> Pick<T> {
-    let below = window
-        .iter()
-        .copied()
-        .reduce(|best, i| if cell.lower[i] > cell.lower[best] { i } else { best });
-    let below = below.expect("every window sees something");
-    let decided = window.iter().all(|&i| i == below || cell.upper[i] <= cell.lower[below]);
+    let largest = greatest(window.iter().map(|&i| cell.lower[i].clone())).below();
+    let tie = if largest.is_finite() { TIE * (1.0 + largest.abs()) } else { 0.0 };
+    let floor = T::of((largest - tie).clamp(-f64::MAX, f64::MAX));
+    let below = window.iter().copied().find(|&i| cell.lower[i] >= floor).unwrap_or(window[0]);
     let most = greatest(window.iter().map(|&i| cell.upper[i].clone()));
-    Pick { below, above: decided.then_some(below), most }
+    let others = window.iter().filter(|&&i| i != below);
+    let excess = others.map(|&i| cell.upper[i].minus_up(&cell.lower[below]));
+    let excess = greatest(excess.chain([T::zero()]));
+    if excess.above() <= 2.0 * tie {
+        Pick { below, above: Some(below), offset: excess, most }
+    } else {
+        Pick { below, above: None, offset: most.clone(), most }
+    }
 }

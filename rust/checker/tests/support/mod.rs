@@ -1,4 +1,5 @@
 //! Certificates of random networks, put together from what the certifier finds.
+#![allow(dead_code)] // each test uses some of it
 
 use aisec_bounds::{Method, Norm, Options, Region, hex, margin_bounds, plain_proof};
 use aisec_checker::{Arithmetic, Proven, Refusal, check_certificate};

@@ -1,6 +1,7 @@
 //! Maximum pooling of CHW images.
 
 use aisec_numeric::Scalar;
+use aisec_numeric::rounding::sub_up;
 use serde::{Deserialize, Serialize};
 
 use super::Build;
@@ -54,29 +55,48 @@ impl MaxPool2d {
 }
 
 impl MaxPool2d {
-    /// Calls `visit(positions, best, decided, most)` for every window in output order, positions
-    /// being indices into the sample: `best` has the largest lower bound, `decided` says that
-    /// no other can exceed it, and `most` is the largest upper bound.
-    fn winners(
-        &self,
-        site: &Site,
-        input: Interval,
-        mut visit: impl FnMut(&[usize], usize, bool, f64),
-    ) {
+    /// Calls `visit(positions, winner)` for every window in output order, positions being indices
+    /// into the sample.
+    fn winners(&self, site: &Site, input: Interval, mut visit: impl FnMut(&[usize], &Winner)) {
         let length = site.inputs[0][1] * site.inputs[0][2];
         let mut window = Vec::new();
         for first in (0..input.lower.len()).step_by(length.max(1)) {
             self.windows(site, |_, positions| {
                 window.clear();
                 window.extend(positions.map(|at| first + at));
-                let best = argmax(input.lower, &mut window.iter().copied());
-                let decided = window
-                    .iter()
-                    .all(|&at| at == best || input.upper[at] <= input.lower[best]);
-                let most = input.upper[argmax(input.upper, &mut window.iter().copied())];
-                visit(&window, best, decided, most);
+                visit(&window, &Winner::of(&window, input));
             });
         }
+    }
+}
+
+/// Bounds that are closer than this, relative to 1 or themselves, count as equal: which input wins
+/// must not hang on the last digit, so that other code finds the same one.
+const TIE: f64 = 1e-9;
+
+/// What bounds say of a window's maximum.
+struct Winner {
+    /// The first input whose lower bound is the largest, ties counted.
+    best: usize,
+    /// How far another one can exceed it, at most, where that is no more than a tie.
+    decided: Option<f64>,
+    /// The largest upper bound.
+    most: f64,
+}
+
+impl Winner {
+    fn of(window: &[usize], input: Interval) -> Self {
+        let largest = input.lower[argmax(input.lower, &mut window.iter().copied())];
+        let tie = if largest.is_finite() { TIE * (1.0 + largest.abs()) } else { 0.0 };
+        let close = |&at: &usize| input.lower[at] >= largest - tie;
+        // With NaN nothing is close; then nothing is known of any of them.
+        let best = window.iter().copied().find(close).unwrap_or(window[0]);
+        let floor = input.lower[best];
+        let excess =
+            window.iter().filter(|at| **at != best).map(|&at| sub_up(input.upper[at], floor));
+        let excess = excess.fold(0.0, |most: f64, x| if x > most || x.is_nan() { x } else { most });
+        let most = input.upper[argmax(input.upper, &mut window.iter().copied())];
+        Self { best, decided: (excess <= 2.0 * tie).then_some(excess), most }
     }
 }
 
@@ -155,20 +175,20 @@ impl Operator for MaxPool2d {
     fn relax(&self, site: &Site, inputs: &[Interval]) -> Relaxation {
         let (mut lower_index, mut upper_index) = (Vec::new(), Vec::new());
         let mut upper_offset = Vec::new();
-        self.winners(site, inputs[0], |_, best, decided, most| {
-            lower_index.push(best);
-            upper_index.push(decided.then_some(best));
-            upper_offset.push(if decided { 0.0 } else { most });
+        self.winners(site, inputs[0], |_, winner| {
+            lower_index.push(winner.best);
+            upper_index.push(winner.decided.map(|_| winner.best));
+            upper_offset.push(winner.decided.unwrap_or(winner.most));
         });
         Relaxation::Select { lower_index, upper_index, upper_offset }
     }
 
     /// Everything a window that is not decided may take its maximum from.
     fn mark_loose(&self, site: &Site, input: Interval, loose: &mut [bool]) {
-        self.winners(site, input, |positions, best, decided, _| {
-            for at in positions.iter().filter(|_| !decided) {
-                let beaten = input.upper[*at] <= input.lower[best];
-                loose[*at] |= !beaten || *at == best;
+        self.winners(site, input, |positions, winner| {
+            for at in positions.iter().filter(|_| winner.decided.is_none()) {
+                let beaten = input.upper[*at] <= input.lower[winner.best];
+                loose[*at] |= !beaten || *at == winner.best;
             }
         });
     }
