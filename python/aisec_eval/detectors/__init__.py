@@ -6,14 +6,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from .activation_clustering import activation_clustering, independent_clustering
 from .confident import confident, confident_learning
-from .extract import Extraction, extract, extract_source
+from .extract import Extraction, extract, extract_source, layers_of
 from .frequency import frequency
+from .lda import discriminants
 from .neighbours import neighbour_disagreement
 from .neural_cleanse import CleanseResult, neural_cleanse
 from .panel import panel
+from .parity import art_logits, bdbench_np_exp, legacy_uncentred
+from .scan_classes import contamination
 from .source import MIB, open_source
 from .spectral import spectral_signatures
+from .spectre import spectre
 from .split import class_splits
 from .strip import strip
 
@@ -34,16 +39,27 @@ __all__ = [
     "strip",
 ]
 
-METHODS = {
+METHODS: dict[str, Callable[..., ScanResult]] = {
     "spectral": spectral_signatures,
     "split": class_splits,
     "neighbours": neighbour_disagreement,
     "auto": panel,
     "confident": confident,
+    "activation-clustering": activation_clustering,
+    "activation-clustering-ica": independent_clustering,
+    "spectre": spectre,
+    "scan": contamination,
+    "lda": discriminants,
+    "legacy_uncentred": legacy_uncentred,
+    "art_logits": art_logits,
+    "bdbench_np_exp": bdbench_np_exp,
 }
 
 PROBABILITIES = frozenset({"confident"})
 """Methods that read probabilities instead of features."""
+
+LOGITS = frozenset({"art_logits"})
+"""Methods that read a model's logits."""
 
 
 def scan(
@@ -53,6 +69,7 @@ def scan(
     method: str = "spectral",
     model: Model | None = None,
     layer: str | int | None = None,
+    clean: tuple[Any, Any] | None = None,
     rate: float | None = None,
     memory_limit: int | None = None,
     progress: Callable[[int, int, str], None] | None = None,
@@ -83,12 +100,20 @@ def scan(
             log-odds, and the samples more likely poisoned than not are flagged.
             `"confident"`: wrong labels by confident learning (`detectors.confident_learning`, which
             has its options); the features are out-of-fold probabilities [n, K] here.
+            `"activation-clustering"` (arXiv:1811.03728; `"activation-clustering-ica"` in
+            independent components), `"spectre"` (arXiv:2104.11315) and `"scan"` (SCAn, USENIX
+            Security 2021) look for a second part of a class and give a verdict, too; `"lda"` scores
+            the log-odds of another class in the subspace of discriminants.
+            `"legacy_uncentred"`, `"art_logits"`, `"bdbench_np_exp"`: what other tools compute,
+            where that differs from the papers (`detectors.parity`).
         model: a model whose features are scanned: then `features` are its inputs
             [n, *input_shape], and the model runs over them once, through JAX. Features that take
             more than a fourth of `memory_limit` are kept in a temporary file. Without labels each
             sample has the class that the model predicts.
         layer: name or index of the model's layer to read; the input of the last affine layer
             unless given. `info["layer"]` says which one was read.
+        clean: features and labels of samples known to be clean, as `features` and `labels` are
+            given; for `"scan"`, which takes from them how samples vary.
         rate: an upper bound on the poisoned fraction of any class, in (0, 0.5), if there is one.
             Then the `floor(1.5 * rate * n_c)` highest scores of each class are flagged, as in the
             paper: that many in clean classes, too. Without it samples are flagged by their p-value,
@@ -114,11 +139,18 @@ def scan(
         raise InputError(f"rate={rate!r} must be between 0 and 0.5, both excluded, or None")
     if memory_limit is not None and memory_limit < 4 * MIB:
         raise InputError(f"memory_limit={memory_limit!r} bytes is less than {4 * MIB}, the least")
+    if clean is not None and (method != "scan" or not isinstance(clean, tuple) or len(clean) != 2):
+        raise InputError('clean= is a pair (features, labels), and goes with method="scan" alone')
+    options: dict[str, Any] = {}
     if model is None:
         if layer is not None:
             raise InputError(f"layer={layer!r} goes with a model: pass model=... and its inputs")
         source = open_source(features, labels, memory_limit=memory_limit)
-        return METHODS[method](source, rate, memory_limit, progress)
+        if clean is not None:
+            options["clean"] = open_source(*clean, memory_limit=memory_limit)
+        return METHODS[method](source, rate, memory_limit, progress, **options)
+    if method in LOGITS and layer is None:
+        layer = layers_of(model).output
     read, about = extract_source(
         model,
         features,
@@ -129,5 +161,9 @@ def scan(
         progress=progress,
     )
     left = None if memory_limit is None else max(4 * MIB, memory_limit - read.kept.held)
-    result = METHODS[method](read, rate, left, progress)
+    if clean is not None:
+        options["clean"] = extract_source(
+            model, *clean, layer=layer, memory_limit=memory_limit, progress=progress
+        )[0]
+    result = METHODS[method](read, rate, left, progress, **options)
     return replace(result, info={**result.info, "model": model.name, "layer": about})

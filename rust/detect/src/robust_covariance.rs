@@ -18,8 +18,9 @@ const CONSTANT: f64 = 10.0;
 const TAU: f64 = 0.1;
 const SHIFT: f64 = 3.0;
 /// Residual, relative to the eigenvalue, at which the fourth-moment iteration stops.
-const TOLERANCE: f64 = 1e-6;
+const TOLERANCE: f64 = 1e-5;
 const MOST_STEPS: usize = 120;
+const CHECK_EVERY: usize = 4;
 /// At least this part of the removable rows goes in a round.
 const ROUNDS: usize = 50;
 
@@ -56,6 +57,7 @@ pub fn trusted_rows(
     let mut kept = vec![true; rows];
     let mut index: Vec<usize> = (0..rows).collect();
     let mut z = z.to_vec();
+    let mut last_form = None;
     let (mut left, mut rounds, mut gaussian) = (limit.min(rows), 0, false);
     let least = match extreme {
         Extreme::Removed => left.div_ceil(ROUNDS),
@@ -77,7 +79,7 @@ pub fn trusted_rows(
         let threshold = if distance.iter().any(|value| *value >= bound) {
             bound
         } else {
-            let (eigenvalue, form) = leading_form(&y, width, cancel)?;
+            let (eigenvalue, form) = leading_form(&y, width, last_form.as_deref(), cancel)?;
             let inverse = 1.0 / fraction;
             if eigenvalue <= 1.0 + CONSTANT * fraction * inverse.ln().powi(2) {
                 gaussian = true;
@@ -91,6 +93,7 @@ pub fn trusted_rows(
             let middle = median(&along);
             along.iter_mut().for_each(|value| *value = (*value - middle).abs());
             distance = along;
+            last_form = Some(form);
             match cut(&distance, fraction, extreme) {
                 Some(threshold) => threshold,
                 None => break,
@@ -131,14 +134,24 @@ fn cut(distance: &[f64], fraction: f64, extreme: Extreme) -> Option<f64> {
 }
 
 /// The leading eigenpair of `V ↦ Σ (yᵀVy)·yyᵀ / n - tr(V)·I` on symmetric matrices of white rows:
-/// Lanczos with full reorthogonalisation.
-fn leading_form(y: &[f64], width: usize, cancel: &Cancel) -> Result<(f64, Vec<f64>), Cancelled> {
+/// Lanczos with full reorthogonalisation, from the form of the round before where there is one.
+fn leading_form(
+    y: &[f64],
+    width: usize,
+    last: Option<&[f64]>,
+    cancel: &Cancel,
+) -> Result<(f64, Vec<f64>), Cancelled> {
     let size = width * width;
     let most = MOST_STEPS.min(width * (width + 1) / 2);
     // The identity is an eigenvector of Gaussian rows; the rows of largest norm lead away from it.
     let mut start = apply(y, width, &identity(width));
     if norm(&start) < 1e-8 * size as f64 {
         start = (0..size).map(|at| if at % width == 0 || at < width { 1.0 } else { 0.1 }).collect();
+    }
+    if let Some(last) = last {
+        // Some of everything else, so that no direction is lost.
+        let length = norm(&start);
+        start.iter_mut().zip(last).for_each(|(start, last)| *start = 0.1 * *start / length + last);
     }
     let length = norm(&start);
     let mut basis = vec![start.iter().map(|value| value / length).collect::<Vec<f64>>()];
@@ -156,11 +169,18 @@ fn leading_form(y: &[f64], width: usize, cancel: &Cancel) -> Result<(f64, Vec<f6
         }
         let rest = norm(&next);
         let steps = diagonal.len();
+        let exhausted = steps == most || rest <= 1e-300;
+        if !exhausted && !steps.is_multiple_of(CHECK_EVERY) {
+            off_diagonal.push(rest);
+            next.iter_mut().for_each(|value| *value /= rest);
+            basis.push(next);
+            continue;
+        }
         let (values, vectors) = tridiagonal(&diagonal, &off_diagonal);
         let top = (0..steps).fold(0, |best, i| if values[i] > values[best] { i } else { best });
         let weights = &vectors[top * steps..][..steps];
         let residual = rest * weights[steps - 1].abs();
-        if steps == most || residual <= TOLERANCE * values[top].abs() || rest <= 1e-300 {
+        if exhausted || residual <= TOLERANCE * values[top].abs() {
             break (values[top], weights.to_vec());
         }
         off_diagonal.push(rest);
@@ -271,7 +291,7 @@ mod tests {
             assert!((a - b).abs() < 1e-12);
         }
         let (values, _) = symmetric::eigenpairs(&full, 9);
-        let (value, vector) = leading_form(&y, width, &Cancel::new()).unwrap();
+        let (value, vector) = leading_form(&y, width, None, &Cancel::new()).unwrap();
         assert!((value - values[0]).abs() < 1e-9 * values[0], "{value} {values:?}");
         assert!((norm(&vector) - 1.0).abs() < 1e-12);
     }

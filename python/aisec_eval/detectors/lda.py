@@ -1,0 +1,195 @@
+"""Linear discriminants: samples that belong, by the subspace that separates classes, elsewhere.
+
+Class means and the covariance within classes span a subspace in which Gaussian classes of one shape
+are told apart best (Fisher, 1936; Rao, 1948). There a sample has log-odds of every other class
+against its own; the largest of them is its score. It finds wrong labels, and backdoors whose
+features still show where they came from.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import InputError
+from ..results import ScanResult
+from .flag import benjamini_hochberg, highest_in_class
+from .moments import gather, reduced
+from .passes import Reader
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .moments import Moments
+    from .passes import Progress
+    from .source import Source
+
+_WIDTH = 64
+_RANK = 1e-10
+_DISCOVERY_RATE = 0.01
+_CHUNK = 4096
+_GRID = 256
+
+NULL = (
+    "a class is Gaussian about its mean with the covariance pooled over classes; then the log-odds "
+    "of any other class are normal, and p-values add up their tails over the other classes (union "
+    "bound). Classes of other shapes, or heavier tails, give more small p-values than 1 %; there "
+    "is no verdict on the dataset"
+)
+
+
+def discriminants(
+    source: Source, rate: float | None, memory_limit: int | None, progress: Progress
+) -> ScanResult:
+    """Score samples by the log-odds that they belong to another class than their own.
+
+    Args:
+        source: features and labels, read twice.
+        rate: an upper bound on the poisoned fraction of a class, see `scan`.
+        memory_limit: bytes for a batch and the statistics.
+        progress: told of the rows read.
+
+    Raises:
+        InputError: the features do not fit, are not finite, or there is one class.
+    """
+    reader = Reader(source, memory_limit, progress, 2)
+    try:
+        narrow, notes = reduced(reader)
+        if narrow is not source:
+            reader = Reader(narrow, memory_limit, progress, 2)
+        moments = gather(reader, pooled=True, most=2)
+        return _scan(reader, moments, rate, notes)
+    except (ValueError, MemoryError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{source.name}: {error}") from None
+
+
+def _scan(reader: Reader, moments: Moments, rate: float | None, notes: list[str]) -> ScanResult:
+    from .._core import Projection
+
+    c = len(moments.labels)
+    name = reader.source.name
+    if c < 2:
+        raise InputError(f"{name}: one class, and discriminants tell classes apart; pass labels")
+    weight = moments.counts / moments.counts.sum()
+    centre = weight @ moments.means
+    basis, eigenvalues = _subspace(moments, weight, centre, name)
+    centres = (moments.means - centre) @ basis
+    projection = Projection(
+        np.zeros(1, dtype=np.int64), centre[None], np.ascontiguousarray(basis[None])
+    )
+    prior = np.log(weight)
+    score = np.empty(len(reader.label))
+    suspect = np.empty(len(reader.label), dtype=np.int64)
+    own = np.searchsorted(moments.labels, reader.label)
+    for first, (x, y) in reader.batches("scores"):
+        z = projection.apply(x, np.zeros_like(y), first)
+        for start in range(0, len(y), _CHUNK):
+            part = slice(first + start, first + min(start + _CHUNK, len(y)))
+            odds, other = _odds(z[start : start + _CHUNK], own[part], centres, prior)
+            score[part], suspect[part] = odds, other
+    p_value = _p_values(score, own, centres, prior)
+    if rate is None:
+        flagged = benjamini_hochberg(p_value, _DISCOVERY_RATE)
+        rule = f"Benjamini-Hochberg over all samples at a false discovery rate of {_DISCOVERY_RATE}"
+    else:
+        flagged = highest_in_class(score, reader.label, 1.5 * rate)
+        rule = "the floor(1.5 * rate * n_c) highest scores of each class"
+    pairs, often = np.unique(own[flagged] * c + suspect[flagged], return_counts=True)
+    frequent = np.argsort(-often, kind="stable")[:20]
+    return ScanResult(
+        score=score,
+        flagged=flagged,
+        p_value=p_value,
+        label=reader.label,
+        method="lda",
+        classes=moments.labels,
+        eigenvalues=np.empty(0),
+        info={
+            "source": name,
+            "features": moments.dim,
+            "counts": moments.counts.tolist(),
+            "dimension": basis.shape[1],
+            "discriminant_eigenvalues": eigenvalues.tolist(),
+            # What flagged samples look like: [label, other class, how many].
+            "confused": [
+                [
+                    int(moments.labels[pairs[i] // c]),
+                    int(moments.labels[pairs[i] % c]),
+                    int(often[i]),
+                ]
+                for i in frequent.tolist()
+            ],
+            "rate": rate,
+            "rule": rule,
+            "null": NULL,
+            **moments.info(),
+            "notes": notes + moments.notes,
+        },
+    )
+
+
+def _subspace(
+    moments: Moments, weight: NDArray[np.float64], centre: NDArray[np.float64], name: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Basis [d, r] that makes variations within classes white, leading discriminants first."""
+    values, vectors = np.linalg.eigh(moments.within())
+    keep = values > _RANK * max(float(values[-1]), 1e-300)
+    if not keep.any() or values[-1] <= 0:
+        raise InputError(f"{name}: features are constant within every class")
+    whiten = vectors[:, keep] / np.sqrt(values[keep])
+    apart = np.sqrt(weight)[:, None] * ((moments.means - centre) @ whiten)
+    _, singular, turn = np.linalg.svd(apart, full_matrices=False)
+    rank = int((singular > 1e-12 * max(float(singular[0]), 1e-300)).sum())
+    rank = max(1, min(rank, _WIDTH, len(moments.labels) - 1))
+    return whiten @ turn[:rank].T, singular[:rank] ** 2
+
+
+def _odds(
+    z: NDArray[np.float64],
+    own: NDArray[np.int64],
+    centres: NDArray[np.float64],
+    prior: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Largest log-odds of another class against the own one [n], and which."""
+    linear = z @ centres.T + (prior - 0.5 * (centres**2).sum(1))
+    rows = np.arange(len(z))
+    mine = linear[rows, own]
+    linear[rows, own] = -np.inf
+    other = linear.argmax(1)
+    odds: NDArray[np.float64] = linear[rows, other] - mine
+    return odds, other
+
+
+def _p_values(
+    score: NDArray[np.float64],
+    own: NDArray[np.int64],
+    centres: NDArray[np.float64],
+    prior: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Chance that a sample of its class has some log-odds as large: the union bound, at most 1.
+
+    Against class k the log-odds are normal with mean prior_k - prior - D^2 / 2 and variance D^2.
+    """
+    from scipy.special import log_ndtr
+
+    p_value = np.empty_like(score)
+    order = np.argsort(own, kind="stable")
+    starts = np.searchsorted(own[order], np.arange(len(centres) + 1))
+    for c in range(len(centres)):
+        rows = order[starts[c] : starts[c + 1]]
+        if not len(rows):
+            continue
+        square = np.delete(((centres - centres[c]) ** 2).sum(1), c)
+        distance = np.sqrt(np.maximum(square, 1e-300))
+        mean = np.delete(prior, c) - prior[c] - square / 2
+        values = score[rows]
+        grid = np.linspace(float(values.min()), float(values.max()), _GRID)
+        # Fewer values than points of the grid are computed as they are.
+        at = values if len(values) <= _GRID else grid
+        tails = log_ndtr(-(at[:, None] - mean) / distance)
+        log = np.minimum(np.logaddexp.reduce(tails, axis=1), 0.0)
+        p_value[rows] = np.exp(log if at is values else np.interp(values, grid, log))
+    return p_value
