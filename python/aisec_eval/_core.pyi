@@ -152,6 +152,7 @@ def margin_bounds(
     rate: float = 0.1,
     decay: float = 0.98,
     stop: bool = True,
+    timeout: float | None = None,
 ) -> NDArray[np.float64]: ...
 
 @final

@@ -5,6 +5,7 @@ The search is native (`_core.decide`); what it finds as a counterexample is repl
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -75,35 +76,43 @@ class SignTree:
             return Outcome("unknown", "timeout", bound=-np.inf)
         if not self.domains:
             self.domains = 1
-            self.open_clauses = self._by_crown(left)
+            self._by_bounds(left)
             if self.open_clauses or self._record:
                 return None
         if not self.open_clauses and not self._record:
             return Outcome("unsat")
         return self._search_all(left)
 
-    def _by_crown(self, left: float) -> tuple[int, ...]:
-        from .._core import margin_planes
+    def _by_bounds(self, left: float) -> None:
+        """Refute clauses by bounds over the whole box, the cheap ones first."""
+        for method in ("ibp", "crown", "crown-ibp"):
+            with suppress(TimeoutError):
+                self._refute(method, left * CROWN_SHARE)
+                if method == "crown":
+                    # The last one is for networks whose nodes take too long to bound by CROWN.
+                    return
 
-        case, shape = self._case, self._graph.input_shape
-        try:
-            (bounds,), _, _ = margin_planes(
-                self._graph,
-                case.lower.reshape(1, *shape),
-                case.upper.reshape(1, *shape),
-                spec=np.concatenate([clause.rows for clause in case.clauses]),
-                memory_limit=self._memory_limit,
-                timeout=left * CROWN_SHARE,
-            )
-        except TimeoutError:
-            return self.open_clauses
-        ends = np.cumsum([len(clause.rhs_upper) for clause in case.clauses])[:-1]
+    def _refute(self, method: str, timeout: float) -> None:
+        from .._core import margin_bounds
+
+        clauses = [self._case.clauses[number] for number in self.open_clauses]
+        if not clauses:
+            return
+        shape = (1, *self._graph.input_shape)
+        (bounds,) = margin_bounds(
+            self._graph,
+            self._case.lower.reshape(shape),
+            self._case.upper.reshape(shape),
+            spec=np.concatenate([clause.rows for clause in clauses])[None],
+            method=method,
+            memory_limit=self._memory_limit,
+            timeout=timeout,
+        )
+        parts = np.split(bounds, np.cumsum([len(clause.rhs_upper) for clause in clauses])[:-1])
         # A comparison with NaN is false: nothing is refuted by it.
-        return tuple(
+        self.open_clauses = tuple(
             number
-            for number, (clause, part) in enumerate(
-                zip(case.clauses, np.split(bounds, ends), strict=True)
-            )
+            for number, clause, part in zip(self.open_clauses, clauses, parts, strict=True)
             if not (part > clause.rhs_upper).any()
         )
 

@@ -80,6 +80,7 @@ pub(crate) fn regions(
 ///     rate: length of its first step.
 ///     decay: what the length is multiplied with after each step.
 ///     stop: leave a row alone once it is above zero.
+///     timeout: seconds after which to give up.
 ///
 /// Returns:
 ///     float64 `[n, m]`, `-inf` where nothing finite is known; bit for bit the same for any
@@ -88,10 +89,11 @@ pub(crate) fn regions(
 /// Raises:
 ///     ValueError: an array has another shape, dtype or layout, a region is empty or not
 ///         finite, or a name is unknown.
+///     TimeoutError: time is up; nothing is returned.
 #[pyfunction]
 #[pyo3(signature = (
     graph, lower, upper, *, spec, method, center=None, radius=None, norm="linf",
-    memory_limit=None, iterations=20, rate=0.1, decay=0.98, stop=true
+    memory_limit=None, iterations=20, rate=0.1, decay=0.98, stop=true, timeout=None
 ))]
 fn margin_bounds<'py>(
     graph: &PyGraph,
@@ -107,6 +109,7 @@ fn margin_bounds<'py>(
     rate: f32,
     decay: f32,
     stop: bool,
+    timeout: Option<f64>,
 ) -> PyResult<Bound<'py, PyArray2<f64>>> {
     let (graph, py) = (graph.get(), lower.py());
     let tuning = Tuning { iterations, rate, decay, stop, ..Tuning::default() };
@@ -134,11 +137,19 @@ fn margin_bounds<'py>(
     let regions =
         regions(graph.input_len(), lower.as_slice()?, upper.as_slice()?, center, &radii, norm)?;
     let options = Options { method, memory_limit };
-    let bounds = call::interruptible(py, |cancel| {
+    let bounds = call::interruptible_within(py, limit(timeout)?, |cancel| {
         aisec_bounds::margin_bounds(graph, regions, spec, options, cancel)
     })?
-    .map_err(|_| PyValueError::new_err("cancelled"))?;
+    .map_err(|_| PyTimeoutError::new_err("time is up"))?;
     bounds.into_pyarray(py).reshape([count, rows])
+}
+
+fn limit(timeout: Option<f64>) -> PyResult<Option<Duration>> {
+    let time = |seconds| {
+        Duration::try_from_secs_f64(seconds)
+            .map_err(|_| PyValueError::new_err(format!("timeout {seconds} is not a time")))
+    };
+    timeout.map(time).transpose()
 }
 
 type Planes<'py> =
@@ -188,14 +199,7 @@ fn margin_planes<'py>(
         .collect::<PyResult<Vec<Region>>>()?;
     let spec = spec.as_slice()?.repeat(count);
     let options = Options { method: Method::Crown, memory_limit };
-    let limit = match timeout {
-        None => None,
-        Some(seconds) => Some(
-            Duration::try_from_secs_f64(seconds)
-                .map_err(|_| PyValueError::new_err(format!("timeout {seconds} is not a time")))?,
-        ),
-    };
-    let planes = call::interruptible_within(py, limit, |cancel| {
+    let planes = call::interruptible_within(py, limit(timeout)?, |cancel| {
         aisec_bounds::margin_planes(graph, regions, &spec, options, cancel)
     })?
     .map_err(|_| PyTimeoutError::new_err("time is up"))?;
