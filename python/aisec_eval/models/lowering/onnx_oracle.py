@@ -81,11 +81,13 @@ def conv(x: NDArray[Any], w: NDArray[Any], b: Any = None, **attrs: Any) -> NDArr
     groups = attrs.get("group") or 1
     windows = _Windows(x, w.shape[2:], attrs)
     wide = windows.padded(x.astype(np.float64), 0.0, 0.0)
-    kernel = w.astype(np.float64).reshape(groups, -1, *w.shape[1:])
-    y = np.zeros((len(x), groups, kernel.shape[1], math.prod(windows.out)))
+    # A contiguous matrix for each position in the kernel: BLAS multiplies it.
+    order = (*range(2, w.ndim), 0, 1)
+    kernel = np.ascontiguousarray(w.transpose(order), dtype=np.float64)
+    kernel = kernel.reshape(*w.shape[2:], groups, -1, w.shape[1])
+    y = np.zeros((len(x), groups, kernel.shape[-2], math.prod(windows.out)))
     for position, seen in windows.offsets(wide):
-        at: Any = (slice(None), slice(None), slice(None), *position)
-        y += kernel[at] @ seen.reshape(len(x), groups, kernel.shape[2], -1)
+        y += kernel[position] @ seen.reshape(len(x), groups, kernel.shape[-1], -1)
     y = y.reshape(len(x), -1, *windows.out)
     if b is not None:
         y += b.astype(np.float64).reshape(-1, *(1,) * (x.ndim - 2))
