@@ -1,4 +1,9 @@
-"""verify() on all ACAS Xu properties of VNN-COMP: how many are right, in what time."""
+"""verify() on the instances of VNN-COMP: how many are right, in what time.
+
+One command runs one competition:
+
+    pytest benchmarks/test_verify.py -k "competition and mnistfc"
+"""
 
 from __future__ import annotations
 
@@ -64,6 +69,54 @@ def test_acasxu(
             f"{statuses.count('sat'):5}  {sum(seconds):7.1f}  {spent:5.1f}  {max(seconds):5.2f}  "
             f"{boxes:8}  {boxes / spent:11.0f}"
         )
+
+
+WIDE_CAP = 60.0
+"""Seconds an instance of a wide network may take."""
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("family", ["mnistfc", "cifar10_resnet", "eran"])
+def test_competition(
+    benchmark: BenchmarkFixture, reference: Path, report: Callable[[str], None], family: str
+) -> None:
+    folder = reference / "vnncomp" / family
+    with (folder / "instances.csv").open() as lines:
+        instances = list(csv.DictReader(lines))
+
+    def decide_all() -> list[ae.VerifyResult]:
+        return [
+            ae.verify(
+                folder / "onnx" / row["onnx"],
+                folder / "vnnlib" / f"{row['vnnlib']}.gz",
+                timeout=min(WIDE_CAP, float(row["timeout_s"])),
+            )
+            for row in instances
+        ]
+
+    results = benchmark.pedantic(decide_all, rounds=1)
+    wrong = [
+        (row["onnx"], row["vnnlib"], result.status)
+        for row, result in zip(instances, results, strict=True)
+        if {row["truth"], result.status} == {"sat", "unsat"}
+    ]
+    report(f"{family}, at most {WIDE_CAP:g} s each, {_core.get_threads()} threads")
+    report("network                     instances  known  decided  unsat    sat  wrong  seconds")
+    table: dict[str, list[tuple[str, ae.VerifyResult]]] = {}
+    for row, result in zip(instances, results, strict=True):
+        for key in (row["onnx"].removesuffix(".onnx"), "all"):
+            table.setdefault(key, []).append((row["truth"], result))
+    for key, rows in sorted(table.items(), key=lambda item: item[0] == "all"):
+        statuses = [result.status for _, result in rows]
+        known = sum(truth != "unknown" for truth, _ in rows)
+        counts = [statuses.count(status) for status in ("unsat", "sat")]
+        seconds = sum(result.seconds for _, result in rows)
+        bad = sum({truth, result.status} == {"sat", "unsat"} for truth, result in rows)
+        report(
+            f"{key:26}  {len(rows):9}  {known:5}  {sum(counts):7}  {counts[0]:5}  {counts[1]:5}  "
+            f"{bad:5}  {seconds:7.1f}"
+        )
+    assert not wrong
 
 
 @pytest.mark.parametrize("splits", [64, 512])
