@@ -274,29 +274,42 @@ def scan(
         float | None, typer.Option(help="At most this fraction of any class is poisoned.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Most suspicious samples to list.")] = 10,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="New folder for scores, report.html and kept.npy: samples to keep."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score training samples for poison.
+    """Score training samples for poison and say whether the dataset looks tampered with.
 
-    Parquet and .npy files are read twice, batch by batch, and never held in memory.
+    Parquet and .npy files are read batch by batch. What is left to train on goes to kept.npy: ids
+    of samples, or row numbers of files, that are not flagged.
 
     **Examples**
 
     ```
     aisec-eval scan digits --rate 0.05
     aisec-eval scan features.parquet --labels label --top 50
+    aisec-eval scan features.parquet --method auto --out runs/scan
     ```
     """
     from .detectors import scan as run_scan
+    from .runs import check_new
 
+    if out is not None:
+        check_new(out)
     features, given, ids = options.scan_source(data, split, labels)
     with progress(quiet=as_json) as update:
         result = run_scan(features, given, method=method, rate=rate, progress=update)
     names = range(len(result.score)) if ids is None else ids
+    written = None if out is None else folders.write_scan(out, data, split, labels, result, ids)
     if as_json:
-        emit({"data": data} | show.scan_json(result) | {"ids": list(names)})
+        kept = {"ids": list(names), "out": written and str(written)}
+        emit({"data": data} | show.scan_json(result) | kept)
     else:
         show.scan_table(result, names, top)
+        if written is not None:
+            line(f"scores, kept.npy and report.html: {written}")
 
 
 for _verb_of_folders in (folders.report, folders.bundle, folders.check, folders.leaderboard):

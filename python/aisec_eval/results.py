@@ -375,6 +375,24 @@ class ScanResult:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class ScanEvidence:
+    """What a person looks at beside the scores: one class drawn, and the worst samples."""
+
+    label: int
+    """The class drawn: the one with the most flagged samples, else that of the highest score."""
+    row: NDArray[np.int64]
+    """Some rows of it [m], ascending."""
+    embedding: NDArray[np.float32]
+    """Where they lie along its two leading directions [m, 2]."""
+    top: NDArray[np.int64]
+    """The most suspicious rows of all classes [k], the worst first."""
+    inputs: NDArray[np.float32]
+    """The samples at `top` [k, *shape], where they are inputs of a model; else [0]."""
+    bounds: tuple[float, float] = (0.0, 1.0)
+    """Their range."""
+
+
 @dataclass(frozen=True)
 class Scan:
     """One scan of a run: where it looked, what it found, and the truth where it is known."""
@@ -383,6 +401,7 @@ class Scan:
     result: ScanResult
     poison: NDArray[np.bool_] | None = None
     """Planted samples [n], where the suite planted them."""
+    evidence: ScanEvidence | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

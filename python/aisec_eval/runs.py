@@ -4,7 +4,8 @@
 manifest.json                     what was run: schema, kind, versions, entries; never a time
 evaluations/000-net-linf-0.3/     verdicts.parquet  evidence.npz  evaluation.json
                                   cases.parquet: under corruptions, which the model got right
-scans/000-digits/                 scores.parquet  scan.json
+scans/000-digits/                 scores.parquet  scan.json  evidence.npz  evidence.json
+kept.npy                          of a single scan: the samples that are not flagged
 errors.json                       one line for each shard that failed
 ```
 
@@ -13,6 +14,7 @@ The same results give the same bytes. The manifest is written last: a folder wit
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
@@ -26,16 +28,28 @@ from . import _files
 from .cases import CORRECT, UNKNOWN, WRONG, Cases
 from .errors import RunError
 from .findings import Findings
-from .results import BROKEN, EVIDENCE, VERDICTS, Evaluation, Run, Scan, ScanResult, Spent
+from .results import (
+    BROKEN,
+    EVIDENCE,
+    VERDICTS,
+    Evaluation,
+    Run,
+    Scan,
+    ScanEvidence,
+    ScanResult,
+    Spent,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import polars as pl
+    from numpy.typing import NDArray
 
 SCHEMA = 1
 _ENTRY = re.compile(r"[0-9]{3,}-[a-z0-9][a-z0-9.-]*")
 _EVIDENCE = ("row", "x_clean", "x_adv")
+_LOOKS = ("row", "embedding", "top", "inputs")
 
 
 def save_evaluation(evaluation: Evaluation, folder: str | Path) -> Path:
@@ -51,15 +65,54 @@ def save_evaluation(evaluation: Evaluation, folder: str | Path) -> Path:
     Raises:
         RunError: the folder exists and is not empty, or cannot be written.
     """
-    target = Path(folder)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise RunError(f"{target} exists and is not empty; choose a new folder or remove it")
+    return _save(Path(folder), lambda part: write_run(part, {"kind": "evaluation"}, [evaluation]))
+
+
+def save_scan(scan: Scan, folder: str | Path, ids: NDArray[np.int64] | None = None) -> Path:
+    """Write one scan into a new run folder, all of it or nothing.
+
+    Beside the run there is `kept.npy`: the samples that are not flagged, int64, ascending by row.
+
+    Args:
+        scan: what was found.
+        folder: must not exist yet, or be empty.
+        ids: what the samples are called [n]; by their rows when None.
+
+    Returns:
+        The folder.
+
+    Raises:
+        RunError: the folder exists and is not empty, or cannot be written.
+    """
+    kept = scan.result.clean if ids is None else ids[scan.result.clean]
+
+    def write(part: Path) -> None:
+        buffer = io.BytesIO()
+        np.save(buffer, kept.astype(np.int64), allow_pickle=False)
+        _files.write_bytes(part / "kept.npy", buffer.getvalue())
+        write_run(part, {"kind": "scan"}, scans=[scan])
+
+    return _save(Path(folder), write)
+
+
+def check_new(folder: Path) -> None:
+    """Check that a run can be written into `folder`, before there is one.
+
+    Raises:
+        RunError: it exists and is not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"{folder} exists and is not empty; choose a new folder or remove it")
+
+
+def _save(target: Path, write: Callable[[Path], object]) -> Path:
+    check_new(target)
     with _files._write_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
         try:
             part.chmod(0o755)
-            write_run(part, {"kind": "evaluation"}, [evaluation])
+            write(part)
             os.rename(part, target)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
@@ -336,6 +389,11 @@ def write_scan(scan: Scan, folder: Path) -> Path:
             "truth": scan.poison is not None,
         },
     )
+    if scan.evidence is not None:
+        arrays = {name: getattr(scan.evidence, name) for name in _LOOKS}
+        about = {"label": scan.evidence.label, "bounds": list(scan.evidence.bounds)}
+        _files.write_npz(folder / "evidence.npz", arrays)
+        _files.write_json(folder / "evidence.json", about)
     return folder
 
 
@@ -383,7 +441,37 @@ def read_scan(folder: Path) -> Scan:
             info=_mapping(path, about, "info"),
         ),
         poison=_column(frame, "poison") if "poison" in schema else None,
+        evidence=_looks(folder, frame.height),
     )
+
+
+def _looks(folder: Path, rows: int) -> ScanEvidence | None:
+    """Read what a scan shows beside its scores; it may be left out."""
+    path = folder / "evidence.npz"
+    if not path.exists():
+        return None
+    about, arrays = _object(folder / "evidence.json"), _files.read_npz(path, _LOOKS)
+    row, embedding, top, inputs = (arrays[name] for name in _LOOKS)
+    label, bounds = about.get("label"), about.get("bounds")
+    for name, index in (("row", row), ("top", top)):
+        inside = index.dtype == np.int64 and index.ndim == 1
+        if not inside or (len(index) and not 0 <= index.min() <= index.max() < rows):
+            raise RunError(f"{path}: {name} must be rows of scores.parquet")
+    if embedding.dtype != np.float32 or embedding.shape != (len(row), 2):
+        raise RunError(f"{path}: embedding must be float32 [{len(row)}, 2]")
+    if inputs.dtype != np.float32 or len(inputs) not in (0, len(top)):
+        raise RunError(f"{path}: inputs must be float32, one a row of top or none")
+    if not (np.isfinite(embedding).all() and np.isfinite(inputs).all()):
+        raise RunError(f"{path}: holds values that are not finite")
+    if (
+        type(label) is not int
+        or not isinstance(bounds, list)
+        or len(bounds) != 2
+        or not all(isinstance(v, (int, float)) and abs(v) < 1e30 for v in bounds)
+        or not bounds[0] < bounds[1]
+    ):
+        raise RunError(f"{folder / 'evidence.json'}: needs a label and bounds [low, high]")
+    return ScanEvidence(label, row, embedding, top, inputs, (float(bounds[0]), float(bounds[1])))
 
 
 def _entries(path: Path, manifest: Mapping[str, Any], kind: str) -> Iterable[Path]:

@@ -272,6 +272,22 @@ def test_scan():
     assert "most suspicious samples" in result.stdout
 
 
+def test_scan_into_a_folder(tmp_path):
+    result = aisec_eval("scan", "digits", "--rate", 0.05, "--out", tmp_path / "out", "--json")
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.stdout)
+    assert printed["out"] == str(tmp_path / "out")
+    kept = np.load(tmp_path / "out" / "kept.npy")
+    flagged = {printed["ids"][row] for row in printed["flagged"]}
+    assert set(kept.tolist()) == set(printed["ids"]) - flagged
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count('alt="sample ') == 24
+    assert aisec_eval("report", tmp_path / "out").exit_code == 0
+    again = aisec_eval("scan", "digits", "--out", tmp_path / "out")
+    assert again.exit_code == 2
+    assert "not empty" in again.stderr
+
+
 def test_scan_of_a_file(tmp_path):
     import polars as pl
 

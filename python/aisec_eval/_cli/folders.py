@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import options
 from .console import emit, line, verb
 from .parameters import DataFiles, Json
+
+if TYPE_CHECKING:
+    from ..results import ScanResult
 
 
 @verb
@@ -156,3 +159,31 @@ def write_page(result: Any, path: Path) -> Path:
     from ..report import write_report
 
     return write_report(result, path)
+
+
+def write_scan(
+    folder: Path,
+    data: str,
+    split: str,
+    labels: str | None,
+    result: ScanResult,
+    ids: list[int] | None,
+) -> Path:
+    """Write a scan with its evidence and page into a new folder and return it."""
+    import numpy as np
+
+    from ..detectors.evidence import look
+    from ..detectors.source import open_source
+    from ..results import Scan
+    from ..runs import load_run, save_scan
+
+    features, given, _ = options.scan_source(data, split, labels)
+    inputs, bounds = None, (0.0, 1.0)
+    if ids is not None:
+        samples = options.load_data(data, split, None)
+        inputs, bounds = samples.x, samples.bounds
+    evidence = look(open_source(features, given), result, inputs, bounds)
+    named = Scan(Path(data).name, result, evidence=evidence)
+    written = save_scan(named, folder, None if ids is None else np.asarray(ids))
+    write_page(load_run(written), written / "report.html")
+    return written

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from ..suite.recheck import Rechecked
 
 
+MOST_CLASSES = 20
+"""Classes listed of a scan."""
+
+
 def percent(value: float) -> str:
     """Write a fraction as a percentage."""
     return f"{100 * value:.1f} %"
@@ -319,10 +323,28 @@ def scan_table(result: ScanResult, ids: Sequence[int], top: int) -> None:
         ],
     )
     line(f"{int(result.flagged.sum())} of {len(result.score)} samples flagged ({result.method})")
+    rows = [
+        (
+            c,
+            int(inside.sum()),
+            int((inside & result.flagged).sum()),
+            f"{result.score[inside].max():.4g}",
+        )
+        for c in result.classes.tolist()
+        if (inside := result.label == c).any()
+    ]
+    if len(rows) > MOST_CLASSES:
+        rows = sorted(rows, key=lambda row: (-row[2], row[0]))[:MOST_CLASSES]
+        line(f"{len(result.classes)} classes; those with the most flagged samples:")
+    table("by class", ("class", "samples", "flagged", "largest score"), rows)
     verdict = result.info.get("dataset")
     if verdict is not None and verdict["p"] is not None:
         said = "poisoned" if verdict["poisoned"] else "no sign of poison"
-        line(f"dataset: {said} (p = {verdict['p']:.2g}, alarm below {verdict['level']:g})")
+        targets = result.info.get("target_classes") if verdict["poisoned"] else None
+        named = f", target class {', '.join(map(str, targets))}" if targets else ""
+        line(f"dataset: {said}{named} (p = {verdict['p']:.2g}, alarm below {verdict['level']:g})")
+    else:
+        line("dataset: no verdict; this detector ranks samples")
 
 
 def recheck_table(results: Sequence[Rechecked]) -> None:

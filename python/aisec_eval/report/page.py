@@ -186,13 +186,7 @@ def _gallery(found: Sequence[Entry]) -> Element | None:
 def _scans(run: Run, plots: dict[str, dict[str, Any]]) -> Element | None:
     if not run.scans:
         return None
-    drawn = []
-    for index, scan in enumerate(run.scans):
-        identifier = f"scan-{index}"
-        traces = figures.histogram(scan)
-        if traces:
-            plots[identifier] = {"traces": traces, "layout": figures.histogram_layout()}
-        drawn.append(scans.section(scan, identifier))
+    drawn = [scans.section(scan, f"scan-{index}", plots) for index, scan in enumerate(run.scans)]
     return _section("scans", "Poison scans", drawn, _no_script())
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..bracket import wilson
-from .figures import histogram, outcome
+from . import figures, scan_figures
+from .figures import outcome
 from .html import Element, el, name
+from .suspects import suspects
 from .tables import cell, table
 from .words import between, count, number, percent, plural
 
@@ -16,20 +18,45 @@ if TYPE_CHECKING:
     from ..results import Scan
 
 
-def section(scan: Scan, figure: str) -> Element:
-    """One scan: a sentence, the histogram's place with its legend, a table by class.
+def section(scan: Scan, identifier: str, plots: dict[str, dict[str, Any]]) -> Element:
+    """One scan: the verdict, figures, the worst samples, a table by class.
 
     Args:
         scan: the scan.
-        figure: identifier of the place the histogram is drawn in.
+        identifier: what the identifiers of its figures begin with.
+        plots: gets the figures.
     """
+    curve = scan_figures.roc(scan)
+    figure = _Figures(identifier, plots)
+    drawn = [
+        figure.add(
+            "scores",
+            figures.histogram(scan),
+            figures.histogram_layout(),
+            "Scores",
+            "Histogram of the scores",
+        ),
+        figure.add(
+            "class",
+            scan_figures.scatter(scan),
+            scan_figures.scatter_layout(),
+            f"Class {scan.evidence.label} along its leading directions" if scan.evidence else "",
+            "Samples of one class along its two leading directions",
+        ),
+        figure.add(
+            "roc",
+            [] if curve is None else scan_figures.roc_traces(*curve),
+            scan_figures.roc_layout(),
+            "" if curve is None else f"ROC, area {scan_figures.area(*curve):.3f}",
+            "Poisoned samples caught against clean ones flagged",
+        ),
+    ]
     return el(
         "section",
         el("h3", name(scan.data), el("small", name(scan.result.method))),
+        verdict(scan),
         el("p", _sentence(scan)),
-        el("div", id=figure, class_="plot short", role="img", aria_label="Histogram of the scores")
-        if histogram(scan)
-        else None,
+        el("div", drawn, class_="plots"),
         el(
             "ul",
             [
@@ -42,8 +69,75 @@ def section(scan: Scan, figure: str) -> Element:
             ],
             class_="legend",
         ),
+        el("h4", "Most suspicious samples"),
+        suspects(scan),
         _classes(scan),
+        _assumptions(scan),
+        class_="scan",
     )
+
+
+class _Figures:
+    """Places for figures, which the page's script draws."""
+
+    def __init__(self, identifier: str, plots: dict[str, dict[str, Any]]) -> None:
+        self.identifier = identifier
+        self.plots = plots
+
+    def add(
+        self, kind: str, traces: list[dict[str, Any]], layout: dict[str, Any], title: str, text: str
+    ) -> Element | None:
+        """Return the place of a figure, None where there is nothing to draw."""
+        if not traces:
+            return None
+        place = f"{self.identifier}-{kind}"
+        self.plots[place] = {"traces": traces, "layout": layout}
+        drawn = el("div", id=place, class_="plot short", role="img", aria_label=text)
+        return el("figure", el("h3", title), drawn)
+
+
+def verdict(scan: Scan) -> Element:
+    """Say whether the dataset was tampered with, as far as the detector has a null of its own."""
+    found = scan.result.info.get("dataset")
+    if not isinstance(found, dict) or not isinstance(found.get("p"), (int, float)):
+        text = (
+            "No verdict on the dataset: this detector ranks samples, and flags some where nothing "
+            "was tampered with."
+        )
+        return el("p", text, class_="verdict")
+    p, level = float(found["p"]), found.get("level")
+    alarm = found.get("poisoned") is True
+    said: list[Element | str] = [
+        el("strong", "The dataset looks poisoned" if alarm else "No sign of poison"),
+        f": p = {number(p)}",
+    ]
+    if isinstance(level, (int, float)):
+        said.append(f", with an alarm below {number(float(level))}")
+    targets = scan.result.info.get("target_classes")
+    if alarm and isinstance(targets, list) and targets:
+        few = [int(c) for c in targets[:8] if isinstance(c, int)]
+        said.append(f". Suspected target {'class' if len(few) == 1 else 'classes'}: ")
+        said.append(", ".join(map(str, few)))
+    rate = scan.result.info.get("rate")
+    if alarm and isinstance(rate, (int, float)):
+        said.append(f"; about {percent(float(rate))} of the samples")
+    return el("p", said, ".", class_="verdict")
+
+
+def _assumptions(scan: Scan) -> Element | None:
+    """What p-values take for granted, by which rule samples are flagged, and what was noted."""
+    info = scan.result.info
+    said = []
+    for key, head in (("null", "p-values assume"), ("rule", "flagged are")):
+        text = info.get(key)
+        if isinstance(text, str) and text:
+            said.append(el("div", el("dt", head), el("dd", name(text, limit=1000))))
+    notes = info.get("notes")
+    said += [
+        el("div", el("dt", "note"), el("dd", name(str(note), limit=1000)))
+        for note in (notes[:20] if isinstance(notes, list) else ())
+    ]
+    return el("dl", said, class_="assumptions") if said else None
 
 
 def _sentence(scan: Scan) -> list[Element | str]:
@@ -64,7 +158,18 @@ def _sentence(scan: Scan) -> list[Element | str]:
         f" (95 % interval {between(*wilson(caught, planted))}), ",
         el("strong", f"{percent(_share(alarms, clean))} false alarms"),
         f" ({between(*wilson(alarms, clean))}).",
+        _ranking(scan),
     ]
+
+
+def _ranking(scan: Scan) -> str:
+    curve = scan_figures.roc(scan)
+    if curve is None:
+        return ""
+    return (
+        f" By rank alone {percent(scan_figures.caught_at(*curve))} are caught where "
+        f"{percent(scan_figures.FPR)} of the clean samples are flagged."
+    )
 
 
 def _classes(scan: Scan) -> Element:

@@ -89,6 +89,8 @@ def _evaluate(
 
 def _scan(shard: Shard, samples: Samples) -> Scan:
     from ..detectors import scan
+    from ..detectors.evidence import look
+    from ..detectors.source import open_source
 
     features = samples.x.reshape(len(samples.x), -1)
     rate = shard.identity["rate"]
@@ -98,7 +100,8 @@ def _scan(shard: Shard, samples: Samples) -> Scan:
         method=shard.identity["method"],
         rate=None if rate is None else float(Fraction(rate)),
     )
-    return Scan(shard.data.name, result, samples.poison)
+    evidence = look(open_source(features, samples.y), result, samples.x, samples.bounds)
+    return Scan(shard.data.name, result, samples.poison, evidence)
 
 
 def one_line(error: BaseException) -> str:

@@ -240,7 +240,7 @@ def test_gallery_shows_the_clearest_of_different_labels(run: Run) -> None:
 
 def test_scan_numbers() -> None:
     scan = make_scan()
-    text = re.sub(r"<[^>]+>", "", scans.section(scan, "scan-0").render()).replace("\u00a0", " ")
+    text = re.sub(r"<[^>]+>", "", scans.section(scan, "scan-0", {}).render()).replace("\u00a0", " ")
     flagged, poison = scan.result.flagged, scan.poison
     assert poison is not None
     caught, alarms = int((flagged & poison).sum()), int((flagged & ~poison).sum())
@@ -253,7 +253,7 @@ def test_scan_numbers() -> None:
     assert [sum(trace["y"]) for trace in figures.histogram(scan)][2:] == [caught, missed]
     blind = replace(scan, poison=None)
     assert len(figures.histogram(blind)) == 2
-    assert "not known here" in scans.section(blind, "scan-0").render()
+    assert "not known here" in scans.section(blind, "scan-0", {}).render()
 
 
 def test_scores_that_are_not_finite_are_not_drawn() -> None:
