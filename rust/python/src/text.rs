@@ -395,12 +395,14 @@ impl PyNgramSketch {
 /// The second pass: documents of each class that hold each frequent n-gram.
 #[pyclass(name = "NgramCounts", module = "aisec_eval._core")]
 pub(crate) struct PyNgramCounts {
-    counts: Option<NgramCounts>,
+    counts: NgramCounts,
     classes: usize,
 }
 
-/// Units uint32 `[m]`, counts uint32 `[m, classes]`, fingerprints uint64 `[m]`, texts.
+/// Hashes uint64 `[m]`, units uint32 `[m]`, counts uint32 `[m, classes]`, fingerprints uint64
+/// `[m]`, texts.
 type Counted<'py> = (
+    Bound<'py, PyArray1<u64>>,
     Bound<'py, PyArray1<u32>>,
     Bound<'py, PyArray2<u32>>,
     Bound<'py, PyArray1<u64>>,
@@ -427,13 +429,13 @@ impl PyNgramCounts {
         memory: usize,
     ) -> PyResult<Self> {
         let sketch = sketch.0.take().ok_or_else(|| PyValueError::new_err("counting has begun"))?;
-        Ok(Self { counts: Some(NgramCounts::new(sketch, classes, least, memory)), classes })
+        Ok(Self { counts: NgramCounts::new(sketch, classes, least, memory), classes })
     }
 
     /// N-grams in fewer documents are not counted; grows where memory is short.
     #[getter]
-    fn least(&self) -> PyResult<u32> {
-        Ok(self.counts.as_ref().ok_or_else(finished)?.least())
+    fn least(&self) -> u32 {
+        self.counts.least()
     }
 
     /// Counts documents of classes uint32 `[n]`, numbers below that of classes.
@@ -446,7 +448,6 @@ impl PyNgramCounts {
         documents: &Bound<'_, PyList>,
         classes: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let counts = self.counts.as_mut().ok_or_else(finished)?;
         let labels = array::<u32>("classes", classes, &[Some(documents.len())])?;
         let labels = labels.as_slice()?;
         if let Some(label) = labels.iter().find(|&&label| label as usize >= self.classes) {
@@ -455,26 +456,50 @@ impl PyNgramCounts {
                 self.classes
             )));
         }
-        let batch = batch(documents, counts.documents())?;
-        call::interruptible(py, |cancel| counts.add(&batch, labels, cancel))?.map_err(to_python)
+        let batch = batch(documents, self.counts.documents())?;
+        call::interruptible(py, |cancel| self.counts.add(&batch, labels, cancel))?
+            .map_err(to_python)
     }
 
-    /// Units uint32 `[m]`, documents of each class uint32 `[m, classes]`, fingerprints uint64
-    /// `[m]` (equal for n-grams in the same documents), and texts where they occur first.
-    fn finish<'py>(&mut self, py: Python<'py>) -> PyResult<Counted<'py>> {
-        let counts = self.counts.take().ok_or_else(finished)?;
-        let found = call::detached(py, || counts.finish());
+    /// Takes the n-grams: hashes uint64 `[m]`, ascending, units uint32 `[m]`, documents of each
+    /// class uint32 `[m, classes]`, fingerprints uint64 `[m]` (equal for n-grams in the same
+    /// documents), and texts where they occur first, at most 200 bytes.
+    fn take<'py>(&mut self, py: Python<'py>) -> PyResult<Counted<'py>> {
+        let found = call::detached(py, || self.counts.take());
+        let keys: Vec<u64> = found.iter().map(|ngram| ngram.key).collect();
         let lengths: Vec<u32> = found.iter().map(|ngram| ngram.length).collect();
         let counts: Vec<u32> = found.iter().flat_map(|ngram| &ngram.counts).copied().collect();
         let fingerprints: Vec<u64> = found.iter().map(|ngram| ngram.fingerprint).collect();
         let texts = found.iter().map(|ngram| PyBytes::new(py, &ngram.text).unbind()).collect();
         let counts = counts.into_pyarray(py).reshape([found.len(), self.classes])?;
-        Ok((lengths.into_pyarray(py), counts, fingerprints.into_pyarray(py), texts))
+        let (keys, lengths) = (keys.into_pyarray(py), lengths.into_pyarray(py));
+        Ok((keys, lengths, counts, fingerprints.into_pyarray(py), texts))
     }
-}
 
-fn finished() -> PyErr {
-    PyValueError::new_err("the counts are finished")
+    /// Which documents hold which n-grams: numbers uint32 `[k]` in the list, hashes uint64 `[k]`.
+    ///
+    /// Args:
+    ///     documents: str or bytes.
+    ///     keys: hashes of n-grams, ascending, uint64 `[m]`.
+    ///     first: number of the first document, for messages.
+    ///
+    /// Raises:
+    ///     ValueError: a document is no valid text.
+    fn find<'py>(
+        &self,
+        py: Python<'py>,
+        documents: &Bound<'py, PyList>,
+        keys: &Bound<'py, PyAny>,
+        first: u64,
+    ) -> PyResult<(Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<u64>>)> {
+        let keys = array::<u64>("keys", keys, &[None])?;
+        let keys = keys.as_slice()?;
+        let batch = batch(documents, first)?;
+        let found = call::interruptible(py, |cancel| self.counts.find(&batch, keys, cancel))?
+            .map_err(to_python)?;
+        let (numbers, keys): (Vec<u32>, Vec<u64>) = found.into_iter().unzip();
+        Ok((numbers.into_pyarray(py), keys.into_pyarray(py)))
+    }
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -1,15 +1,16 @@
 //! In how many documents of each class an n-gram occurs, for all frequent n-grams, in bounded
 //! memory.
 //!
-//! A first pass counts documents in a count-min sketch (Cormode & Muthukrishnan, 2005), which
-//! never counts too few. A second pass counts exactly those n-grams that the sketch believes to be
-//! in `least` documents, so every n-gram in that many documents is counted, whatever the batches
-//! and threads. If they do not fit in memory, `least` is doubled until they do.
+//! A first pass counts documents in a count-min sketch with conservative update (Cormode &
+//! Muthukrishnan, 2005; Estan & Varghese, 2003), which never counts too few. A second pass counts
+//! exactly those n-grams that the sketch believes to be in `least` documents, so every n-gram in
+//! that many documents is counted. If they do not fit in memory, `least` is doubled until they do.
+//! Hashes are divided into shards that are worked on in the order of documents, so nothing depends
+//! on batches or threads.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher as StdHasher};
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use aisec_numeric::Cancel;
 use rayon::prelude::*;
@@ -47,6 +48,33 @@ struct Scratch {
     found: Vec<Occurrence>,
 }
 
+/// What a document holds of each shard, one after the other.
+struct Cut<T> {
+    items: Vec<T>,
+    ends: [u32; SHARDS],
+}
+
+impl<T: Copy> Cut<T> {
+    fn new(found: &[Occurrence], item: impl Fn(&Occurrence) -> Option<T>) -> Self {
+        let mut cut = Self { items: Vec::with_capacity(found.len()), ends: [0; SHARDS] };
+        let mut shard = 0;
+        for occurrence in found {
+            while shard < shard_of(occurrence.key) {
+                cut.ends[shard] = cut.items.len() as u32;
+                shard += 1;
+            }
+            cut.items.extend(item(occurrence));
+        }
+        cut.ends[shard..].fill(cut.items.len() as u32);
+        cut
+    }
+
+    fn of(&self, shard: usize) -> &[T] {
+        let start = if shard == 0 { 0 } else { self.ends[shard - 1] as usize };
+        &self.items[start..self.ends[shard] as usize]
+    }
+}
+
 impl Cutter {
     /// The n-grams of a document, each once, where it occurs first, ascending by hash.
     fn cut(&self, documents: &Documents, index: usize, scratch: &mut Scratch) -> Result<(), Error> {
@@ -65,22 +93,41 @@ impl Cutter {
         found.dedup_by_key(|occurrence| occurrence.key);
         Ok(())
     }
+
+    /// What `item` makes of the n-grams of each document.
+    fn cut_all<T: Copy + Send>(
+        &self,
+        documents: &Documents,
+        cancel: &Cancel,
+        item: impl Fn(&Occurrence) -> Option<T> + Sync,
+    ) -> Result<Vec<Cut<T>>, Error> {
+        (0..documents.len())
+            .into_par_iter()
+            .with_min_len(16)
+            .map_init(Scratch::default, |scratch, index| {
+                check(cancel)?;
+                self.cut(documents, index, scratch)?;
+                Ok(Cut::new(&scratch.found, &item))
+            })
+            .collect()
+    }
 }
 
 /// The first pass: how many documents hold an n-gram, at most.
 #[derive(Debug)]
 pub struct NgramSketch {
     cutter: Cutter,
-    counts: Vec<AtomicU32>,
+    /// Rows of counters of each shard, one after the other; they stop at 65,535.
+    counts: Vec<Vec<u16>>,
     documents: u64,
 }
 
 impl NgramSketch {
     /// N-grams of `lengths` units; the sketch takes `bytes`, rounded down to a power of two.
     pub fn new(unit: Unit, lengths: RangeInclusive<usize>, bytes: usize, seed: u64) -> Self {
-        let size = 1usize << (bytes.max(1 << 12) / (4 * ROWS)).ilog2();
+        let size = 1usize << (bytes.max(1 << 12) / (2 * ROWS * SHARDS)).ilog2();
         let cutter = Cutter { unit, lengths, hasher: Hasher::new(seed, "ngrams") };
-        let counts = (0..size * ROWS).map(|_| AtomicU32::new(0)).collect();
+        let counts = (0..SHARDS).map(|_| vec![0; size * ROWS]).collect();
         Self { cutter, counts, documents: 0 }
     }
 
@@ -90,33 +137,33 @@ impl NgramSketch {
 
     /// Counts the documents.
     pub fn add(&mut self, documents: &Documents, cancel: &Cancel) -> Result<(), Error> {
+        let found = self.cutter.cut_all(documents, cancel, |occurrence| Some(occurrence.key))?;
         self.documents += documents.len() as u64;
-        (0..documents.len()).into_par_iter().with_min_len(16).try_for_each_init(
-            Scratch::default,
-            |scratch, index| {
-                check(cancel)?;
-                self.cutter.cut(documents, index, scratch)?;
-                for occurrence in &scratch.found {
-                    for place in self.places(occurrence.key) {
-                        self.counts[place].fetch_add(1, Ordering::Relaxed);
+        self.counts.par_iter_mut().enumerate().for_each(|(number, counts)| {
+            for cut in &found {
+                for &key in cut.of(number) {
+                    let places = places(counts, key);
+                    let least = places.map(|place| counts[place]).into_iter().min().unwrap_or(0);
+                    for place in places {
+                        counts[place] = counts[place].max(least.saturating_add(1));
                     }
                 }
-                Ok(())
-            },
-        )
+            }
+        });
+        Ok(())
     }
 
-    fn places(&self, key: u64) -> [usize; ROWS] {
-        let size = self.counts.len() / ROWS;
-        let second = mix(key ^ 0x5851_F42D_4C95_7F2D) as usize & (size - 1);
-        [key as usize & (size - 1), size + second]
-    }
-
-    /// Never less than the number of documents with the n-gram.
+    /// Never less than the number of documents with the n-gram, up to 65,535.
     fn estimate(&self, key: u64) -> u32 {
-        let count = |place: usize| self.counts[place].load(Ordering::Relaxed);
-        self.places(key).map(count).into_iter().min().unwrap_or(0)
+        let counts = &self.counts[shard_of(key)];
+        u32::from(places(counts, key).map(|place| counts[place]).into_iter().min().unwrap_or(0))
     }
+}
+
+fn places(counts: &[u16], key: u64) -> [usize; ROWS] {
+    let size = counts.len() / ROWS;
+    let second = mix(key ^ 0x5851_F42D_4C95_7F2D) as usize & (size - 1);
+    [key as usize & (size - 1), size + second]
 }
 
 /// Keys are hashes already.
@@ -131,7 +178,8 @@ impl StdHasher for Identity {
     }
 
     fn finish(&self) -> u64 {
-        self.0
+        // The leading bits, which tables look at, are the same in a shard.
+        self.0.rotate_left(16)
     }
 }
 
@@ -169,6 +217,8 @@ pub struct NgramCounts {
 /// One frequent n-gram.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ngram {
+    /// Its hash, for [`NgramCounts::find`].
+    pub key: u64,
     pub length: u32,
     /// Documents of each class that hold it.
     pub counts: Vec<u32>,
@@ -179,12 +229,13 @@ pub struct Ngram {
 }
 
 impl NgramCounts {
-    /// Counts n-grams in at least `least` documents, as many as fit in `bytes`.
+    /// Counts n-grams in at least `least` documents, at most 65,535, as many as fit in `bytes`.
     pub fn new(sketch: NgramSketch, classes: usize, least: u32, bytes: usize) -> Self {
         // An entry, its index, counts and text, and what vectors reserve beyond.
         let limit = (bytes / (120 + 6 * classes)).max(64);
         let shards = (0..SHARDS).map(|_| Shard::default()).collect();
-        Self { sketch, classes, least: least.max(1), limit, shards, documents: 0 }
+        let least = least.clamp(1, u32::from(u16::MAX));
+        Self { sketch, classes, least, limit, shards, documents: 0 }
     }
 
     /// N-grams in fewer documents were not counted.
@@ -204,24 +255,16 @@ impl NgramCounts {
         classes: &[u32],
         cancel: &Cancel,
     ) -> Result<(), Error> {
-        check(cancel)?;
         let (sketch, least) = (&self.sketch, self.least);
-        let found: Vec<Vec<Occurrence>> = (0..documents.len())
-            .into_par_iter()
-            .with_min_len(16)
-            .map_init(Scratch::default, |scratch, index| {
-                sketch.cutter.cut(documents, index, scratch)?;
-                let frequent = |found: &&Occurrence| sketch.estimate(found.key) >= least;
-                Ok(scratch.found.iter().filter(frequent).copied().collect())
-            })
-            .collect::<Result<_, Error>>()?;
+        let frequent = |occurrence: &Occurrence| sketch.estimate(occurrence.key) >= least;
+        let found = sketch
+            .cutter
+            .cut_all(documents, cancel, |occurrence| frequent(occurrence).then_some(*occurrence))?;
         let (width, first) = (self.classes, self.documents);
         self.shards.par_iter_mut().enumerate().for_each(|(number, shard)| {
-            for (index, found) in found.iter().enumerate() {
-                let from = found.partition_point(|found| shard_of(found.key) < number);
-                let to = found.partition_point(|found| shard_of(found.key) <= number);
+            for (index, cut) in found.iter().enumerate() {
                 let mark = mix(first.wrapping_add(index as u64));
-                for occurrence in &found[from..to] {
+                for occurrence in cut.of(number) {
                     let at = shard.entry(occurrence, documents.get(index), width);
                     shard.entries[at].fingerprint =
                         shard.entries[at].fingerprint.wrapping_add(mark);
@@ -235,22 +278,38 @@ impl NgramCounts {
     }
 
     fn fit(&mut self) {
-        while self.shards.iter().map(|shard| shard.entries.len()).sum::<usize>() > self.limit {
-            self.least = self.least.saturating_mul(2);
+        let most = u32::from(u16::MAX);
+        while self.shards.iter().map(|shard| shard.entries.len()).sum::<usize>() > self.limit
+            && self.least < most
+        {
+            self.least = self.least.saturating_mul(2).min(most);
             let (sketch, least, width) = (&self.sketch, self.least, self.classes);
             self.shards.par_iter_mut().for_each(|shard| {
                 shard.keep(width, |entry| sketch.estimate(entry.key) >= least);
             });
-            if least == u32::MAX {
-                break;
-            }
         }
     }
 
-    /// The n-grams in at least `least` documents, ordered by hash.
-    pub fn finish(self) -> Vec<Ngram> {
+    /// Which of the documents hold an n-gram of `keys`, which ascend.
+    pub fn find(
+        &self,
+        documents: &Documents,
+        keys: &[u64],
+        cancel: &Cancel,
+    ) -> Result<Vec<(u32, u64)>, Error> {
+        let known = |occurrence: &Occurrence| keys.binary_search(&occurrence.key).is_ok();
+        let found = self
+            .sketch
+            .cutter
+            .cut_all(documents, cancel, |occurrence| known(occurrence).then_some(occurrence.key))?;
+        let pairs = found.iter().enumerate();
+        Ok(pairs.flat_map(|(at, cut)| cut.items.iter().map(move |&key| (at as u32, key))).collect())
+    }
+
+    /// Takes the n-grams in at least `least` documents, ordered by hash.
+    pub fn take(&mut self) -> Vec<Ngram> {
         let mut all = Vec::new();
-        for shard in self.shards {
+        for shard in std::mem::take(&mut self.shards) {
             let mut order: Vec<usize> = (0..shard.entries.len()).collect();
             order.sort_unstable_by_key(|&at| shard.entries[at].key);
             for at in order {
@@ -259,9 +318,9 @@ impl NgramCounts {
                 {
                     continue;
                 }
-                let Entry { fingerprint, text: (start, bytes), length, .. } = shard.entries[at];
+                let Entry { key, fingerprint, text: (start, bytes), length } = shard.entries[at];
                 let text = shard.text[start..start + bytes as usize].to_vec();
-                all.push(Ngram { length, counts: counts.to_vec(), fingerprint, text });
+                all.push(Ngram { key, length, counts: counts.to_vec(), fingerprint, text });
             }
         }
         all
@@ -333,7 +392,17 @@ mod tests {
         for (documents, classes) in &batches {
             counts.add(documents, classes, &cancel).unwrap();
         }
-        (counts.least(), counts.finish())
+        let least = counts.least();
+        let found = counts.take();
+        let keys: Vec<u64> = found.iter().map(|ngram| ngram.key).collect();
+        let mut times: BTreeMap<u64, u32> = BTreeMap::new();
+        for (documents, _) in &batches {
+            for (_, key) in counts.find(documents, &keys, &cancel).unwrap() {
+                *times.entry(key).or_default() += 1;
+            }
+        }
+        assert!(found.iter().all(|ngram| times[&ngram.key] == ngram.counts.iter().sum::<u32>()));
+        (least, found)
     }
 
     fn brute(texts: &[Vec<u8>], classes: &[u32], least: u32) -> BTreeMap<Vec<u8>, Vec<u32>> {
