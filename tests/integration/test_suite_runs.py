@@ -8,8 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 
+from aisec_eval import scan
 from aisec_eval.errors import CapabilityError, InputError, RunError
 from aisec_eval.runs import load_run
 from aisec_eval.suite import Interrupted, load_suite, local, merge, plan, run
@@ -137,6 +140,25 @@ def ray_cluster():
 def test_ray_gives_the_same_bytes(suite, undisturbed, tmp_path, workers):
     run(suite, executor="ray", workers=workers, out=tmp_path / "run")
     assert tree(tmp_path / "run") == undisturbed
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_ray_scans_tables_alike(tmp_path):
+    random = np.random.default_rng(2)
+    frame = pl.DataFrame(random.normal(size=(300_000, 2)), schema=["a", "b"])
+    frame = frame.with_columns(kind=pl.Series(random.integers(0, 2, len(frame))))
+    for index, part in enumerate((frame[:100_000], frame[100_000:])):
+        part.write_parquet(tmp_path / f"{index}.parquet", row_group_size=30_000)
+    (tmp_path / "suite.toml").write_text(
+        'schema = 1\nname = "t"\nversion = "1"\n[[task]]\nkind = "scan"\nshard_rows = 1\n'
+        '[[data]]\nid = "t"\nsource = "*.parquet"\nlabels = "kind"\n'
+    )
+    found = run(tmp_path / "suite.toml", executor="ray", workers=2, out=tmp_path / "run")
+    assert found.manifest["plan"]["shards"] == 5
+    alone = scan(tmp_path / "*.parquet", "kind")
+    np.testing.assert_array_equal(found.scans[0].result.score, alone.score)
+    np.testing.assert_array_equal(found.scans[0].result.flagged, alone.flagged)
 
 
 @pytest.mark.ray

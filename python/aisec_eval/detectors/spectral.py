@@ -68,7 +68,7 @@ def spectral_signatures(
         if isinstance(error, InputError):
             raise
         raise InputError(f"{source.name}: {error}") from None
-    return _result(source, label, score, fit, found, rate)
+    return spectral_result(source, label, score, fit, found, rate)
 
 
 def _second_pass(
@@ -90,7 +90,7 @@ def _second_pass(
     return score
 
 
-def _result(
+def spectral_result(
     source: Source,
     label: NDArray[np.int64],
     score: NDArray[np.float64],
@@ -98,6 +98,16 @@ def _result(
     found: dict[str, Any],
     rate: float | None,
 ) -> ScanResult:
+    """Turn the scores of all samples into p-values and flags.
+
+    Args:
+        source: what was scanned, for its name.
+        label: [n].
+        score: [n].
+        fit: the directions scored by.
+        found: how they were found, see `leading_directions`.
+        rate: see `scan`.
+    """
     classes, eigenvalues, counts = fit.labels, fit.eigenvalues, fit.counts
     p_value = np.empty_like(score)
     for first in range(0, len(score), _PART):

@@ -11,6 +11,7 @@ from ..suite.identity import canonical
 from ..suite.load import load_suite
 from ..suite.plan import data_source, make_plan, model_source
 from ..suite.recheck import gate_problems, recheck, suite_inputs
+from ..suite.tables import is_table
 from . import contents, rows
 from .aggregate import aggregate
 from .archive import pack
@@ -85,6 +86,12 @@ def _refuse_others(suite: Suite) -> None:
             raise RunError(
                 f"{suite.path}: model {model.id} is a black box behind a URL; a bundle holds its "
                 "models, so that anybody can replay them: leave it out of the suite"
+            )
+    for data in suite.data:
+        if is_table(data.source, data.labels):
+            raise RunError(
+                f"{suite.path}: data {data.id}: tables are scanned where they are and not bundled; "
+                "leave it out of the suite"
             )
     for threat in suite.threat:
         if threat.kind not in ("ball", "patch", "frame", "tabular"):

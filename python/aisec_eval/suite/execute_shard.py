@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import AisecError, DatasetError, ModelImportError, RunError
 from ..results import Evaluation, Scan
 from ..threats import Corruptions, parse
+from . import scan_shards
 from .attack_table import attack_objects
 from .identity import engine, samples_digest
 from .inputs import load_samples, load_suite_model
@@ -20,11 +21,17 @@ if TYPE_CHECKING:
 
     from ..models.base import Model
     from .inputs import Samples
+    from .scan_shards import ScanPart
     from .shard import Shard
+    from .store import Store
 
 
-def execute_shard(shard: Shard) -> Evaluation | Scan:
+def execute_shard(shard: Shard, store: Store | None = None) -> Evaluation | Scan | ScanPart:
     """Compute a shard; the same shard gives the same result in any process on any machine.
+
+    Args:
+        shard: what to compute.
+        store: where the shards it needs are, if it needs any.
 
     Raises:
         RunError: this process runs another build of the engine than planned the shard.
@@ -32,6 +39,8 @@ def execute_shard(shard: Shard) -> Evaluation | Scan:
         AisecError: what the evaluation refuses.
     """
     _same_engine(shard.identity["engine"])
+    if shard.data.table:
+        return scan_shards.execute(shard, store)
     samples = load_samples(shard.data)
     first, stop = shard.rows
     x, y, ids = samples.x[first:stop], samples.y[first:stop], samples.ids[first:stop]

@@ -32,6 +32,8 @@ _ROOMS = (
     "suite/attack_table.py",
     "suite/inputs.py",
     "suite/execute_shard.py",
+    "suite/scan_shards.py",
+    "suite/tables.py",
 )
 """The parts of the package that decide what a shard computes."""
 

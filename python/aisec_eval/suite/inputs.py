@@ -70,6 +70,10 @@ class DataSource:
     split: str | None = None
     ids: tuple[int, int] | None = None
     plant: Plant | None = None
+    table: bool = False
+    """Whether it is Parquet files that are scanned where they are."""
+    labels: str | None = None
+    """The label column of a table."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -85,6 +89,8 @@ class DataSource:
             value["split"],
             None if ids is None else (ids[0], ids[1]),
             None if plant is None else Plant(**plant),
+            value["table"],
+            value["labels"],
         )
 
 
@@ -101,6 +107,13 @@ class Samples:
     poison: NDArray[np.bool_] | None
     lattice: Fraction | None = None
     """Spacing of the values where they are integers."""
+    table_rows: int | None = None
+    """Rows of a table, whose samples are not here; None where they are."""
+
+    @property
+    def count(self) -> int:
+        """How many samples there are."""
+        return len(self.y) if self.table_rows is None else self.table_rows
 
 
 @cache

@@ -18,6 +18,7 @@ from . import constraint_table, spec
 from .attack_table import table_of
 from .gate import parse_gate
 from .spec import EvaluateTable, Suite
+from .tables import check_confined, is_table
 from .toml_lines import Path as KeyPath
 from .toml_lines import line_map
 
@@ -220,7 +221,9 @@ class _Loader:
             if model.path is not None:
                 self.check_file(("model", i, "path"), model.path)
         for i, data in enumerate(suite.data):
-            if is_file_source(data.source):
+            if is_table(data.source, data.labels):
+                self.check_table(("data", i, "source"), data.source)
+            elif is_file_source(data.source):
                 self.check_file(("data", i, "source"), data.source)
 
     def check_file(self, key: KeyPath, name: str) -> None:
@@ -236,6 +239,15 @@ class _Loader:
             )
         if not target.is_file():
             self.refuse(key, f'no file "{name}" beside the suite (in {self.path.parent})')
+
+    def check_table(self, key: KeyPath, name: str) -> None:
+        folder = self.path.parent.resolve()
+        if "\0" in name or os.path.isabs(name) or ".." in Path(name).parts:
+            self.refuse(key, f'"{name}" leaves the suite\'s folder', error=UnsafeArtifactError)
+        try:
+            check_confined(str(folder / name), folder)
+        except AisecError as error:
+            self.refuse(key, str(error), error=type(error))
 
     def check_gates(self, suite: Suite) -> None:
         """Metrics, claims and scopes are known."""

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _files, runs
+from ..errors import RunError
 from ..findings import Findings
 from ..parts import join
 from ..results import ERROR, VERDICTS, Evaluation, Scan, Spent
 from .gate import GateResult, judge
 from .identity import digest, engine
+from .scan_shards import assemble
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -84,7 +86,7 @@ def merge(plan: Plan, store: Store, errors: Mapping[str, str]) -> list[GateResul
                 "id": d.id,
                 "source": d.source,
                 "digest": c.samples.digest,
-                "samples": len(c.samples.y),
+                "samples": c.samples.count,
             }
             for d in plan.suite.data
             if (c := next((c for c in plan.cells if c.data == d.id), None))
@@ -156,6 +158,9 @@ def describe(cell: Cell) -> dict[str, Any]:
 
 def read_cell(cell: Cell, store: Store, errors: Mapping[str, str]) -> Evaluation | Scan | None:
     """Return the joined result of a cell, None when nothing of it has been computed."""
+    if len(cell.shards) > 1 and cell.kind == "scan":
+        there = all((store.shards / shard.key).is_dir() for shard in cell.shards)
+        return assemble(cell.shards, store) if there else None
     parts: list[Evaluation | None] = []
     shards: list[Shard] = []
     for shard in cell.shards:
@@ -166,6 +171,8 @@ def read_cell(cell: Cell, store: Store, errors: Mapping[str, str]) -> Evaluation
             result = store.read(shard)
             if isinstance(result, Scan):
                 return result
+            if not isinstance(result, Evaluation):
+                raise RunError(f"{store.shards / shard.key}: is no evaluation")
             shards.append(shard)
             parts.append(result)
     if cell.kind == "scan" or not shards:

@@ -20,8 +20,10 @@ from .attack_table import attack_objects
 from .identity import engine, ranges, samples_digest
 from .inputs import DataSource, ModelSource, Plant, Samples, load_samples, load_suite_model
 from .load import is_file_source, split_scope
+from .scan_shards import scan_shards
 from .shard import Shard
 from .spec import DataTable, EndpointTable, EvaluateTable, ModelTable, ScanTable, Suite
+from .tables import is_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence, Set
@@ -138,6 +140,9 @@ class _Planner:
     def scans(self, task: ScanTable, name: str) -> Iterable[Cell]:
         for data in _chosen(self.suite.data, task.data):
             source = data_source(self.suite, data)
+            if source.table:
+                yield table_cell(self.suite, task, source, name)
+                continue
             samples = load_samples(source)
             identity = {
                 "kind": "scan",
@@ -158,6 +163,12 @@ class _Planner:
                 if data.plant is not None and task.data is None:
                     continue  # poisoned data is for scans unless a task asks for it by name
                 source = data_source(self.suite, data)
+                if source.table:
+                    if task.data is None:
+                        continue
+                    raise SuiteError(
+                        f"{self.suite.path}: data {data.id} is a table, which is for scans alone"
+                    )
                 samples = load_samples(source)
                 place = model_source(self.suite, table)
                 model = self.load(place, source)
@@ -263,9 +274,36 @@ class _Planner:
             )
 
 
+def table_cell(suite: Suite, task: ScanTable, source: DataSource, name: str) -> Cell:
+    """Return the scan of a table, whose rows stay where they are.
+
+    Raises:
+        SuiteError: the table cannot be read.
+    """
+    try:
+        shards = scan_shards(task, source)
+    except AisecError as error:
+        raise SuiteError(f"{suite.path}: data {source.name}: {error}") from None
+    table = shards[0].identity["table"]
+    none = np.zeros(0, dtype=np.int64)
+    samples = Samples(
+        np.zeros((0, 0), dtype=np.float32),
+        none,
+        none,
+        table["content"],
+        (0.0, 1.0),
+        None,
+        table_rows=table["rows"],
+    )
+    return Cell("scan", name, source.name, shards, samples)
+
+
 def data_source(suite: Suite, table: DataTable) -> DataSource:
     """Return where a suite's dataset is, paths made absolute."""
     source = table.source
+    if is_table(source, table.labels):
+        place = str((suite.path.parent / source).resolve())
+        return DataSource(table.id, place, table=True, labels=table.labels)
     if is_file_source(source):
         source = str((suite.path.parent / source).resolve())
     plant = None

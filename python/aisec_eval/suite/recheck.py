@@ -274,7 +274,8 @@ def suite_inputs(path: str | Path) -> tuple[dict[str, Model], dict[str, Samples]
     from .plan import data_source, model_source
 
     suite = load_suite(path)
-    data = {table.id: load_samples(data_source(suite, table)) for table in suite.data}
+    sources = [data_source(suite, table) for table in suite.data]
+    data = {source.name: load_samples(source) for source in sources if not source.table}
     models = {table.id: load_suite_model(model_source(suite, table)) for table in suite.model}
     return models, data
 

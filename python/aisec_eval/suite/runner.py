@@ -96,17 +96,35 @@ def run(
         report.note(f"{len(todo)} of {len(plan.shards)} shards to compute")
         execute = local.execute if executor == "local" else ray_executor.execute
         errors: dict[str, str] = {}
-        if todo:
+        for stage in sorted({shard.stage for shard in todo}):
+            ready = _ready([shard for shard in todo if shard.stage == stage], store, errors, report)
+            if not ready or stopping():
+                continue
             with contextlib.closing(
-                execute(todo, folder, workers=workers, stopping=stopping)
+                execute(ready, folder, workers=workers, stopping=stopping)
             ) as outcomes:
-                _collect(outcomes, todo, folder, errors, report)
+                _collect(outcomes, ready, folder, errors, report)
         merge(plan, store, errors)
         store.clean()
         done = sum((store.shards / shard.key).is_dir() for shard in plan.shards)
         if done + len(errors) < len(plan.shards):
             raise Interrupted(folder, done, len(plan.shards))
     return load_run(folder)
+
+
+def _ready(
+    shards: Sequence[Shard], store: Store, errors: dict[str, str], report: _Reporter
+) -> list[Shard]:
+    """Return the shards whose needs are met; those that need one that failed fail, too."""
+    ready = []
+    for shard in shards:
+        failed = next((key for key in shard.needs if key in errors), None)
+        if failed is not None:
+            errors[shard.key] = f"{where(shard)}: needs a shard that failed ({errors[failed]})"
+            report.finished(shard, errors[shard.key])
+        elif all((store.shards / key).is_dir() for key in shard.needs):
+            ready.append(shard)
+    return ready
 
 
 def _collect(

@@ -10,7 +10,7 @@ from .identity import digest
 from .inputs import DataSource, ModelSource
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,17 @@ class Shard:
     def key(self) -> str:
         """SHA-256 of the identity's canonical JSON."""
         return digest(self.identity)
+
+    @property
+    def stage(self) -> int:
+        """Shards of a stage need some of the stages before, and no others."""
+        return int(self.identity.get("stage", 0))
+
+    @property
+    def needs(self) -> Sequence[str]:
+        """Keys of the shards whose results this one reads."""
+        found: Sequence[str] = self.identity.get("needs", ())
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON, for a worker in another process."""

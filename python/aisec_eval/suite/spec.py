@@ -65,6 +65,7 @@ from .attack_table import STRICT, AttackList
 from .constraint_table import FrameTable, PatchTable, TabularTable
 from .gate import Gate, parse_gate
 from .scalars import Identifier, Rational, Text
+from .tables import is_table
 
 MAX_ENTRIES = 1000
 """Most models, datasets, threats or tasks in one suite."""
@@ -165,9 +166,17 @@ class DataTable(_Table):
     ids: tuple[StrictInt, StrictInt] | None = None
     """First sample id and one past the last; all samples when absent."""
     plant: PlantTable | None = None
+    labels: Text | None = None
+    """Column of labels. With one, or where `source` is a folder (`features/`) or a pattern
+    (`features/*.parquet`), the data are Parquet files of features: scanned where they are, in
+    shards, and for scans alone. Without one it is `label`, if there is such a column."""
 
     @model_validator(mode="after")
     def _range(self) -> DataTable:
+        if is_table(self.source, self.labels) and (self.split or self.ids or self.plant):
+            raise ValueError(
+                "split, ids and plant are not for tables, which are scanned as a whole"
+            )
         if self.ids is not None and not 0 <= self.ids[0] < self.ids[1]:
             raise ValueError(f"ids={list(self.ids)} is empty; give [first, one past the last]")
         return self
@@ -320,15 +329,26 @@ class EvaluateTable(_Table):
         return self
 
 
+def _detector(name: str) -> str:
+    from ..detectors import METHODS
+
+    if name not in METHODS:
+        raise ValueError(f"must be one of {', '.join(METHODS)}")
+    return name
+
+
 class ScanTable(_Table):
     """`[[task]] kind = "scan"`: poison scores of every dataset it names."""
 
     kind: Literal["scan"]
     id: Identifier | None = None
     data: list[Identifier] | None = None
-    method: Literal["spectral", "split", "neighbours", "auto"] = "spectral"
+    method: Annotated[str, AfterValidator(_detector)] = "spectral"
     rate: Annotated[Rational, Field(gt=0, lt=Fraction(1, 2))] | None = None
     """An upper bound on the poisoned fraction of any class, where there is one."""
+    shard_rows: Annotated[StrictInt, Field(gt=0)] | None = None
+    """Rows of a shard of a table, rounded up to whole parts of 262,144; about 1 GiB of features
+    when absent. Scores do not depend on it."""
 
 
 TaskTable = Annotated[EvaluateTable | ScanTable, Field(discriminator="kind")]

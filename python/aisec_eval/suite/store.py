@@ -23,6 +23,7 @@ from .. import _files, runs
 from ..errors import RunError
 from ..results import Evaluation, Scan
 from .identity import digest
+from .scan_shards import PARTS, ScanPart
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,7 +72,7 @@ class Store:
             todo.append(shard)
         return todo, damaged
 
-    def write(self, shard: Shard, result: Evaluation | Scan) -> Path:
+    def write(self, shard: Shard, result: Evaluation | Scan | ScanPart) -> Path:
         """Put a result in place if it is absent.
 
         Raises:
@@ -85,7 +86,9 @@ class Store:
             part = Path(tempfile.mkdtemp(dir=self.temporary, prefix=f"{shard.key[:16]}-"))
             try:
                 part.chmod(0o755)
-                if isinstance(result, Scan):
+                if isinstance(result, ScanPart):
+                    _files.write_npz(part / "part.npz", result.arrays)
+                elif isinstance(result, Scan):
                     runs.write_scan(result, part)
                 else:
                     runs.write_evaluation(result, part)
@@ -121,7 +124,7 @@ class Store:
                     "the model or its backend is not deterministic"
                 ) from None
 
-    def read(self, shard: Shard) -> Evaluation | Scan:
+    def read(self, shard: Shard) -> Evaluation | Scan | ScanPart:
         """Read a result back.
 
         Raises:
@@ -129,8 +132,24 @@ class Store:
         """
         path = self.shards / shard.key
         check(path, shard.key)
-        scan = shard.identity["kind"] == "scan"
-        return runs.read_scan(path) if scan else runs.read_evaluation(path)
+        kind = shard.identity["kind"]
+        if kind in PARTS:
+            return self.read_part(shard.key)
+        return runs.read_scan(path) if kind == "scan" else runs.read_evaluation(path)
+
+    def read_part(self, key: str) -> ScanPart:
+        """Read what a shard contributes to a scan.
+
+        Raises:
+            RunError: absent, damaged, or something else.
+        """
+        path = self.shards / key
+        check(path, key)
+        identity = _files.read_json(path / "shard.json")["identity"]
+        kind = identity.get("kind") if isinstance(identity, dict) else None
+        if kind not in PARTS:
+            raise RunError(f"{path}: is no part of a scan")
+        return ScanPart(_files.read_npz(path / "part.npz", PARTS[kind]))
 
 
 def check(path: Path, key: str) -> None:

@@ -59,7 +59,8 @@ def compute(shard: Shard, folder: Path, *, worker: str) -> Outcome:
     started = time.monotonic()
     error = None
     try:
-        Store(folder).write(shard, execute_shard(shard))
+        store = Store(folder)
+        store.write(shard, execute_shard(shard, store))
     except Exception as problem:
         error = one_line(problem)
     return Outcome(shard.key, round(time.monotonic() - started, 3), worker, error)
