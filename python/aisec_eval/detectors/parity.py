@@ -109,7 +109,7 @@ def bdbench_np_exp(
     `rate`, as a share of each class, stands for it.
 
     Where filtering removes no sample of a class, the port divides rounding errors by rounding
-    errors; then all samples have the weight of the identity here.
+    errors; here every direction then weighs the same.
 
     Raises:
         InputError: no rate is given, or the features do not fit, or are not finite.

@@ -7,9 +7,11 @@ use aisec_numeric::random::{Generator, Stream};
 use aisec_numeric::{Cancel, Cancelled};
 use rayon::prelude::*;
 
-use crate::rows::sum_groups;
+use crate::rows::{map_rows, sum_groups};
 
 const MOST_ITERATIONS: u32 = 300;
+/// Simulated rows that are not worth a wait for other threads.
+const FEW: usize = 4096;
 
 /// Rows in two parts.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,29 +83,29 @@ pub fn gaussian_shares(
 ) -> Result<Vec<f64>, Cancelled> {
     let scale: Vec<f32> = variances.iter().map(|value| value.max(0.0).sqrt() as f32).collect();
     let normal = Stream::new(seed, "two-means-null", 0);
-    (0..draws)
-        .into_par_iter()
-        .map(|draw| {
-            cancel.check()?;
-            let mut numbers = vec![0.0f32; rows * scale.len()];
-            normal.at(key, draw).normals(&mut numbers);
-            let z: Vec<f64> = numbers
-                .chunks_exact(scale.len())
-                .flat_map(|row| {
-                    row.iter().zip(&scale).map(|(value, scale)| f64::from(value * scale))
-                })
-                .collect();
-            let stream = Stream::new(seed, "two-means-null-seeds", draw);
-            Ok(two_means(&z, scale.len(), &stream, key, restarts, cancel)?.share())
-        })
-        .collect()
+    let one = |draw| {
+        cancel.check()?;
+        let mut numbers = vec![0.0f32; rows * scale.len()];
+        normal.at(key, draw).normals(&mut numbers);
+        let z: Vec<f64> = numbers
+            .chunks_exact(scale.len())
+            .flat_map(|row| row.iter().zip(&scale).map(|(value, scale)| f64::from(value * scale)))
+            .collect();
+        let stream = Stream::new(seed, "two-means-null-seeds", draw);
+        Ok(two_means(&z, scale.len(), &stream, key, restarts, cancel)?.share())
+    };
+    if rows * draws as usize <= FEW {
+        (0..draws).map(one).collect()
+    } else {
+        (0..draws).into_par_iter().map(one).collect()
+    }
 }
 
 /// Two rows, the second with odds of its squared distance to the first.
 fn seeds(z: &[f64], width: usize, draw: &mut Generator) -> [Vec<f64>; 2] {
     let rows = z.len() / width;
     let first = &z[draw.below(rows as u32) as usize * width..][..width];
-    let far: Vec<f64> = z.par_chunks_exact(width).map(|row| distance(row, first)).collect();
+    let far = map_rows(z, width, |row| distance(row, first));
     let sum: f64 = far.iter().sum();
     let mut left = f64::from(draw.uniform()) * sum;
     let mut second = far.iter().rposition(|value| *value > 0.0).unwrap_or(0);
@@ -164,10 +166,8 @@ fn describe(
     total: f64,
 ) -> TwoMeans {
     let rows = z.len() / width;
-    let mut part: Vec<bool> = z
-        .par_chunks_exact(width)
-        .map(|row| distance(row, &centres[1]) < distance(row, &centres[0]))
-        .collect();
+    let mut part =
+        map_rows(z, width, |row| distance(row, &centres[1]) < distance(row, &centres[0]));
     let second = part.iter().filter(|side| **side).count();
     if 2 * second > rows || (2 * second == rows && !part[0]) {
         centres.reverse();

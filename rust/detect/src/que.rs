@@ -54,20 +54,22 @@ pub fn quantum_entropy(
     let white = multiply(z, width, &root, width);
     let sigma = covariance(&white, width);
     let norm = symmetric::eigenpairs(&sigma, width).0.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
-    let scale = if (norm - 1.0).abs() > 1e-12 { alpha / (norm - 1.0) } else { 0.0 };
-    let excess: Vec<f64> = sigma
-        .iter()
-        .enumerate()
-        .map(|(at, value)| scale * (value - f64::from(u8::from(at % (width + 1) == 0))))
-        .collect();
-    let mut weight = match weighting {
-        Weighting::Matrix => {
-            // Shifted by the largest exponent, which cancels in M / tr(M).
-            let top = symmetric::eigenpairs(&excess, width).0[0];
-            symmetric::function(&excess, width, |value| (value - top).exp())
-        }
-        Weighting::Elementwise => excess.iter().map(|value| value.exp()).collect(),
-    };
+    let identity = |at: usize| f64::from(u8::from(at.is_multiple_of(width + 1)));
+    let mut weight: Vec<f64> = (0..width * width).map(identity).collect();
+    // Where all rows are trusted the excess is rounding, and every direction weighs the same.
+    if (norm - 1.0).abs() > 1e-9 {
+        let scale = alpha / (norm - 1.0);
+        let excess: Vec<f64> =
+            sigma.iter().enumerate().map(|(at, value)| scale * (value - identity(at))).collect();
+        weight = match weighting {
+            Weighting::Matrix => {
+                // Shifted by the largest exponent, which cancels in M / tr(M).
+                let top = symmetric::eigenpairs(&excess, width).0[0];
+                symmetric::function(&excess, width, |value| (value - top).exp())
+            }
+            Weighting::Elementwise => excess.iter().map(|value| value.exp()).collect(),
+        };
+    }
     let trace: f64 = weight.iter().step_by(width + 1).sum();
     weight.iter_mut().for_each(|value| *value /= trace);
     QuantumEntropy {
@@ -118,11 +120,18 @@ mod tests {
 
     #[test]
     fn entries_and_matrices_differ() {
-        let z = draw(60, 4);
-        let kept = vec![true; 60];
-        let matrix = quantum_entropy(&z, 4, &kept, 4.0, Weighting::Matrix);
-        // All rows trusted: white by their own covariance, M is the identity over its trace.
-        assert!((matrix.excess - 1.0).abs() < 1e-9);
-        assert!(matrix.weights.iter().all(|weight| (weight - 0.25).abs() < 1e-6));
+        let mut z = draw(200, 2);
+        z.chunks_mut(2).take(20).for_each(|row| (row[0], row[1]) = (row[0] + 5.0, row[1] + 5.0));
+        let kept: Vec<bool> = (0..200).map(|row| row >= 20).collect();
+        let matrix = quantum_entropy(&z, 2, &kept, 4.0, Weighting::Matrix);
+        let entries = quantum_entropy(&z, 2, &kept, 4.0, Weighting::Elementwise);
+        // exp of [[a, b], [b, a]] is e^a [[cosh b, sinh b], [sinh b, cosh b]]; entries are e^a, e^b.
+        assert!((matrix.excess - entries.excess).abs() > 0.01);
+        // All rows trusted: white by their own covariance, every direction weighs the same.
+        for weighting in [Weighting::Matrix, Weighting::Elementwise] {
+            let even = quantum_entropy(&draw(60, 4), 4, &[true; 60], 4.0, weighting);
+            assert!((even.excess - 1.0).abs() < 1e-9);
+            assert!(even.weights.iter().all(|weight| (weight - 0.25).abs() < 1e-12));
+        }
     }
 }

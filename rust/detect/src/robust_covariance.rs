@@ -22,7 +22,7 @@ const TOLERANCE: f64 = 1e-5;
 const MOST_STEPS: usize = 120;
 const CHECK_EVERY: usize = 4;
 /// At least this part of the removable rows goes in a round.
-const ROUNDS: usize = 50;
+const ROUNDS: usize = 20;
 
 /// What to do where the moments are not Gaussian, but no distance has the paper's tail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

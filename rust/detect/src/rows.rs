@@ -19,6 +19,12 @@ pub(crate) fn sum_groups(
     part: impl Fn(Range<usize>, &mut [f64]) + Sync,
 ) -> Vec<f64> {
     let size = rows.div_ceil(GROUPS).next_multiple_of(CHUNK);
+    if rows <= size {
+        // Few rows are not worth a wait for other threads.
+        let mut sums = vec![0.0; len];
+        part(0..rows, &mut sums);
+        return sums;
+    }
     let parts: Vec<Vec<f64>> = (0..rows.div_ceil(size.max(1)))
         .into_par_iter()
         .with_max_len(1)
@@ -54,10 +60,27 @@ pub(crate) fn add_product(a: &[f64], left: usize, b: &[f64], right: usize, out: 
     );
 }
 
+/// What `value` gives for every row of `z` [n, width].
+pub(crate) fn map_rows<T: Send>(
+    z: &[f64],
+    width: usize,
+    value: impl Fn(&[f64]) -> T + Sync + Send,
+) -> Vec<T> {
+    if z.len() <= CHUNK * width {
+        z.chunks_exact(width).map(value).collect()
+    } else {
+        z.par_chunks_exact(width).map(value).collect()
+    }
+}
+
 /// Rows [n, width] times a matrix [width, columns].
 pub(crate) fn multiply(z: &[f64], width: usize, matrix: &[f64], columns: usize) -> Vec<f64> {
     let packed = PackedMatrix::new(width, columns, None, |k, n| matrix[k * columns + n]);
     let mut out = vec![0.0; z.len() / width * columns];
+    if z.len() <= CHUNK * width {
+        packed.multiply_rows(z, &mut out, false);
+        return out;
+    }
     out.par_chunks_mut(CHUNK * columns)
         .zip(z.par_chunks(CHUNK * width))
         .for_each(|(out, z)| packed.multiply_rows(z, out, false));
@@ -68,7 +91,7 @@ pub(crate) fn multiply(z: &[f64], width: usize, matrix: &[f64], columns: usize) 
 pub(crate) fn quadratic(z: &[f64], width: usize, matrix: &[f64]) -> Vec<f64> {
     let packed = PackedMatrix::new(width, width, None, |k, n| matrix[k * width + n]);
     let mut out = vec![0.0; z.len() / width];
-    out.par_chunks_mut(CHUNK).zip(z.par_chunks(CHUNK * width)).for_each(|(out, z)| {
+    let chunk = |(out, z): (&mut [f64], &[f64])| {
         let mut product = vec![0.0; z.len()];
         packed.multiply_rows(z, &mut product, false);
         for ((out, z), product) in
@@ -76,7 +99,12 @@ pub(crate) fn quadratic(z: &[f64], width: usize, matrix: &[f64]) -> Vec<f64> {
         {
             *out = z.iter().zip(product).map(|(z, p)| z * p).sum();
         }
-    });
+    };
+    if z.len() <= CHUNK * width {
+        chunk((&mut out, z));
+    } else {
+        out.par_chunks_mut(CHUNK).zip(z.par_chunks(CHUNK * width)).for_each(chunk);
+    }
     out
 }
 

@@ -3,6 +3,7 @@
 
 use aisec_detect::{Extreme, Feature, Projection, Sketch, Weighting};
 use aisec_numeric::random::Stream;
+use aisec_numeric::{Cancel, Cancelled};
 use numpy::{
     Element, IntoPyArray, PyArray1, PyArrayDyn, PyReadonlyArrayDyn, PyUntypedArrayMethods,
 };
@@ -162,7 +163,7 @@ impl PySketch {
     /// Raises:
     ///     KeyError: no such class.
     fn leading<'py>(&self, py: Python<'py>, label: i64, count: usize) -> PyResult<Leading<'py>> {
-        let found = call::detached(py, || self.0.leading(label, count)).map_err(to_python)?;
+        let found = py.detach(|| self.0.leading(label, count)).map_err(to_python)?;
         let found = found.ok_or_else(|| PyKeyError::new_err(label))?;
         let vectors = into_samples(py, found.vectors, count, &[self.0.dim()])?;
         Ok((found.variance, found.eigenvalues.into_pyarray(py), vectors, found.error))
@@ -195,6 +196,23 @@ fn rows<'py>(z: &Bound<'py, PyAny>) -> PyResult<(PyReadonlyArrayDyn<'py, f64>, u
     Ok((z, rows, width))
 }
 
+/// Values below which work is done at once: starting threads would take longer.
+const FEW: usize = 1 << 12;
+
+/// Runs work over `values` numbers; Ctrl-C ends long work.
+fn run<T: Send>(
+    py: Python<'_>,
+    values: usize,
+    work: impl FnOnce(&Cancel) -> Result<T, Cancelled> + Send,
+) -> PyResult<T> {
+    let done = if values <= FEW {
+        py.detach(|| work(&Cancel::new()))
+    } else {
+        call::interruptible(py, work)?
+    };
+    done.map_err(|_| PyKeyboardInterrupt::new_err(()))
+}
+
 /// Part, centres, inertia, total, silhouette.
 type TwoParts<'py> = (Flags<'py>, Matrix<'py>, f64, f64, f64);
 
@@ -222,10 +240,9 @@ fn two_means<'py>(
     let z = z.as_slice()?;
     let stream = Stream::new(seed, "two-means", 0);
     let key = key.cast_unsigned();
-    let found = call::interruptible(py, |cancel| {
+    let found = run(py, z.len(), |cancel| {
         aisec_detect::two_means(z, width, &stream, key, restarts, cancel)
-    })?
-    .map_err(|_| PyKeyboardInterrupt::new_err(()))?;
+    })?;
     let centres = into_samples(py, found.centres.concat(), 2, &[width])?;
     Ok((found.part.into_pyarray(py), centres, found.inertia, found.total, found.silhouette))
 }
@@ -258,10 +275,10 @@ fn gaussian_shares<'py>(
         return Err(PyValueError::new_err("variances and rows must not be empty"));
     }
     let key = key.cast_unsigned();
-    let shares = call::interruptible(py, |cancel| {
+    let work = rows.saturating_mul(draws as usize).saturating_mul(variances.len());
+    let shares = run(py, work, |cancel| {
         aisec_detect::gaussian_shares(variances, rows, draws, seed, key, restarts, cancel)
-    })?
-    .map_err(|_| PyKeyboardInterrupt::new_err(()))?;
+    })?;
     Ok(shares.into_pyarray(py))
 }
 
@@ -286,10 +303,9 @@ fn fast_ica<'py>(
     let (z, rows, width) = rows(z)?;
     let z = z.as_slice()?;
     let key = key.cast_unsigned();
-    let found = call::interruptible(py, |cancel| {
+    let found = run(py, z.len(), |cancel| {
         aisec_detect::fast_ica(z, width, tolerance, iterations, key, cancel)
-    })?
-    .map_err(|_| PyKeyboardInterrupt::new_err(()))?;
+    })?;
     let sources = into_samples(py, found.sources, rows, &[width])?;
     Ok((sources, found.iterations, found.converged))
 }
@@ -319,10 +335,9 @@ fn trusted_rows<'py>(
     }
     let z = z.as_slice()?;
     let extreme = if extreme { Extreme::Removed } else { Extreme::Kept };
-    let found = call::interruptible(py, |cancel| {
+    let found = run(py, z.len(), |cancel| {
         aisec_detect::trusted_rows(z, width, fraction, limit, extreme, cancel)
-    })?
-    .map_err(|_| PyKeyboardInterrupt::new_err(()))?;
+    })?;
     Ok((found.kept.into_pyarray(py), found.rounds, found.gaussian))
 }
 
