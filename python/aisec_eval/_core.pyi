@@ -400,6 +400,14 @@ def quantum_entropy(
     z: NDArray[np.float64], kept: NDArray[np.bool_], alpha: float, elementwise: bool
 ) -> tuple[NDArray[np.float64], float, NDArray[np.float64]]: ...
 
+def gram_deviations(
+    reference: NDArray[np.float32],
+    queries: NDArray[np.float32],
+    orders: Sequence[int],
+    width: float,
+    memory: int,
+) -> NDArray[np.float64]: ...
+
 @final
 class Table:
     """What the footer of a Parquet file says: which columns hold features and labels."""
@@ -762,11 +770,32 @@ class NgramCounts:
             ValueError: a document is no valid text, or a class does not fit.
         """
 
-    def finish(
+    def take(
         self,
-    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint64], list[bytes]]:
-        """Units uint32 `[m]`, documents of each class uint32 `[m, classes]`, fingerprints, texts.
+    ) -> tuple[
+        NDArray[np.uint64],
+        NDArray[np.uint32],
+        NDArray[np.uint32],
+        NDArray[np.uint64],
+        list[bytes],
+    ]:
+        """Takes the n-grams: hashes, units, documents of each class, fingerprints, texts.
 
+        Hashes, uint64 `[m]`, ascend; units are uint32 `[m]`, documents uint32 `[m, classes]`.
         Fingerprints, uint64 `[m]`, are equal for n-grams in the same documents; texts are those
         where the n-grams occur first, at most 200 bytes.
+        """
+
+    def find(
+        self, documents: list[str] | list[bytes], keys: NDArray[np.uint64], first: int
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]:
+        """Which documents hold which n-grams: numbers in the list uint32 `[k]`, hashes `[k]`.
+
+        Args:
+            documents: str or bytes.
+            keys: hashes of n-grams, ascending, uint64 `[m]`.
+            first: number of the first document, for messages.
+
+        Raises:
+            ValueError: a document is no valid text.
         """

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .activation_clustering import activation_clustering, independent_clustering
+from .beatrix import beatrix
+from .class_report import class_report
 from .confident import confident, confident_learning
 from .extract import Extraction, extract, extract_source, layers_of
 from .frequency import frequency
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = [
     "CleanseResult",
     "Extraction",
+    "beatrix",
+    "class_report",
     "confident_learning",
     "extract",
     "frequency",

@@ -265,7 +265,8 @@ class _Fit:
         d = len(covariance)
         ridge = max(_RIDGE * float(np.trace(covariance)) / d, 1e-12)
         full = covariance + ridge * np.eye(d)
-        return _Fit(centre, np.sqrt(np.diag(full)), np.linalg.cholesky(full))
+        factor = np.asarray(np.linalg.cholesky(full), np.float64)
+        return _Fit(centre, np.sqrt(np.diag(full)), factor)
 
     def excess(self, rings: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the sum of the squares of what is above expectation [n]."""

@@ -11,6 +11,7 @@ use crate::array::{array, into_samples};
 use crate::call;
 
 mod confident;
+mod gram_powers;
 mod krylov;
 mod neighbours;
 mod subspace;
@@ -287,6 +288,7 @@ fn to_python(error: Error) -> PyErr {
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     subspace::register(module)?;
     confident::register(module)?;
+    module.add_function(wrap_pyfunction!(gram_powers::gram_deviations, module)?)?;
     module.add_class::<PyStatistics>()?;
     module.add_class::<PySpectral>()?;
     module.add_class::<neighbours::PyNeighbours>()?;
