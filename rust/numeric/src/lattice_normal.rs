@@ -6,11 +6,20 @@ use crate::random::Generator;
 /// Leading bits of a word that point into the table.
 const GUIDE_BITS: u32 = 12;
 
+/// Thresholds that are compared without a branch; parts of the range that hold more of them, far
+/// from the middle, are searched.
+const FEW: u32 = 3;
+
+/// Marks the parts that are searched.
+const SEARCHED: u32 = 1 << 31;
+
 /// A distribution of whole numbers, given by its cumulative probabilities.
 #[derive(Debug, Clone)]
 pub struct LatticeNormal {
     /// Ascending; a word `u` stands for `lowest` plus the number of thresholds that are `<= u`.
     thresholds: Vec<u64>,
+    /// Their leading halves, and a few that no word reaches.
+    leading: Vec<u32>,
     /// For each leading part of a word, how many thresholds no word with that part is below.
     guide: Vec<u32>,
     lowest: i32,
@@ -29,11 +38,17 @@ impl LatticeNormal {
         if !thresholds.is_sorted() || thresholds.len() >= 1 << 24 {
             return Err(NotADistribution);
         }
+        let below = |word: u64| thresholds.partition_point(|&threshold| threshold <= word) as u32;
         let guide = (0..1u64 << GUIDE_BITS)
             .map(|part| part << (64 - GUIDE_BITS))
-            .map(|word| thresholds.partition_point(|&threshold| threshold <= word) as u32)
+            .map(|word| {
+                let (first, last) = (below(word), below(word | (u64::MAX >> GUIDE_BITS)));
+                if last - first > FEW { first | SEARCHED } else { first }
+            })
             .collect();
-        Ok(Self { thresholds, guide, lowest })
+        let halves = thresholds.iter().map(|threshold| (threshold >> 32) as u32);
+        let leading = halves.chain([u32::MAX; FEW as usize]).collect();
+        Ok(Self { thresholds, leading, guide, lowest })
     }
 
     /// Draws numbers. The leading 32 bits of each come from `high`, the others, which are hardly
@@ -51,23 +66,29 @@ impl LatticeNormal {
 
     #[inline(always)]
     fn level(&self, high: u32, low: &mut Generator) -> i32 {
-        let mut count = self.guide[(high >> (32 - GUIDE_BITS)) as usize] as usize;
-        let mut word = None;
-        while let Some(&threshold) = self.thresholds.get(count) {
-            let leading = (threshold >> 32) as u32;
-            let below = if leading == high {
-                let word =
-                    *word.get_or_insert_with(|| u64::from(high) << 32 | u64::from(low.next_u32()));
-                threshold <= word
-            } else {
-                leading < high
-            };
-            if !below {
-                break;
-            }
-            count += 1;
+        let first = self.guide[(high >> (32 - GUIDE_BITS)) as usize];
+        let mut count = (first & !SEARCHED) as usize;
+        let mut undecided = first & SEARCHED != 0;
+        for &leading in &self.leading[count..count + FEW as usize] {
+            // They ascend: the first that is not below ends the count.
+            count += usize::from(leading < high);
+            undecided |= leading == high;
         }
-        self.lowest + count as i32
+        // Hardly ever: the leading half does not tell.
+        if undecided { self.search(high, low) } else { self.lowest + count as i32 }
+    }
+
+    #[cold]
+    fn search(&self, high: u32, low: &mut Generator) -> i32 {
+        let leading = &self.leading[..self.thresholds.len()];
+        let first = leading.partition_point(|&leading| leading < high);
+        let same = leading[first..].partition_point(|&leading| leading == high);
+        let word = match same {
+            0 => return self.lowest + first as i32,
+            _ => u64::from(high) << 32 | u64::from(low.next_u32()),
+        };
+        let among = &self.thresholds[first..first + same];
+        self.lowest + (first + among.partition_point(|&threshold| threshold <= word)) as i32
     }
 }
 

@@ -9,6 +9,7 @@ pub mod gemm;
 pub mod lattice_normal;
 mod lines;
 pub mod project;
+mod quantile;
 pub mod random;
 pub mod rounding;
 mod scalar;

@@ -6,6 +6,8 @@
 
 use rayon::prelude::*;
 
+use crate::quantile::{NORMALS, normal_of, normals_of};
+
 /// One Philox4x32-10 block: ten rounds of `counter` under `key`.
 pub fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for round in 0..10 {
@@ -136,57 +138,23 @@ impl Generator {
 
     /// Standard normal, by inversion: one word a number, |value| < 6.4.
     pub fn normal(&mut self) -> f32 {
-        inverse_normal(probability(self.next_u32())) as f32
+        normal_of(self.next_u32())
     }
 
     /// Fills `values` with what repeated [`Generator::normal`] gives, several times faster.
     pub fn normals(&mut self, values: &mut [f32]) {
-        let (chunks, mut rest) = values.as_chunks_mut::<TOGETHER>();
-        if self.used == 4 {
-            pulp::Arch::new().dispatch(
-                #[inline(always)]
-                || {
-                    for chunk in chunks {
-                        normal_chunk(self.key, self.counter, chunk);
-                        self.counter[3] = self.counter[3].wrapping_add(BLOCKS as u32);
-                    }
-                },
-            );
-        } else {
-            rest = values;
+        let mut words = [0; NORMALS];
+        for values in values.chunks_mut(NORMALS) {
+            let words = &mut words[..values.len()];
+            self.words(words);
+            normals_of(words, values);
         }
-        rest.fill_with(|| self.normal());
     }
 }
 
 /// Blocks whose rounds run side by side, and the numbers they make.
 const BLOCKS: usize = 8;
 const TOGETHER: usize = 4 * BLOCKS;
-
-/// The middle of a word's interval, as a part of all words.
-#[inline(always)]
-fn probability(word: u32) -> f64 {
-    (f64::from(word) + 0.5) * (1.0 / (1u64 << 32) as f64)
-}
-
-/// The normal numbers of consecutive blocks, the first of them `counter`.
-#[inline(always)]
-fn normal_chunk(key: [u32; 2], counter: [u32; 4], values: &mut [f32; TOGETHER]) {
-    let words = philox_blocks(counter, key);
-    let mut numbers = [0.0; TOGETHER];
-    for (number, &word) in numbers.iter_mut().zip(&words) {
-        *number = centre(probability(word) - 0.5);
-    }
-    for (number, &word) in numbers.iter_mut().zip(&words) {
-        let p = probability(word);
-        if (p - 0.5).abs() > IN_CENTRE {
-            *number = tails(p);
-        }
-    }
-    for (value, number) in values.iter_mut().zip(numbers) {
-        *value = number as f32;
-    }
-}
 
 /// [`philox`] of `counter` and its successors in the last place, one word of each at a time.
 #[inline(always)]
@@ -237,110 +205,6 @@ pub fn rows(
     }
     values
 }
-
-/// The standard normal quantile function for 0 < p < 1, to about 1e-16 relative: algorithm AS241
-/// (PPND16) of Wichura, "The percentage points of the normal distribution", 1988.
-fn inverse_normal(p: f64) -> f64 {
-    let q = p - 0.5;
-    if q.abs() <= IN_CENTRE { centre(q) } else { tails(p) }
-}
-
-/// Up to this distance from 1/2 one formula without branches serves.
-const IN_CENTRE: f64 = 0.425;
-
-#[inline(always)]
-fn centre(q: f64) -> f64 {
-    q * ratio(&CENTRE, 0.180_625 - q * q)
-}
-
-fn tails(p: f64) -> f64 {
-    let q = p - 0.5;
-    let tail = if q < 0.0 { p } else { 1.0 - p };
-    let r = (-tail.ln()).sqrt();
-    let value = if r <= 5.0 { ratio(&MIDDLE, r - 1.6) } else { ratio(&TAIL, r - 5.0) };
-    value.copysign(q)
-}
-
-/// Numerator and denominator coefficients, constant term first.
-type Rational = [[f64; 8]; 2];
-
-#[inline(always)]
-fn ratio(coefficients: &Rational, r: f64) -> f64 {
-    let [numerator, denominator] = coefficients.map(|c| c.iter().rev().fold(0.0, |s, c| s * r + c));
-    numerator / denominator
-}
-
-#[allow(clippy::excessive_precision, reason = "the digits the paper prints")]
-const CENTRE: Rational = [
-    [
-        3.387_132_872_796_366_608,
-        1.331_416_678_917_843_774_5e2,
-        1.971_590_950_306_551_442_7e3,
-        1.373_169_376_550_946_112_5e4,
-        4.592_195_393_154_987_145_7e4,
-        6.726_577_092_700_870_085_3e4,
-        3.343_057_558_358_812_810_5e4,
-        2.509_080_928_730_122_672_7e3,
-    ],
-    [
-        1.0,
-        4.231_333_070_160_091_125_2e1,
-        6.871_870_074_920_579_083e2,
-        5.394_196_021_424_751_107_7e3,
-        2.121_379_430_158_659_586_7e4,
-        3.930_789_580_009_271_061e4,
-        2.872_908_573_572_194_267_4e4,
-        5.226_495_278_852_854_561e3,
-    ],
-];
-
-#[allow(clippy::excessive_precision, reason = "the digits the paper prints")]
-const MIDDLE: Rational = [
-    [
-        1.423_437_110_749_683_577_34,
-        4.630_337_846_156_545_295_9,
-        5.769_497_221_460_691_405_5,
-        3.647_848_324_763_204_605_04,
-        1.270_458_252_452_368_382_58,
-        2.417_807_251_774_506_117_7e-1,
-        2.272_384_498_926_918_458_33e-2,
-        7.745_450_142_783_414_076_4e-4,
-    ],
-    [
-        1.0,
-        2.053_191_626_637_758_821_87,
-        1.676_384_830_183_803_849_4,
-        6.897_673_349_851_000_045_5e-1,
-        1.481_039_764_274_800_745_9e-1,
-        1.519_866_656_361_645_719_66e-2,
-        5.475_938_084_995_344_946e-4,
-        1.050_750_071_644_416_843_24e-9,
-    ],
-];
-
-#[allow(clippy::excessive_precision, reason = "the digits the paper prints")]
-const TAIL: Rational = [
-    [
-        6.657_904_643_501_103_777_2,
-        5.463_784_911_164_114_369_9,
-        1.784_826_539_917_291_335_8,
-        2.965_605_718_285_048_912_3e-1,
-        2.653_218_952_657_612_309_3e-2,
-        1.242_660_947_388_078_438_6e-3,
-        2.711_555_568_743_487_578_15e-5,
-        2.010_334_399_292_288_132_65e-7,
-    ],
-    [
-        1.0,
-        5.998_322_065_558_879_376_9e-1,
-        1.369_298_809_227_358_053_1e-1,
-        1.487_536_129_085_061_485_25e-2,
-        7.868_691_311_456_132_591e-4,
-        1.846_318_317_510_054_681_8e-5,
-        1.421_511_758_316_445_888_7e-7,
-        2.044_263_103_389_939_785_64e-15,
-    ],
-];
 
 #[cfg(test)]
 mod tests {
@@ -472,21 +336,5 @@ mod tests {
         // With n just above 2^31 nearly half of all words must be rejected.
         let n = (1 << 31) + 1;
         assert!((0..1000).all(|_| generator.below(n) < n));
-    }
-
-    /// Values of Wichura's paper, and the symmetry.
-    #[test]
-    fn inverse_normal_known_answers() {
-        for (p, expected) in [
-            (0.25, -0.674_489_750_196_081_7),
-            (0.001, -3.090_232_306_167_813_5),
-            (1e-20, -9.262_340_089_798_408),
-            (0.975, 1.959_963_984_540_054),
-        ] {
-            let value = inverse_normal(p);
-            assert!((value - expected).abs() <= 4e-15 * f64::abs(expected), "{p}: {value}");
-        }
-        assert_eq!(inverse_normal(0.5), 0.0);
-        assert_eq!(inverse_normal(0.125), -inverse_normal(0.875));
     }
 }
