@@ -296,7 +296,7 @@ FILES: dict[str, tuple[Callable[[], bytes], str, int, str]] = {
     "cycle": (edited(cycle), "ModelImportError", 5, "not a valid ONNX model"),
     "duplicate": (edited(duplicate), "ModelImportError", 5, "not a valid ONNX model"),
     "opset_new": (edited(set_opset(99)), "UnsupportedOperationError", 5, "opset 99"),
-    "opset_old": (edited(set_opset(7)), "UnsupportedOperationError", 5, "opset 7 "),
+    "opset_old": (edited(set_opset(6)), "UnsupportedOperationError", 5, "opset 6 "),
     "two_inputs": (
         edited(two_inputs),
         "UnsupportedOperationError",

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from aisec_eval import load_model
-from aisec_eval.errors import UnsupportedOperationError
+from aisec_eval.errors import UnsafeArtifactError, UnsupportedOperationError
 from helpers.onnx_models import OnnxBuilder, run_onnxruntime
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -147,3 +148,43 @@ def test_what_is_not_said_by_the_graph_is_named(
     x = b.op(kind, "input", "", b.constant([1, 1, 2, 2], np.float32), **attrs)
     with pytest.raises(UnsupportedOperationError, match=message):
         load_model(b.save(tmp_path / "net.onnx", b.op("Flatten", x)))
+
+
+@pytest.mark.parametrize("count", [1, 8, 9, 200])
+def test_a_gather_of_any_indices(tmp_path: Path, count: int) -> None:
+    b = OnnxBuilder((1, 3, 40))
+    index = b.constant(b.rng.integers(-40, 40, (1, count)), np.int64)
+    agree(tmp_path, b, b.op("Gather", b.op("Relu", "input"), index, axis=2))
+
+
+def test_opset_7(tmp_path: Path) -> None:
+    b = OnnxBuilder((1, 2, 6, 6), opset=7)
+    x = b.op("Relu", b.op("Conv", "input", b.weights(4, 2, 3, 3), b.weights(4)))
+    moments = [b.weights(4), b.weights(4), b.weights(4), b.constant([0.5, 1, 2, 3], np.float32)]
+    x = b.op("BatchNormalization", x, *moments)
+    x = b.op("Upsample", b.op("MaxPool", x, kernel_shape=[2, 2]), scales=[1.0, 1.0, 2.0, 2.0])
+    agree(tmp_path, b, b.op("Dropout", x))
+
+
+HUGE = 1 << 40
+HOSTILE: dict[str, Callable[[OnnxBuilder], str]] = {
+    "dilation": lambda b: b.op(
+        "ConvTranspose", "input", b.weights(2, 1, 3, 3), dilations=[HUGE, 1]
+    ),
+    "stride": lambda b: b.op("ConvTranspose", "input", b.weights(2, 1, 3, 3), strides=[HUGE, 1]),
+    "output padding": lambda b: b.op(
+        "ConvTranspose", "input", b.weights(2, 1, 3, 3), output_padding=[HUGE, 0]
+    ),
+    "sizes": lambda b: b.op("Resize", "input", "", "", b.ints(1, 2, 4, HUGE), mode="linear"),
+    "scales": lambda b: b.op("Resize", "input", "", b.constant([1, 1, 1, 1e12], np.float32)),
+    "repeats": lambda b: b.op("Tile", "input", b.ints(1, 1, 1, HUGE)),
+    "edges": lambda b: b.op("Pad", "input", b.ints(0, 0, 0, 0, 0, 0, 0, HUGE), mode="edge"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_sizes_are_checked_before_anything_is_made(tmp_path: Path, kind: str) -> None:
+    b = OnnxBuilder((1, 2, 4, 4))
+    path = b.save(tmp_path / "net.onnx", b.op("Flatten", HOSTILE[kind](b)))
+    with pytest.raises(UnsafeArtifactError, match="not loaded"):
+        load_model(path)

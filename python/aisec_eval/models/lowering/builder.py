@@ -121,6 +121,15 @@ class Builder:
                 f"takes more than {MAX_WORK} multiplications for one sample; not loaded"
             )
 
+    def afford(self, *shape: int) -> None:
+        """Check the size of an array before it is made.
+
+        Raises:
+            UnsafeArtifactError: it holds more than values of this network may.
+        """
+        if math.prod(shape) > self._left:
+            self._spend(shape, {}, {})
+
     def _view(self, value: Value, shape: Shape) -> int:
         """Return a node holding `value` with this sample shape."""
         if self._nodes[value.node].shape == shape:

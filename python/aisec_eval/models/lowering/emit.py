@@ -196,10 +196,10 @@ class Emitter(Builder):
         flat = np.where(index < 0, index + size, index).ravel()
         runs = np.unique(np.diff(flat))
         if len(runs) > 1 or (len(runs) == 1 and runs[0] == 0):
-            if flat.size > 64:
-                raise NotLowerable("a gather of more than 64 indices that are not evenly spaced")
-            parts = [self.take(x, [i], axis) for i in flat]
-            picked = self.concat(parts, axis)
+            if flat.size <= 8:
+                picked = self.concat([self.take(x, [i], axis) for i in flat], axis)
+            else:
+                picked = self.along(x, self.selection(flat, size), axis)
         else:
             starts, steps, counts = [0] * len(x.shape), [1] * len(x.shape), list(x.shape)
             starts[axis], counts[axis] = int(flat[0]), int(flat.size)
@@ -233,6 +233,19 @@ class Emitter(Builder):
         tensors = {"weight": np.asarray(weight), "bias": np.asarray(bias)}
         node = self._emit("affine", (self._sample(x),), tensors=tensors)
         return Value(node, (*x.shape[:-1], int(tensors["weight"].shape[0])))
+
+    def along(self, x: Value, matrix: Any, axis: int) -> Value:
+        """Multiply one axis of the full shape by a constant matrix [out, in]."""
+        axes = [*(a for a in range(len(x.shape)) if a != axis), axis]
+        y = self.affine(self.transpose(x, axes), matrix, np.zeros(len(matrix)))
+        return self.transpose(y, np.argsort(axes).tolist())
+
+    def selection(self, index: Any, size: int) -> Any:
+        """Return the matrix [len(index), size] that picks elements of an axis."""
+        self.afford(len(index), size)
+        matrix = np.zeros((len(index), size))
+        matrix[np.arange(len(index)), index] = 1.0
+        return matrix
 
     def matmul(self, a: Value | Any, b: Value | Any) -> Value:
         """Return numpy's `a @ b` where one side is a constant matrix or vector."""

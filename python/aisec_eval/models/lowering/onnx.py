@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_FILE_BYTES = 1 << 30
-OPSETS = range(8, 22)
+OPSETS = range(7, 22)
 
 # TensorProto.DataType: name and bytes an element, of the types a network may store.
 _TYPES = {

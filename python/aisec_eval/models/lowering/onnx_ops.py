@@ -1,7 +1,7 @@
 """The table of ONNX operators: each rule takes the emitter, the step and its input values.
 
 Inputs are `Value`s, constant arrays, or None where left out. Semantics: the ONNX operator
-specification, opsets 8 to 21.
+specification, opsets 7 to 21.
 """
 
 from __future__ import annotations
@@ -113,6 +113,8 @@ def _batch_norm(
 ) -> Value:
     if step.attrs.get("training_mode"):
         raise NotLowerable("training mode")
+    if not step.attrs.get("spatial", 1):
+        raise NotLowerable("statistics for each element")
     parts = [np.asarray(constant(v, "statistics"), np.float64) for v in (gain, shift, mean, var)]
     gain, shift, mean, var = (v.reshape(-1, *(1,) * (len(x.shape) - 2)) for v in parts)
     scale = gain / np.sqrt(var + step.attrs.get("epsilon", 1e-5))

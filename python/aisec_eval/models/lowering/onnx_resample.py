@@ -1,7 +1,7 @@
 """ONNX operators that resample space: transposed convolutions, resizing, blocks and channels.
 
 All are affine. What has no operator of its own becomes a convolution and a rearrangement, or one
-small matrix for each axis. Semantics: the ONNX operator specification, opsets 8 to 21.
+small matrix for each axis. Semantics: the ONNX operator specification, opsets 7 to 21.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def conv_transpose(e: Emitter, step: Step, _opset: int, x: Any, w: Any, b: Any =
         raise ValueError("strides and dilations must be at least 1")
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, weight.shape[2:], strict=True)]
     begin, length = _transposed_window(step, x.shape[2:], reach, stride)
+    e.afford(*weight.shape[:2], *(r + s for r, s in zip(reach, stride, strict=True)))
     # Dilated kernels are written out.
     wide = np.zeros((*weight.shape[:2], *reach), weight.dtype)
     steps: Any = (..., *(slice(None, None, d) for d in dilation))
@@ -66,6 +67,7 @@ def conv_transpose(e: Emitter, step: Step, _opset: int, x: Any, w: Any, b: Any =
         groups=groups,
     )
     y = _interleave(e, y, stride)
+    e.afford(y.shape[1], *(b + o for b, o in zip(begin, length, strict=True)))
     extra = [max(b + o - size, 0) for b, o, size in zip(begin, length, y.shape[2:], strict=True)]
     if any(extra):
         y = e.pad(y, [0] * (n + 2), [0, 0, *extra], 0.0)
@@ -137,19 +139,12 @@ def space_to_depth(e: Emitter, step: Step, _opset: int, x: Value) -> Value:
     return e.reshape(y, (one, channels * size**2, height // size, width // size))
 
 
-def along(e: Emitter, x: Value, matrix: NDArray[Any], axis: int) -> Value:
-    """Multiply one axis of the full shape by a matrix [out, in]."""
-    last = len(x.shape) - 1
-    axes = [*(a for a in range(last + 1) if a != axis), axis]
-    y = e.affine(e.transpose(x, axes), matrix, np.zeros(len(matrix)))
-    return e.transpose(y, np.argsort(axes).tolist())
-
-
 def tile(e: Emitter, _step: Step, _opset: int, x: Value, repeats: Any) -> Value:
     """Repeat the value along each axis."""
     counts = [int(r) for r in constant(repeats, "repeats").reshape(-1)]
     if len(counts) != len(x.shape) or min(counts) < 1:
         raise ValueError(f"repeats {counts} do not fit {list(x.shape)}")
+    e.afford(x.size, *counts)
     for axis, count in enumerate(counts):
         x = e.concat([x] * count, axis) if count > 1 else x
     return x
@@ -162,23 +157,19 @@ def padded(e: Emitter, x: Value, mode: str, before: Sequence[int], after: Sequen
     for axis, (b, a) in enumerate(zip(before, after, strict=True)):
         if b or a:
             kind: Any = mode
+            e.afford(x.size, b + a + 1)
             index = np.pad(np.arange(x.shape[axis]), (b, a), mode=kind)
-            x = along(e, x, _picked(index, x.shape[axis]), axis)
+            x = e.along(x, e.selection(index, x.shape[axis]), axis)
     return x
-
-
-def _picked(index: NDArray[Any], size: int) -> NDArray[Any]:
-    matrix = np.zeros((len(index), size))
-    matrix[np.arange(len(index)), index] = 1.0
-    return matrix
 
 
 def cum_sum(e: Emitter, step: Step, _opset: int, x: Value, axis: Any) -> Value:
     """Sum up to each element."""
     at = int(constant(axis, "an axis").reshape(())) % len(x.shape)
     size = x.shape[at]
+    e.afford(size, size)
     matrix = np.tril(np.ones((size, size)), -1 if step.attrs.get("exclusive") else 0)
-    return along(e, x, matrix.T if step.attrs.get("reverse") else matrix, at)
+    return e.along(x, matrix.T if step.attrs.get("reverse") else matrix, at)
 
 
 def upsample(e: Emitter, step: Step, opset: int, x: Value, scales: Any = None) -> Value:
@@ -244,15 +235,17 @@ def _resized(
         old = x.shape[axis]
         if size == old and factor == 1:
             continue
+        e.afford(size, old)
         at = place(np.arange(size, dtype=np.float64), old, size, factor)
         if mode == "nearest":
-            matrix = _picked(np.clip(_ROUND[nearest](at), 0, old - 1).astype(np.int64), old)
+            index = np.clip(_ROUND[nearest](at), 0, old - 1).astype(np.int64)
+            matrix = e.selection(index, old)
         else:
             low = np.floor(at)
             ends = (np.clip(low + k, 0, old - 1).astype(np.int64) for k in (0, 1))
-            first, second = (_picked(end, old) for end in ends)
+            first, second = (e.selection(end, old) for end in ends)
             matrix = first * (1 - (at - low))[:, None] + second * (at - low)[:, None]
-        x = along(e, x, matrix, axis)
+        x = e.along(x, matrix, axis)
     return x
 
 
