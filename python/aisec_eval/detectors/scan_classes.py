@@ -8,7 +8,7 @@ shared S_e as yardstick, and the gain in likelihood is compared between classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,13 +33,17 @@ _RANK = 1e-10
 _WIDTH = 64
 _RESTARTS = 8
 _LEAST_ROWS = 4
+_NOISE_ROWS = 2000
+_NOISE_SIZES = 12
+_NOISE_DRAWS = 6
 _ANOMALY = float(np.exp(2))
 
 NULL = (
-    "the gain in log-likelihood a sample by cutting a class in two is, on the logarithmic scale, "
-    "alike in all classes: normal with a common mean and variance. Each class is tested against "
-    "the others (leave one out, Student's t), and their number is corrected for (Bonferroni). "
-    "`anomaly_index` is the paper's, whose threshold e^2 has no null"
+    "the gain in likelihood a sample by cutting a class in two, relative to that of white noise "
+    "of as many samples, is, on the logarithmic scale, alike in all classes: normal with a common "
+    "mean and variance. Each class is tested against the others (leave one out, Student's t), and "
+    "their number is corrected for (Bonferroni). `anomaly_index` is the paper's, whose threshold "
+    "e^2 has no null"
 )
 
 
@@ -221,6 +225,7 @@ def _scan(
         index_ = abs(test.facts["gain"] - middle) / deviation if deviation > 0 else 0.0
         test.facts["anomaly_index"] = index_
         test.facts["anomalous"] = index_ > _ANOMALY and test.facts["gain"] > middle
+    tests = _relative(tests, moments.counts, width)
     p, more = judge_classes(tests)
     judged = int(np.isfinite(p).sum())
     for (rows, odds), value in zip(kept, p.tolist(), strict=True):
@@ -244,6 +249,29 @@ def _scan(
         "notes": notes,
     }
     return conclude(scores, reader.label, moments.labels, tests, p, rate, "scan", info)
+
+
+def _relative(tests: list[ClassTest], counts: NDArray[np.int64], width: int) -> list[ClassTest]:
+    """Set the logarithm of the gain against that of white noise of as many samples.
+
+    Few samples in many dimensions always fall apart: classes of different sizes are comparable only
+    then. The noise is simulated for a few sizes, and interpolated between them.
+    """
+    from .._core import gaussian_shares
+
+    rows = np.clip([counts[test.index] for test in tests], _LEAST_ROWS, _NOISE_ROWS)
+    if len(rows) == 0 or rows.min() == rows.max():
+        return tests
+    sizes = np.unique(np.geomspace(rows.min(), rows.max(), _NOISE_SIZES).round().astype(int))
+    noise = [
+        float(np.log(gaussian_shares(np.ones(width), size, _NOISE_DRAWS, 0, 0, 2).mean()))
+        for size in sizes.tolist()
+    ]
+    chance = np.interp(np.log(rows), np.log(sizes), noise)
+    return [
+        replace(test, statistic=test.statistic - expected)
+        for test, expected in zip(tests, chance.tolist(), strict=True)
+    ]
 
 
 def _clean_moments(clean: Source, dim: int, limit: int) -> Moments:

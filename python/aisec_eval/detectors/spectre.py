@@ -8,13 +8,12 @@ chosen such that the excess is largest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import InputError
-from .flag import benjamini_hochberg
 from .moments import gather
 from .passes import Reader
 from .projections import project_classes
@@ -33,7 +32,8 @@ ALPHA = 4.0
 _SQUARES = [k * k for k in range(1, 11)]
 _UNKNOWN_RATE = 0.1
 _LEAST_ROWS = 20
-_DISCOVERY_RATE = 0.01
+_PER_DIMENSION = 20
+"""Samples of a class for each dimension: fourth moments of fewer are mostly chance."""
 _REMOVED, _LIMIT = 1.5, 2.0
 
 NULL = (
@@ -109,7 +109,7 @@ def spectre(
     Args:
         source: features and labels, read twice (more often if the projections do not fit).
         rate: an upper bound on the poisoned fraction of a class. The filter needs one: without it
-            0.1 is assumed, and said.
+            0.1 is assumed, and said, and 1.5 times as many are flagged in suspected classes alone.
         memory_limit: bytes for a batch, the statistics and the projections.
         progress: told of the rows read.
 
@@ -146,7 +146,7 @@ def _scan(reader: Reader, moments: Moments, rate: float | None) -> ScanResult:
     for index, rows, projected in project_classes(reader, moments, chosen, width, basis):
         spread = variances[index]
         rank = int((spread > 1e-10 * spread[0]).sum()) if spread[0] > 0 else 0
-        rank = min(rank, len(rows) // 4)
+        rank = min(rank, len(rows) // _PER_DIMENSION)
         if rank == 0:
             tests.append(ClassTest(index, np.nan, {"note": "all samples are equal"}))
             kept.append((rows, np.full(len(rows), -4.0, dtype=np.float32)))
@@ -166,15 +166,12 @@ def _scan(reader: Reader, moments: Moments, rate: float | None) -> ScanResult:
     p, notes = judge_classes(tests)
     judged = int(np.isfinite(p).sum())
     scores = Scores.empty(n)
-    suspected = np.zeros(n, dtype=np.bool_)
     for (rows, odds), value in zip(kept, p.tolist(), strict=True):
         scores.fill(rows, odds.astype(np.float64), value, judged)
-        suspected[rows] = np.isfinite(value) and value * judged < LEVEL
-    # Flags by p-value, in suspected classes alone.
-    flagged = np.zeros(n, dtype=np.bool_)
-    if suspected.any():
-        flagged[suspected] = benjamini_hochberg(own[suspected], _DISCOVERY_RATE)
-    scores.clean = np.where(flagged, 0.0, 1.0)
+        if np.isfinite(value) and value * judged < LEVEL:
+            highest = np.argsort(-odds, kind="stable")[: int(_REMOVED * assumed * len(rows))]
+            scores.clean[rows] = 1.0
+            scores.clean[rows[highest]] = 0.0
     notes += moments.notes
     if rate is None:
         notes.append(f"no rate was given; the filter assumed at most {_UNKNOWN_RATE} of a class")
@@ -189,9 +186,6 @@ def _scan(reader: Reader, moments: Moments, rate: float | None) -> ScanResult:
     }
     result = conclude(scores, reader.label, moments.labels, tests, p, rate, "spectre", info)
     if rate is None:
-        result.info["rule"] = (  # type: ignore[index]
-            "in suspected classes: Benjamini-Hochberg at a false discovery rate of "
-            f"{_DISCOVERY_RATE}"
-        )
-    result.p_value[:] = own
-    return result
+        rule = f"in suspected classes: the floor({_REMOVED} * {assumed} * n_c) highest scores"
+        result = replace(result, info={**result.info, "rule": rule})
+    return replace(result, p_value=own)
