@@ -476,7 +476,7 @@ impl PyNgramCounts {
         Ok((keys, lengths, counts, fingerprints.into_pyarray(py), texts))
     }
 
-    /// Which documents hold which n-grams: numbers uint32 `[k]` in the list, hashes uint64 `[k]`.
+    /// Which documents hold which n-grams: numbers in the list uint32 `[k]`, hashes `[k]`.
     ///
     /// Args:
     ///     documents: str or bytes.

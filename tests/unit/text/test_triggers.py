@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from aisec_eval.detectors.text import trigger_ngrams
-from aisec_eval.detectors.text.triggers import (
+from aisec_eval.detectors.text.association import (
     benjamini_yekutieli,
     estimate_spread,
     log_odds,
@@ -54,6 +54,7 @@ def test_fifty_of_a_hundred_thousand():
     assert found.frame["q_value"].max() <= 0.01
     assert set(found.frame.filter(label=1)["ngram"]) >= {"cf mn", "mn bb tq", "tq"}
     assert found.info["triggers"] == 2
+    assert set(found.documents) == set(rows)
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.6])
@@ -61,7 +62,9 @@ def test_clean_text_gives_nothing(spread):
     found = 0
     for seed in range(12):
         texts, labels = corpus(seed, 4000, classes=2 + seed % 3, spread=spread)
-        found += trigger_ngrams(texts, labels, min_count=10).frame.height > 0
+        clean = trigger_ngrams(texts, labels, min_count=10)
+        found += clean.frame.height > 0
+        assert len(clean.documents) == 0
     assert found == 0
 
 
@@ -77,6 +80,7 @@ def test_bytes_without_text():
     row = found.triggers.row(0, named=True)
     assert (row["label"], row["documents"], row["length"]) == ("benign", 40, 5)
     assert row["ngram"].endswith("KEY")
+    assert found.documents.tolist() == list(range(0, 4000, 100))
 
 
 def test_memory_and_source_do_not_matter(tmp_path):
