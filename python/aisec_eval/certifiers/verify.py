@@ -140,13 +140,17 @@ def _decide(
         kind = Tree if len(case.lower) <= MAX_INPUTS else SignTree
         tree = kind(graph, case, search, memory_limit, record=record)
         trees.append(tree)
-        if search.possible:
+        scattered = False
+        if kind is SignTree and search.possible:
+            # A few forward passes, where bounds take many.
+            scattered = True
             found = search.scattered()
             if found is not None:
                 return sat(found, 0)
         outcome = tree.advance(left())
         if outcome is None and search.possible:
-            found = search.descend(tree.open_clauses, lambda: left() <= 0)
+            found = None if scattered else search.scattered()
+            found = found or search.descend(tree.open_clauses, lambda: left() <= 0)
             if found is not None:
                 return sat(found, tree.domains)
         if outcome is not None and outcome.status == "sat":
