@@ -15,7 +15,10 @@ __all__ = [
     "NgramCounts",
     "NgramSketch",
     "Noisy",
+    "Projection",
+    "Prune",
     "SearchPool",
+    "Sketch",
     "Spectral",
     "SplitProof",
     "Statistics",
@@ -27,18 +30,26 @@ __all__ = [
     "check_adversarial",
     "check_certificate",
     "check_constraint",
+    "confident_classes",
     "decide",
+    "fast_ica",
+    "gaussian_shares",
     "get_threads",
+    "gram_deviations",
+    "judge_labels",
     "margin_bounds",
     "margin_planes",
     "optimal_bands",
     "plain_proof",
     "project",
+    "quantum_entropy",
     "random_normal",
     "random_signed",
     "run_off_radii",
     "search",
     "set_threads",
+    "trusted_rows",
+    "two_means",
     "vote_radii",
     "warp",
 ]
@@ -399,7 +410,6 @@ def trusted_rows(
 def quantum_entropy(
     z: NDArray[np.float64], kept: NDArray[np.bool_], alpha: float, elementwise: bool
 ) -> tuple[NDArray[np.float64], float, NDArray[np.float64]]: ...
-
 def gram_deviations(
     reference: NDArray[np.float32],
     queries: NDArray[np.float32],
