@@ -110,6 +110,9 @@ def scan_line(scan: Scan) -> str:
         f"scan of {scan.data} ({scan.result.method}): "
         f"{int(flagged.sum())} of {len(flagged)} samples flagged"
     )
+    verdict = scan.result.info.get("dataset")
+    if isinstance(verdict, dict) and verdict.get("p") is not None:
+        text += "; the dataset looks poisoned" if verdict["poisoned"] else "; no sign of poison"
     if scan.poison is None:
         return text
     found, wrong = (percent(rate) for rate in scan_rates(scan).values())
@@ -147,6 +150,7 @@ def run_json(run: Run) -> dict[str, Any]:
                 "method": scan.result.method,
                 "samples": len(scan.result.flagged),
                 "flagged": int(scan.result.flagged.sum()),
+                "dataset": scan.result.info.get("dataset"),
                 **scan_rates(scan),
             }
             for scan in run.scans
