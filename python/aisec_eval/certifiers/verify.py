@@ -130,16 +130,15 @@ def _decide(
     record: bool,
     progress: Callable[[int, int, str], None] | None,
 ) -> VerifyResult:
-
     def sat(found: Counterexample | None, domains: int) -> VerifyResult:
         return VerifyResult("sat", found, domains=domains, info={"replay": replay.note})
 
     trees: list[Tree | SignTree] = []
+    decided = 0
     for at, case in enumerate(question.cases):
         search = Search(graph, case, at, seed, replay)
         kind = Tree if len(case.lower) <= MAX_INPUTS else SignTree
         tree = kind(graph, case, search, memory_limit, record=record)
-        trees.append(tree)
         scattered = False
         if kind is SignTree and search.possible:
             # A few forward passes, where bounds take many.
@@ -155,17 +154,21 @@ def _decide(
                 return sat(found, tree.domains)
         if outcome is not None and outcome.status == "sat":
             return sat(outcome.counterexample, tree.domains)
+        if record or outcome is None or outcome.status != "unsat":
+            trees.append(tree)
+        else:
+            # Properties may have thousands of cases: what is decided is not kept.
+            decided += tree.domains
     unknown: list[Outcome] = []
     for tree in trees:
         while (outcome := tree.advance(left())) is None:
             if progress is not None:
                 progress(tree.domains, tree.domains + tree.waiting, tree.name)
-        domains = sum(tree.domains for tree in trees)
+        decided += tree.domains
         if outcome.status == "sat":
-            return sat(outcome.counterexample, domains)
+            return sat(outcome.counterexample, decided)
         if outcome.status == "unknown":
             unknown.append(outcome)
-    domains = sum(tree.domains for tree in trees)
     if unknown:
         worst = min(unknown, key=lambda outcome: outcome.bound)
         bound = worst.bound if math.isfinite(worst.bound) else math.nan
@@ -174,15 +177,15 @@ def _decide(
             reason = f"counterexample {replay.contradicted}"
             # What ran out is still the first word.
             reason = reason if worst.reason == WHY["met"] else f"{worst.reason}; {reason}"
-        return VerifyResult("unknown", reason=reason, bound=bound, domains=domains)
+        return VerifyResult("unknown", reason=reason, bound=bound, domains=decided)
     proofs = [tree.proof for tree in trees] if record else [None]
     if any(proof is None for proof in proofs):
-        return VerifyResult("unsat", domains=domains)
+        return VerifyResult("unsat", domains=decided)
     cases = tuple(
         case_of(case, proof or "") for case, proof in zip(question.cases, proofs, strict=True)
     )
     methods = " and ".join(sorted({tree.name for tree in trees}))
-    about = {"method": methods, "graph": graph.digest, "domains": domains}
+    about = {"method": methods, "graph": graph.digest, "domains": decided}
     return VerifyResult(
-        "unsat", certificate=Certificate(about, graph.digest, cases), domains=domains
+        "unsat", certificate=Certificate(about, graph.digest, cases), domains=decided
     )

@@ -314,3 +314,27 @@ def test_several_inputs_are_unknown_with_their_reason(tmp_path):
     result = ae.verify(path, Property(2, 2, (box([0, 0], [1, 1], half_spaces(([1, 0], 0))),)))
     assert result.status == "unknown"
     assert "one input and one output" in result.reason
+
+
+def test_many_cases_are_decided_each(monkeypatch):
+    model = small_network(4)
+    edges = np.linspace(-1, 1, 301)
+    searched = []
+    monkeypatch.setattr(
+        "aisec_eval.certifiers.falsify.Search.scattered", lambda self: searched.append(self)
+    )
+
+    def within(slack: float) -> Property:
+        cases = []
+        for low, high in itertools.pairwise(edges):
+            x = np.stack([np.linspace(low, high, 50), np.zeros(50)], axis=1)
+            most = model.graph.forward64(x)[:, 0].max()
+            clause = half_spaces(([-1, 0], -(most + slack)))
+            cases.append(box([low, 0], [high, 0], clause))
+        return question(*cases)
+
+    result = ae.verify(model, within(0.1), timeout=60)
+    assert (result.status, result.domains) == ("unsat", 300)
+    # What one look at the bounds decides is not searched.
+    assert searched == []
+    assert ae.verify(model, within(-1e-3), timeout=60).status == "sat"
