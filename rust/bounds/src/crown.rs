@@ -34,7 +34,7 @@ pub enum Method {
 
 impl Method {
     /// Whether intermediate bounds are intervals.
-    fn by_intervals(self) -> bool {
+    pub(crate) fn by_intervals(self) -> bool {
         matches!(self, Self::Ibp | Self::CrownIbp)
     }
 }
@@ -236,8 +236,12 @@ impl Analysis<'_> {
         let trace = Trace::new(self.prepared, state, index, None, stop);
         let route = Route::new(self.prepared, state, &trace);
         let len: usize = self.prepared.graph.nodes()[index].len();
+        let block = len * self.block(route.peak());
+        if rows.len() <= block {
+            return Ok(route.lower_bounds(rows, rows.len() / len, &mut Pool::default()));
+        }
         let blocks: Vec<Vec<f64>> = rows
-            .par_chunks(len * self.block(route.peak()))
+            .par_chunks(block)
             .map_init(Pool::default, |pool, block| {
                 self.prepared.cancel.check()?;
                 Ok(route.lower_bounds(block, block.len() / len, pool))

@@ -2,7 +2,7 @@
 //! side (element `e` of row `r` at `e * width + r`) have a lane each, so that a row's sums do not
 //! depend on its neighbours. Either is the same on every processor and vectorises on each.
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Arch, NullaryFnOnce, Simd, WithSimd};
 
 pub(crate) const LANES: usize = 8;
 
@@ -14,69 +14,117 @@ fn reduce(lanes: [f64; LANES]) -> f64 {
 
 /// `Σ a·(a > 0 ? below : above)` and the sum of the terms' absolute values.
 pub(crate) fn least(row: &[f64], below: &[f64], above: &[f64]) -> (f64, f64) {
-    #[inline(always)]
-    fn body(row: &[f64], below: &[f64], above: &[f64]) -> (f64, f64) {
-        let (mut sum, mut size) = ([0.0; LANES], [0.0; LANES]);
-        let mut term = |lane: usize, a: f64, below: f64, above: f64| {
-            let product = a * if a > 0.0 { below } else { above };
-            sum[lane] += product;
-            size[lane] += product.abs();
-        };
-        let mut rows = row.chunks_exact(LANES);
-        let (mut belows, mut aboves) = (below.chunks_exact(LANES), above.chunks_exact(LANES));
-        for ((a, l), u) in (&mut rows).zip(&mut belows).zip(&mut aboves) {
-            for lane in 0..LANES {
-                term(lane, a[lane], l[lane], u[lane]);
+    struct Terms<'a>(&'a [f64], &'a [f64], &'a [f64]);
+    impl NullaryFnOnce for Terms<'_> {
+        type Output = (f64, f64);
+
+        #[inline(always)]
+        fn call(self) -> (f64, f64) {
+            let Self(row, below, above) = self;
+            let (mut sum, mut size) = ([0.0; LANES], [0.0; LANES]);
+            let mut term = |lane: usize, a: f64, below: f64, above: f64| {
+                let product = a * if a > 0.0 { below } else { above };
+                sum[lane] += product;
+                size[lane] += product.abs();
+            };
+            let mut rows = row.chunks_exact(LANES);
+            let (mut belows, mut aboves) = (below.chunks_exact(LANES), above.chunks_exact(LANES));
+            for ((a, l), u) in (&mut rows).zip(&mut belows).zip(&mut aboves) {
+                for lane in 0..LANES {
+                    term(lane, a[lane], l[lane], u[lane]);
+                }
             }
+            let tail = rows.remainder().iter().zip(belows.remainder()).zip(aboves.remainder());
+            for (lane, ((&a, &l), &u)) in tail.enumerate() {
+                term(lane, a, l, u);
+            }
+            (reduce(sum), reduce(size))
         }
-        let tail = rows.remainder().iter().zip(belows.remainder()).zip(aboves.remainder());
-        for (lane, ((&a, &l), &u)) in tail.enumerate() {
-            term(lane, a, l, u);
-        }
-        (reduce(sum), reduce(size))
     }
     debug_assert!(row.len() == below.len() && row.len() == above.len());
-    Arch::new().dispatch(|| body(row, below, above))
+    Arch::new().dispatch(Terms(row, below, above))
 }
 
 /// `Σ |a|·size`.
 pub(crate) fn dot_abs(row: &[f64], size: &[f64]) -> f64 {
-    #[inline(always)]
-    fn body(row: &[f64], size: &[f64]) -> f64 {
-        let mut sum = [0.0; LANES];
-        let (mut rows, mut sizes) = (row.chunks_exact(LANES), size.chunks_exact(LANES));
-        for (a, s) in (&mut rows).zip(&mut sizes) {
-            for lane in 0..LANES {
-                sum[lane] += a[lane].abs() * s[lane];
+    struct Terms<'a>(&'a [f64], &'a [f64]);
+    impl NullaryFnOnce for Terms<'_> {
+        type Output = f64;
+
+        #[inline(always)]
+        fn call(self) -> f64 {
+            let Self(row, size) = self;
+            let mut sum = [0.0; LANES];
+            let (mut rows, mut sizes) = (row.chunks_exact(LANES), size.chunks_exact(LANES));
+            for (a, s) in (&mut rows).zip(&mut sizes) {
+                for lane in 0..LANES {
+                    sum[lane] += a[lane].abs() * s[lane];
+                }
             }
+            for (lane, (a, s)) in rows.remainder().iter().zip(sizes.remainder()).enumerate() {
+                sum[lane] += a.abs() * s;
+            }
+            reduce(sum)
         }
-        for (lane, (a, s)) in rows.remainder().iter().zip(sizes.remainder()).enumerate() {
-            sum[lane] += a.abs() * s;
-        }
-        reduce(sum)
     }
     debug_assert_eq!(row.len(), size.len());
-    Arch::new().dispatch(|| body(row, size))
+    Arch::new().dispatch(Terms(row, size))
 }
 
 /// `Σ a·value`.
 pub(crate) fn dot(row: &[f64], values: &[f64]) -> f64 {
-    #[inline(always)]
-    fn body(row: &[f64], values: &[f64]) -> f64 {
-        let mut sum = [0.0; LANES];
-        let (mut rows, mut others) = (row.chunks_exact(LANES), values.chunks_exact(LANES));
-        for (a, v) in (&mut rows).zip(&mut others) {
-            for lane in 0..LANES {
-                sum[lane] += a[lane] * v[lane];
+    struct Terms<'a>(&'a [f64], &'a [f64]);
+    impl NullaryFnOnce for Terms<'_> {
+        type Output = f64;
+
+        #[inline(always)]
+        fn call(self) -> f64 {
+            let Self(row, values) = self;
+            let mut sum = [0.0; LANES];
+            let (mut rows, mut others) = (row.chunks_exact(LANES), values.chunks_exact(LANES));
+            for (a, v) in (&mut rows).zip(&mut others) {
+                for lane in 0..LANES {
+                    sum[lane] += a[lane] * v[lane];
+                }
             }
+            for (lane, (a, v)) in rows.remainder().iter().zip(others.remainder()).enumerate() {
+                sum[lane] += a * v;
+            }
+            reduce(sum)
         }
-        for (lane, (a, v)) in rows.remainder().iter().zip(others.remainder()).enumerate() {
-            sum[lane] += a * v;
-        }
-        reduce(sum)
     }
     debug_assert_eq!(row.len(), values.len());
-    Arch::new().dispatch(|| body(row, values))
+    Arch::new().dispatch(Terms(row, values))
+}
+
+/// Replaces NaN, of which nothing is known, by `bound`.
+pub(crate) fn widen(values: &mut [f64], bound: f64) {
+    struct Widen<'a>(&'a mut [f64], f64);
+    impl NullaryFnOnce for Widen<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn call(self) {
+            self.0.iter_mut().for_each(|x| *x = if x.is_nan() { self.1 } else { *x });
+        }
+    }
+    Arch::new().dispatch(Widen(values, bound));
+}
+
+/// Writes `max(|lower|, |upper|)`.
+pub(crate) fn sizes(lower: &[f64], upper: &[f64], size: &mut [f64]) {
+    struct Sizes<'a>(&'a [f64], &'a [f64], &'a mut [f64]);
+    impl NullaryFnOnce for Sizes<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn call(self) {
+            for ((size, l), u) in self.2.iter_mut().zip(self.0).zip(self.1) {
+                *size = l.abs().max(u.abs());
+            }
+        }
+    }
+    Arch::new().dispatch(Sizes(lower, upper, size));
 }
 
 /// Most rows that lie side by side.

@@ -32,6 +32,6 @@ pub use ascent::Tuning;
 pub use certificate::{Unwritable, hex, plain_proof};
 pub use complete::{Answer, Clause, Decision, Search, Why, decide};
 pub use crown::{Method, Planes};
-pub use margin::{Options, margin_bounds, margin_planes};
+pub use margin::{Options, margin_bounds, margin_planes, on_one_thread};
 pub use proof::{BoxNode, BoxProof, Halves, Joint, Leaf, NodeBounds, Proof, RootSlopes, Split};
 pub use region::{Norm, Region, RegionError};

@@ -81,6 +81,12 @@ pub fn margin_planes(
     Ok(planes)
 }
 
+/// Whether bounds take so little time that they are computed on the calling thread alone.
+pub fn on_one_thread(graph: &Graph, regions: &[Region], method: Method) -> bool {
+    // Each interval takes two products; linear bounds of intermediate nodes, many.
+    method.by_intervals() && graph.is_small(2 * regions.len()) && regions.iter().all(Region::is_box)
+}
+
 /// Analyses all regions on all threads; answers keep the order of the regions.
 fn each<T: Send>(
     graph: &Graph,
@@ -92,6 +98,10 @@ fn each<T: Send>(
     let prepared = Prepared::new(graph, cancel);
     let block_bytes = share(options.memory_limit);
     let analysis = Analysis { prepared: &prepared, method: options.method, block_bytes };
+    if on_one_thread(graph, &regions, options.method) {
+        let each = regions.into_iter().enumerate();
+        return each.map(|(sample, region)| analyse(&analysis, sample, region)).collect();
+    }
     regions
         .into_par_iter()
         .enumerate()

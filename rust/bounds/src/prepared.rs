@@ -1,4 +1,4 @@
-//! What bound propagation needs to know of a graph, worked out once for all samples.
+//! What bound propagation needs to know of a graph, worked out once for each graph.
 
 use aisec_graph::{Graph, Operator, Site};
 use aisec_numeric::Cancel;
@@ -6,7 +6,7 @@ use aisec_numeric::Cancel;
 /// A graph with the parts of its operators that do not depend on the region.
 pub(crate) struct Prepared<'g> {
     pub graph: &'g Graph,
-    pub nodes: Vec<Facts>,
+    pub nodes: &'g [Facts],
     pub cancel: &'g Cancel,
 }
 
@@ -29,8 +29,15 @@ pub(crate) struct Facts {
 
 impl<'g> Prepared<'g> {
     pub fn new(graph: &'g Graph, cancel: &'g Cancel) -> Self {
+        Self { graph, nodes: graph.facts(|| Facts::of(graph)), cancel }
+    }
+}
+
+impl Facts {
+    /// Those of all nodes.
+    fn of(graph: &Graph) -> Vec<Self> {
         let nodes = graph.nodes();
-        let mut facts: Vec<Facts> = Vec::with_capacity(nodes.len());
+        let mut facts: Vec<Self> = Vec::with_capacity(nodes.len());
         // Whether a box of inputs makes a box of this node's values.
         let mut is_box: Vec<bool> = Vec::with_capacity(nodes.len());
         for (index, node) in nodes.iter().enumerate() {
@@ -47,7 +54,7 @@ impl<'g> Prepared<'g> {
             });
             let from_box = node.inputs.len() <= 1 && node.inputs.iter().all(|&i| is_box[i]);
             is_box.push(index == 0 || (from_box && node.op.is_separable()));
-            facts.push(Facts {
+            facts.push(Self {
                 affine,
                 constant: constant.filter(|value| value.iter().any(|&c| c != 0.0)),
                 terms: if affine { node.op.terms(&site) } else { 1 },
@@ -68,6 +75,6 @@ impl<'g> Prepared<'g> {
                 nodes[index].inputs.iter().for_each(|&input| reached[input] = true);
             }
         }
-        Self { graph, nodes: facts, cancel }
+        facts
     }
 }

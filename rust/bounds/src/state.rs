@@ -3,6 +3,7 @@
 use aisec_graph::{Interval, Node, Operator, Relaxation, Site};
 use aisec_numeric::rounding::{add_up, mul_up, underflow};
 
+use crate::kernels;
 use crate::prepared::Prepared;
 use crate::region::Region;
 
@@ -60,8 +61,8 @@ impl State {
             sources.iter().map(|s| Interval { lower: &s.lower, upper: &s.upper }).collect();
         let (mut lower, mut upper) = (vec![0.0; node.len()], vec![0.0; node.len()]);
         node.op.interval(&site, &inputs, &mut lower, &mut upper);
-        lower.iter_mut().filter(|l| l.is_nan()).for_each(|l| *l = f64::NEG_INFINITY);
-        upper.iter_mut().filter(|u| u.is_nan()).for_each(|u| *u = f64::INFINITY);
+        kernels::widen(&mut lower, f64::NEG_INFINITY);
+        kernels::widen(&mut upper, f64::INFINITY);
         let mut state = NodeState {
             lower,
             upper,
@@ -115,7 +116,7 @@ fn weights(node: &Node, site: &Site, relaxation: &Relaxation, sources: &[&NodeSt
 impl NodeState {
     /// Brings `size` up to date with the bounds.
     pub fn measure(&mut self) {
-        let bounds = self.lower.iter().zip(&self.upper);
-        self.size = bounds.map(|(l, u)| l.abs().max(u.abs())).collect();
+        self.size.resize(self.lower.len(), 0.0);
+        kernels::sizes(&self.lower, &self.upper, &mut self.size);
     }
 }

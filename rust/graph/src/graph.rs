@@ -1,7 +1,8 @@
 //! A checked graph: every shape inferred, every constant finite, every index in range.
 
+use std::any::Any;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
@@ -53,6 +54,7 @@ pub struct Graph {
     pub(crate) recording: Plan,
     work: usize,
     pub(crate) spare: Spare,
+    facts: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 impl Graph {
@@ -87,8 +89,25 @@ impl Graph {
         let forward = Plan::forward(&nodes, spec.output);
         let recording = Plan::recording(&nodes, spec.output);
         let work = (0..=spec.output).map(|node| work(&nodes, node)).fold(0, usize::saturating_add);
-        let spare = Spare::default();
-        Ok(Self { nodes, output: spec.output, digest, forward, recording, work, spare })
+        Ok(Self {
+            nodes,
+            output: spec.output,
+            digest,
+            forward,
+            recording,
+            work,
+            spare: Spare::default(),
+            facts: OnceLock::new(),
+        })
+    }
+
+    /// What an engine needs to know of the graph besides: made the first time, kept with it.
+    ///
+    /// # Panics
+    /// When asked for another type than the first time.
+    pub fn facts<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> &T {
+        let kept = self.facts.get_or_init(|| Box::new(make()));
+        kept.downcast_ref().expect("facts keep their type")
     }
 
     /// In topological order; node 0 is the input.

@@ -1,6 +1,7 @@
 //! Outward-rounded bounds that several operators share.
 
-use aisec_numeric::rounding::{add_down, add_up, gamma, mul_up, sub_down, sub_up, underflow};
+use aisec_numeric::rounding::{add_down, add_up, gamma, mul_up, underflow};
+use pulp::{Arch, NullaryFnOnce};
 
 use crate::operator::{Interval, Operator, Site};
 
@@ -41,6 +42,12 @@ impl Excess {
     }
 }
 
+/// More than the factor that eight roundings take a number down by.
+const GROW: f64 = 1.0 + 16.0 * f64::EPSILON;
+
+/// More than eight products lose to underflow.
+const LOST: f64 = f64::from_bits(16);
+
 /// Bounds of `W·x + c` by midpoint and radius (Rump 1999): two plain products, `W·m + c` by
 /// `op` and `|W|·r` by `absolute` (whose constant must be zero), with their rounding errors
 /// covered by a wider radius. `terms` is the length of the sums, `largest` bounds `|c|`.
@@ -56,22 +63,61 @@ pub(crate) fn midpoint_radius<O: Operator>(
     // The computed centre is within gamma·(|W|·|m| + |c|) + lost of the real one; the first part
     // joins the radius before it is multiplied by |W|.
     let error = gamma(terms + 1);
-    let mut middle = Vec::with_capacity(input.lower.len());
-    let mut radius = Vec::with_capacity(input.lower.len());
-    for (&l, &u) in input.lower.iter().zip(input.upper) {
-        let m = 0.5 * l + 0.5 * u;
-        let r = sub_up(u, m).max(sub_up(m, l));
-        middle.push(m);
-        radius.push(add_up(r, mul_up(error, m.abs())));
-    }
+    let mut middle = vec![0.0; input.lower.len()];
+    let mut radius = vec![0.0; input.lower.len()];
+    Arch::new().dispatch(Centre { input, error, middle: &mut middle, radius: &mut radius });
     op.forward(site, &[&middle], lower);
     absolute.forward(site, &[&radius], upper);
     let excess = Excess::of(terms);
     let constant = add_up(mul_up(error, largest), underflow(terms));
-    for (l, u) in lower.iter_mut().zip(upper) {
-        let (centre, reach) = (*l, add_up(excess.cover(*u), constant));
-        *l = sub_down(centre, reach);
-        *u = add_up(centre, reach);
+    Arch::new().dispatch(Reach { excess, constant, lower, upper });
+}
+
+/// Midpoints, and radii that cover the interval and `error·|midpoint|`.
+struct Centre<'a, 'b> {
+    input: Interval<'a>,
+    error: f64,
+    middle: &'b mut [f64],
+    radius: &'b mut [f64],
+}
+
+impl NullaryFnOnce for Centre<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let ends = self.input.lower.iter().zip(self.input.upper);
+        for ((&l, &u), (m, r)) in ends.zip(self.middle.iter_mut().zip(self.radius)) {
+            *m = 0.5 * l + 0.5 * u;
+            // Five roundings to nearest, each of a number that is not negative.
+            *r = ((u - *m).max(*m - l) + self.error * m.abs()) * GROW + LOST;
+        }
+    }
+}
+
+/// Makes bounds of computed centres (in `lower`) and reaches (in `upper`).
+struct Reach<'a> {
+    excess: Excess,
+    constant: f64,
+    lower: &'a mut [f64],
+    upper: &'a mut [f64],
+}
+
+impl NullaryFnOnce for Reach<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Excess { factor, lost } = self.excess;
+        for (l, u) in self.lower.iter_mut().zip(self.upper) {
+            let centre = *l;
+            let reach = (*u + lost) * factor + self.constant;
+            // The last rounding is relative to the result, at most |centre| + reach. Where the
+            // centre has overflowed nothing is known of the end on this side: it becomes NaN.
+            let reach = (reach + f64::EPSILON * centre.abs()) * GROW + LOST;
+            *l = centre - reach;
+            *u = centre + reach;
+        }
     }
 }
 
@@ -105,5 +151,80 @@ pub(crate) fn average<O: Operator>(
             let reach = add_up(mul_up(error, excess.cover(size)), excess.lost);
             *y = if up { add_up(*y, reach) } else { add_down(*y, -reach) };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aisec_numeric::rounding::{add_down, dot_down, dot_up};
+    use proptest::prelude::*;
+
+    use crate::operator::{Interval, Operator};
+    use crate::{Graph, GraphSpec, Tensor};
+
+    fn affine(weight: &[f64], bias: f64) -> Graph {
+        let n = weight.len();
+        let spec = serde_json::json!({
+            "nodes": [
+                {"name": "x", "op": "input", "attrs": {"shape": [n]}},
+                {"name": "y", "op": "affine", "inputs": [0],
+                 "tensors": {"weight": 0, "bias": 1}, "attrs": {}},
+            ],
+            "output": 1,
+        });
+        let weight = Tensor::new(vec![1, n], weight.to_vec()).unwrap();
+        let bias = Tensor::new(vec![1], vec![bias]).unwrap();
+        Graph::new(GraphSpec::from_json(&spec.to_string()).unwrap(), vec![weight, bias]).unwrap()
+    }
+
+    fn interval(graph: &Graph, lower: &[f64], upper: &[f64]) -> (f64, f64) {
+        let (shapes, mut ends) = (graph.input_shapes(1), ([0.0], [0.0]));
+        let input = Interval { lower, upper };
+        graph.nodes()[1].op.interval(
+            &graph.site(1, &shapes, 1),
+            &[input],
+            &mut ends.0,
+            &mut ends.1,
+        );
+        (ends.0[0], ends.1[0])
+    }
+
+    /// Floats of every size, products that cancel or underflow among them.
+    fn number() -> impl Strategy<Value = f64> {
+        let exponent = prop_oneof![Just(0), -3..3i32, -320..30i32, -160..-150i32];
+        (-1.0..1.0f64, exponent).prop_map(|(m, e)| m * 10f64.powi(e))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4000) })]
+
+        #[test]
+        fn intervals_hold_the_range(
+            terms in prop::collection::vec((number(), number(), number()), 1..9),
+            bias in number(),
+        ) {
+            let weight: Vec<f64> = terms.iter().map(|t| t.0).collect();
+            let lower: Vec<f64> = terms.iter().map(|t| t.1.min(t.2)).collect();
+            let upper: Vec<f64> = terms.iter().map(|t| t.1.max(t.2)).collect();
+            let corner = |low: bool| -> Vec<f64> {
+                let pick = |i: usize| if (weight[i] > 0.0) == low { lower[i] } else { upper[i] };
+                (0..weight.len()).map(pick).collect()
+            };
+            let graph = affine(&weight, bias);
+            for (low, high) in [(lower.clone(), upper.clone()), (lower.clone(), lower.clone())] {
+                let (l, u) = interval(&graph, &low, &high);
+                let [least, most] = if low == high { [low.clone(), low] } else { [corner(true), corner(false)] };
+                // Directed rounding encloses each end within a few digits.
+                prop_assert!(l <= super::add_up(dot_up(&weight, &least), bias));
+                prop_assert!(u >= add_down(dot_down(&weight, &most), bias));
+            }
+        }
+    }
+
+    #[test]
+    fn an_overflow_says_nothing_of_the_end_beyond() {
+        let graph = affine(&[1e30, 1e30], 0.0);
+        let (l, u) = interval(&graph, &[1e300, 1e300], &[1e300, 1e300]);
+        assert!(!l.is_finite() && l != f64::INFINITY && (u.is_nan() || u == f64::INFINITY));
     }
 }

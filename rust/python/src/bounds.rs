@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use aisec_bounds::{Method, Norm, Options, Region, Tuning};
+use aisec_bounds::{Method, Norm, Options, Region, Tuning, on_one_thread};
+use aisec_numeric::Cancel;
 use numpy::{IntoPyArray, PyArray2, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
@@ -137,9 +138,18 @@ fn margin_bounds<'py>(
     let regions =
         regions(graph.input_len(), lower.as_slice()?, upper.as_slice()?, center, &radii, norm)?;
     let options = Options { method, memory_limit };
-    let bounds = call::interruptible_within(py, limit(timeout)?, |cancel| {
-        aisec_bounds::margin_bounds(graph, regions, spec, options, cancel)
-    })?
+    let alone = on_one_thread(graph, &regions, method);
+    let short = method == Method::Ibp && graph.is_short(2 * count);
+    let limit = limit(timeout)?;
+    let bound =
+        |cancel: &Cancel| aisec_bounds::margin_bounds(graph, regions, spec, options, cancel);
+    let bounds = if alone {
+        py.detach(|| bound(&Cancel::new()))
+    } else if short {
+        call::detached(py, || bound(&Cancel::new()))
+    } else {
+        call::interruptible_within(py, limit, bound)?
+    }
     .map_err(|_| PyTimeoutError::new_err("time is up"))?;
     bounds.into_pyarray(py).reshape([count, rows])
 }
