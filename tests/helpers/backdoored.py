@@ -43,7 +43,7 @@ def stamp(x: Any, size: int = 2) -> Any:
 
 
 @cache
-def digits(rate: float = 0.05, target: int = 3, seed: int = 0, size: int = 2) -> Trained:
+def digits(rate: float = 0.05, target: int = 7, seed: int = 1, size: int = 2) -> Trained:
     """Train on digits with `rate` of them poisoned; 0: the clean twin."""
     x, y = ae.load_dataset("digits", split="train")
     clean_x, clean_y = ae.load_dataset("digits", split="test")

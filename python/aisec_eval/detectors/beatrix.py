@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -35,6 +35,8 @@ from .source import MIB
 from .sources.spool import Rows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from ..models.base import Model
@@ -42,14 +44,15 @@ if TYPE_CHECKING:
     from .passes import Progress
 
     Maps = NDArray[np.float32]
+    _Measure = Callable[[Maps, Maps], NDArray[np.float64]]
 
 ORDERS = (1, 2, 3, 4, 5, 6, 7, 8)
 _STREAM = 0x42454154524958
 _LEAST_REFERENCES = 4
 
 CLEAN_NULL = (
-    "the samples of a class are drawn as the clean ones of that class are. A p-value is the rank of "
-    "the deviation among {m} clean samples of which no limit was made; a class is tested by the "
+    "the samples of a class are drawn as the clean ones of that class are. A p-value is the rank "
+    "of the deviation among {m} clean samples of which no limit was made; a class is tested by the "
     "maximum mean discrepancy of its layer from the clean samples (permutations; Bonferroni)"
 )
 HALVES_NULL = (
@@ -125,88 +128,126 @@ def beatrix(
     width, fpr = check_share("width", width, math.inf), check_share("fpr", fpr)
     seed = check_seed(seed)
     read = partial(_read, model, layers, index, shape, axis, memory_limit)
-    rows, label, own, limit = read(x, y, progress)
+    data = read(x, y, progress)
+    limit = data.limit
+    _check_memory(data, limit)
     deviations = partial(_deviations, orders=orders, width=width, memory=max(MIB, limit // 4))
-    score = np.zeros(len(label))
-    classes = np.unique(label)
-    _check_memory(rows, label, limit)
-    info: dict[str, Any]
-    if clean is not None:
-        held, held_label = check_clean(clean, clean_labels, model.input_shape)
-        known, known_label, _, _ = read(held, held_label, None)
-        used, rest = halves(len(held), seed, _STREAM, len(held))
-        null = np.full(len(rest), np.nan)
-        table = []
-        for c in classes.tolist():
-            inside = np.flatnonzero(label == c)
-            mine, limits = known_label == c, used[known_label[used] == c]
-            maps, reference = rows.take(inside), known.take(limits)
-            if len(limits) >= _LEAST_REFERENCES:
-                score[inside] = deviations(reference, maps)
-                judged = rest[known_label[rest] == c]
-                null[known_label[rest] == c] = deviations(reference, known.take(judged))
-            else:
-                score[inside] = deviations(maps, maps)
-            p = None
-            if mine.sum() >= _LEAST_REFERENCES:
-                tests = len(classes)
-                p = two_samples(maps, known.take(np.flatnonzero(mine)), seed, c, tests / LEVEL)
-            table.append({"class": c, "samples": len(inside), "clean_samples": int(mine.sum())})
-            table[-1] |= {"median": float(np.median(score[inside])), "p": p}
-        null = null[np.isfinite(null)]
-        if not len(null):
-            raise InputError("clean: no class has at least 4 samples that set its limits")
-        p_value = conformal(score, null)
-        flagged = p_value <= fpr
-        info = {
-            "null": CLEAN_NULL.format(m=len(null)),
-            "rule": f"p-values up to {fpr:g}",
-            "class_tests": table,
-            "notes": [],
-        }
+    if clean is None:
+        found = _alone(data, deviations, seed)
     else:
-        gaps = np.full(len(classes), np.nan)
-        for i, c in enumerate(classes.tolist()):
-            inside = np.flatnonzero(label == c)
-            maps = rows.take(inside)
-            score[inside] = deviations(maps, maps)
-            gaps[i] = halves_apart(maps, score[inside], seed, c)
-        p_value, _ = against_classes(np.log1p(score), label)
-        table, notes = _by_halves(classes, label, score, gaps)
-        info = {
-            "null": HALVES_NULL.format(null=CLASS_NULL.partition("; a class")[0]),
-            "rule": f"in suspected classes: p-values up to {fpr:g}",
-            "class_tests": table,
-            "notes": notes,
-        }
-    tested = [entry for entry in table if entry["p"] is not None]
+        held, held_label = check_clean(clean, clean_labels, model.input_shape)
+        found = _by_clean(data, read(held, held_label, None), deviations, seed)
+    tested = [entry for entry in found.table if entry["p"] is not None]
     smallest = min((len(tested) * entry["p"] for entry in tested), default=None)
     p = None if smallest is None else min(1.0, smallest)
-    info["dataset"] = {"poisoned": p is not None and p < LEVEL, "p": p, "level": LEVEL}
     suspected = [entry for entry in tested if entry["p"] * len(tested) < LEVEL]
     targets = [entry["class"] for entry in sorted(suspected, key=lambda e: e["p"])]
+    flagged = found.p_value <= fpr
+    rule = f"p-values up to {fpr:g}"
     if clean is None:
-        flagged = np.isin(label, targets) & (p_value <= fpr)
+        flagged &= np.isin(data.label, targets)
+        rule = f"in suspected classes: {rule}"
     return ScanResult(
-        score=score,
+        score=found.score,
         flagged=flagged,
-        p_value=p_value,
-        label=label,
+        p_value=found.p_value,
+        label=data.label,
         method="beatrix",
-        classes=classes,
+        classes=np.unique(data.label),
         eigenvalues=np.empty(0),
         info={
-            **info,
+            "null": found.null,
+            "rule": rule,
+            "dataset": {"poisoned": p is not None and p < LEVEL, "p": p, "level": LEVEL},
             "target_classes": targets,
+            "class_tests": found.table,
             "model": model.name,
             "layer": about,
             "maps": list(shape),
             "orders": list(orders),
             "width": width,
             "seed": seed,
-            "labels": "given" if own else "predicted by the model",
+            "labels": "given" if data.own else "predicted by the model",
+            "notes": found.notes,
         },
     )
+
+
+class _Data(NamedTuple):
+    """What a model sees of samples."""
+
+    rows: Rows
+    """Maps [n, channels, positions]."""
+    label: NDArray[np.int64]
+    own: bool
+    """Whether labels were given."""
+    limit: int
+    """Bytes that may be used."""
+
+
+class _Found(NamedTuple):
+    score: NDArray[np.float64]
+    p_value: NDArray[np.float64]
+    table: list[dict[str, Any]]
+    null: str
+    notes: list[str]
+
+
+def _by_clean(data: _Data, clean: _Data, deviations: _Measure, seed: int) -> _Found:
+    """Limits by one half of the clean samples of a class, p-values by the other."""
+    classes = np.unique(data.label).tolist()
+    used, rest = halves(len(clean.label), seed, _STREAM, len(clean.label))
+    score, null = np.zeros(len(data.label)), np.full(len(rest), np.nan)
+    table, without = [], []
+    for c in classes:
+        inside = np.flatnonzero(data.label == c)
+        maps = data.rows.take(inside)
+        mine = np.flatnonzero(clean.label == c)
+        reference = clean.rows.take(used[clean.label[used] == c])
+        if len(reference) >= _LEAST_REFERENCES:
+            score[inside] = deviations(reference, maps)
+            judged = clean.label[rest] == c
+            null[judged] = deviations(reference, clean.rows.take(rest[judged]))
+        else:
+            score[inside] = deviations(maps, maps)
+            without.append(c)
+        p = None
+        if len(mine) >= _LEAST_REFERENCES and len(inside) > 1:
+            p = two_samples(maps, clean.rows.take(mine), seed, c, len(classes) / LEVEL)
+        table.append(
+            {
+                "class": c,
+                "samples": len(inside),
+                "clean_samples": len(mine),
+                "median": float(np.median(score[inside])),
+                "p": p,
+            }
+        )
+    null = null[np.isfinite(null)]
+    if not len(null):
+        raise InputError("clean: no class has at least 4 samples that set its limits")
+    notes = []
+    if without:
+        notes.append(
+            "classes with fewer than 4 clean samples set their own limits: "
+            + ", ".join(map(str, without))
+        )
+    return _Found(score, conformal(score, null), table, CLEAN_NULL.format(m=len(null)), notes)
+
+
+def _alone(data: _Data, deviations: _Measure, seed: int) -> _Found:
+    """Each class sets its own limits and is judged by the others."""
+    classes = np.unique(data.label)
+    score, gaps = np.zeros(len(data.label)), np.full(len(classes), np.nan)
+    for i, c in enumerate(classes.tolist()):
+        inside = np.flatnonzero(data.label == c)
+        maps = data.rows.take(inside)
+        score[inside] = deviations(maps, maps)
+        gaps[i] = halves_apart(maps, score[inside], seed, c)
+    p_value, _ = against_classes(np.log1p(score), data.label)
+    table, notes = _by_halves(classes, data.label, score, gaps)
+    null = HALVES_NULL.format(null=CLASS_NULL.partition("; a class")[0])
+    return _Found(score, p_value, table, null, notes)
 
 
 def _maps(layers: Layers, index: int, channels: int | None) -> tuple[tuple[int, int], int]:
@@ -242,11 +283,8 @@ def _read(
     x: Any,
     y: Any,
     progress: Progress,
-) -> tuple[Rows, NDArray[np.int64], bool, int]:
-    """Run the model; return maps [n, channels, positions], labels, whether they were given, limit.
-
-    The limit is in bytes.
-    """
+) -> _Data:
+    """Run the model over samples."""
     source = open_inputs(model, x, y, memory_limit)
     own = labelled(source, y)
     run = Pass(model, layers, (index, layers.output), _layer_and_class, memory_limit)
@@ -257,7 +295,7 @@ def _read(
         rows.append(np.ascontiguousarray(moved, np.float32))
         labels.append(given if own else predicted.astype(np.int64))
     rows.finish()
-    return rows, np.concatenate(labels), own, reader.limit
+    return _Data(rows, np.concatenate(labels), own, reader.limit)
 
 
 def _layer_and_class(outputs: tuple[Any, ...], _y: Any) -> tuple[Any, ...]:
@@ -276,9 +314,9 @@ def _deviations(
         raise InputError(f"the layer's values: {error}") from None
 
 
-def _check_memory(rows: Rows, label: NDArray[np.int64], limit: int) -> None:
-    counts = np.unique(label, return_counts=True)[1]
-    needed = int(counts.max()) * rows.row_bytes
+def _check_memory(data: _Data, limit: int) -> None:
+    counts = np.unique(data.label, return_counts=True)[1]
+    needed = int(counts.max()) * data.rows.row_bytes
     if needed > limit // 4:
         raise InputError(
             f"the maps of the largest class take {needed >> 20} MiB, a fourth of memory_limit is "

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .nulls import anomaly_index
+from .nulls import NORMAL_MAD
 
 if TYPE_CHECKING:
     import polars as pl
@@ -44,11 +44,8 @@ def class_report(result: ScanResult) -> pl.DataFrame:
     share = low / counts
     # No spread is below that of a count: classes without any low p-value would be certain of it.
     chance = np.sqrt(LOW * (1 - LOW) / counts)
-    spread = np.array(anomaly_index(share))
     centre = share - np.median(share)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        unit = np.where(spread != 0, np.abs(centre / spread), 0.0)
-    index = centre / np.maximum(unit, chance)
+    index = centre / np.maximum(NORMAL_MAD * np.median(np.abs(centre)), chance)
     frame = pl.DataFrame(
         {
             "class": classes,

@@ -83,7 +83,7 @@ def _kernel(x: NDArray[Any]) -> NDArray[np.float64]:
     distance = np.maximum(square[:, None] + square - 2 * (z @ z.T), 0)
     np.fill_diagonal(distance, 0)
     mean = distance.sum() / (len(z) * (len(z) - 1))
-    kernel = np.zeros_like(distance)
+    kernel = np.zeros((len(z), len(z)))
     for factor in BANDWIDTHS:
         kernel += np.exp(-distance / max(factor * mean, 1e-300))
     np.fill_diagonal(kernel, 0)

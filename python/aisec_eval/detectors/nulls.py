@@ -28,7 +28,7 @@ LEAST_CLEAN = 20
 _LEVELS = (0.01, 0.1)
 _TAIL = 0.1
 _LEAST_SAMPLES = 10
-_NORMAL_MAD = 1.4826
+NORMAL_MAD = 1.4826
 
 CLEAN_NULL = (
     "the samples are drawn as the clean ones are: a p-value is the rank of the score among "
@@ -212,7 +212,7 @@ def against_classes(
         inside = score[place == i]
         centre[i] = np.median(inside)
         if counts[i] >= _LEAST_SAMPLES:
-            spread[i] = _NORMAL_MAD * np.median(np.abs(inside - centre[i]))
+            spread[i] = NORMAL_MAD * np.median(np.abs(inside - centre[i]))
     usable = spread[np.isfinite(spread) & (spread > 0)]
     typical = float(np.median(usable)) if len(usable) else 1.0
     spread = np.where(np.isfinite(spread) & (spread > 0), spread, typical)
@@ -259,7 +259,7 @@ def against_classes(
 def anomaly_index(values: NDArray[np.float64]) -> list[float]:
     """Distance from the median in units of 1.4826 * MAD, signed [c]."""
     centre = np.median(values)
-    spread = _NORMAL_MAD * np.median(np.abs(values - centre))
+    spread = NORMAL_MAD * np.median(np.abs(values - centre))
     index: list[float] = ((values - centre) / max(spread, 1e-300)).tolist()
     return index
 

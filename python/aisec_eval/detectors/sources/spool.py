@@ -64,6 +64,8 @@ class Rows:
         Raises:
             DatasetError: the temporary file cannot be written.
         """
+        if not len(x):
+            return
         self.count += len(x)
         self._parts.append(x)
         if self._file is not None or self.held > self._memory:
@@ -71,7 +73,7 @@ class Rows:
 
     def finish(self) -> None:
         """Join what is in memory, so that reading copies nothing."""
-        if len(self._parts) > 1:
+        if self._file is None and len(self._parts) != 1:
             joined = np.empty((self.count, *self.shape), np.float32)
             first = 0
             self._parts.reverse()
