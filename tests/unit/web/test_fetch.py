@@ -1,12 +1,36 @@
 """Downloads end: in time, within their size, and only where they may go."""
 
+import contextlib
 import dataclasses
+import socket
+import ssl
+import threading
 import time
 
 import pytest
 
 from aisec_eval.datasets.web.fetch import Fetch, UnreachableError, fetch
 from aisec_eval.errors import InputError
+
+# A key that protects nothing, and a certificate of it for localhost until 2126.
+PEM = """\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgiC3kn5hAelKqOBwu
+dPdua7ojMDUv/FQEA70C/3/YvzWhRANCAARAz4Lyt1SvP6fCE2E/0IJiMIPI88TS
+BR6ywTHl/RfJ+eaQHKKlsKWmeoQNYU8jeWV/roTkNy6fwBjQ/hnZTDaD
+-----END PRIVATE KEY-----
+-----BEGIN CERTIFICATE-----
+MIIBlDCCATugAwIBAgIUOQ20j8qOcqi6sKCKZUbOc0gIafEwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyMzEzMzk1N1oYDzIxMjYxMDMw
+MTMzOTU3WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAARAz4Lyt1SvP6fCE2E/0IJiMIPI88TSBR6ywTHl/RfJ+eaQHKKlsKWm
+eoQNYU8jeWV/roTkNy6fwBjQ/hnZTDaDo2kwZzAdBgNVHQ4EFgQUQyk7/jQIv6rF
+V2GByU17JjJkn60wHwYDVR0jBBgwFoAUQyk7/jQIv6rFV2GByU17JjJkn60wDwYD
+VR0TAQH/BAUwAwEB/zAUBgNVHREEDTALgglsb2NhbGhvc3QwCgYIKoZIzj0EAwID
+RwAwRAIgCWEsxhXrnPF25GQ8/8zXz+55faX+P0M+FDrT7hZ8YXwCIB46l0IJjql+
+mUqtfEmbKOFM9da2hL+vEKcE6XILzrqU
+-----END CERTIFICATE-----
+"""
 
 
 def reason(url, options):
@@ -77,6 +101,48 @@ def test_addresses_that_are_not_public(url):
 )
 def test_what_is_no_url(options, url):
     assert "URL" in reason(url, options)
+
+
+@pytest.fixture
+def secure(tmp_path, server):
+    """The server behind TLS, with a certificate for localhost that nobody signed."""
+    path = tmp_path / "pem"
+    path.write_text(PEM)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    server.socket = context.wrap_socket(
+        server.socket, server_side=True, do_handshake_on_connect=False
+    )
+    server.files["/x"] = b"secret"
+    return path, f"https://localhost:{server.server_address[1]}/x"
+
+
+def test_certificates(secure, options, monkeypatch):
+    path, url = secure
+    assert "certificate: self-signed" in reason(url, options)
+    trusting = ssl.create_default_context(cafile=path)
+    monkeypatch.setattr("aisec_eval.datasets.web.fetch._context", lambda: trusting)
+    assert fetch(url, options).data == b"secret"
+    assert "certificate: " in reason(url.replace("localhost", "127.0.0.1"), options)
+
+
+def test_a_handshake_that_drips(options):
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def drip():
+        with listening, contextlib.suppress(OSError), listening.accept()[0] as connected:
+            for byte in b"\x16\x03\x03\x40\x00" + bytes(200):
+                connected.sendall(bytes([byte]))
+                time.sleep(0.05)
+
+    thread = threading.Thread(target=drip, daemon=True)
+    thread.start()
+    patient = dataclasses.replace(options, timeout=0.3, attempts=1)
+    url = f"https://127.0.0.1:{listening.getsockname()[1]}/"
+    start = time.monotonic()
+    assert "took longer than 0.3 s" in reason(url, patient)
+    assert time.monotonic() - start < 3
+    thread.join(20)
 
 
 def test_nobody_there(server, options):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import ipaddress
 import socket
@@ -115,6 +116,8 @@ def _request(url: str, options: Fetch, deadline: float) -> Body | str:
     timer.start()
     response = None
     try:
+        if isinstance(connection.sock, ssl.SSLSocket):
+            connection.sock.do_handshake()
         connection.request(
             "GET", target, headers={"User-Agent": options.user_agent, "Accept-Encoding": "identity"}
         )
@@ -131,9 +134,13 @@ def _request(url: str, options: Fetch, deadline: float) -> Body | str:
             raise TimeoutError
         return body
     except UnreachableError:
-        raise
-    except (OSError, http.client.HTTPException, ValueError) as error:
         if ended.is_set():
+            raise UnreachableError(f"took longer than {options.timeout:g} s", True) from None
+        raise
+    except ssl.SSLCertVerificationError as error:
+        raise UnreachableError(f"certificate: {error.verify_message}") from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        if ended.is_set() or isinstance(error, TimeoutError):
             raise UnreachableError(f"took longer than {options.timeout:g} s", True) from None
         reason = str(error) or type(error).__name__
         raise UnreachableError(f"connection failed: {reason}", True) from None
@@ -166,26 +173,32 @@ def _connect(url: str, options: Fetch, deadline: float) -> tuple[http.client.HTT
     left = deadline - time.monotonic()
     if left <= 0:
         raise UnreachableError(f"took longer than {options.timeout:g} s", True)
-    connection = (http.client.HTTPSConnection if secure else http.client.HTTPConnection)(name, port)
+    connection: http.client.HTTPConnection
+    if secure:
+        connection = http.client.HTTPSConnection(name, port, context=_context())
+    else:
+        connection = http.client.HTTPConnection(name, port)
+    # Nothing but this function decides where to connect.
+    connection.auto_open = 0
     try:
         # To the address that was judged: a second look-up might give another one.
         connected = socket.create_connection((address, port), timeout=left)
-        try:
-            if secure:
-                context = ssl.create_default_context()
-                connected = context.wrap_socket(connected, server_hostname=name)
-        except BaseException:
-            connected.close()
-            raise
-    except ssl.SSLCertVerificationError as error:
-        raise UnreachableError(f"certificate: {error.verify_message}") from None
     except OSError as error:
         if time.monotonic() >= deadline:
             raise UnreachableError(f"took longer than {options.timeout:g} s", True) from None
         raise UnreachableError(f"connection failed: {error.strerror or error}", True) from None
+    if secure:
+        connected = _context().wrap_socket(
+            connected, server_hostname=name, do_handshake_on_connect=False
+        )
     connection.sock = connected
     path = quote(parts.path or "/", safe=_PATH)
     return connection, f"{path}?{quote(parts.query, safe=_PATH)}" if parts.query else path
+
+
+@functools.cache
+def _context() -> ssl.SSLContext:
+    return ssl.create_default_context()
 
 
 def _resolve(name: str, port: int, private: bool) -> str:
