@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .._validate import check_count
 from ..errors import InputError
+from .native import NativeBounds
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from aisec_eval._core import Graph
-
-    from .region import Regions
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True)
-class AlphaCROWN:
+class AlphaCROWN(NativeBounds):
     """alpha-CROWN (Xu et al. 2021, arXiv:2011.13824): CROWN with optimised slopes.
 
     The lines of every ReLU, leaky ReLU, sigmoid and tanh are chosen for each row of the
@@ -44,29 +40,10 @@ class AlphaCROWN:
             if not 0.0 < value <= most or not math.isfinite(value):
                 raise InputError(f"AlphaCROWN({name}={value!r}): must be in (0, {most:g}]")
 
-    def lower_bounds(
-        self,
-        graph: Graph,
-        regions: Regions,
-        spec: NDArray[np.float64],
-        *,
-        memory_limit: int | None = None,
-    ) -> NDArray[np.float64]:
-        """Return sound lower bounds of `spec @ logits` [n, m]; see `Certifier`."""
-        from .._core import margin_bounds
-
-        return margin_bounds(
-            graph,
-            regions.lower,
-            regions.upper,
-            spec=spec,
-            method=self.name,
-            center=regions.center,
-            radius=regions.radius,
-            norm=regions.norm,
-            memory_limit=memory_limit,
-            iterations=self.iterations,
-            rate=self.rate,
-            decay=self.decay,
-            stop=self.stop,
-        )
+    def _options(self) -> Mapping[str, Any]:
+        return {
+            "iterations": self.iterations,
+            "rate": self.rate,
+            "decay": self.decay,
+            "stop": self.stop,
+        }

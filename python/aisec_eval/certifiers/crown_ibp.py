@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from aisec_eval._core import Graph
-
-    from .region import Regions
+from .native import NativeBounds
 
 
 @dataclass(frozen=True)
-class CROWNIBP:
+class CROWNIBP(NativeBounds):
     """CROWN-IBP (Zhang et al. 2020, arXiv:1906.06316): intervals, and linear bounds at the end.
 
     Intermediate bounds are interval bounds (for L1 and L2 balls, those of layers that are affine in
@@ -25,26 +19,3 @@ class CROWNIBP:
     """
 
     name: ClassVar[str] = "crown-ibp"
-
-    def lower_bounds(
-        self,
-        graph: Graph,
-        regions: Regions,
-        spec: NDArray[np.float64],
-        *,
-        memory_limit: int | None = None,
-    ) -> NDArray[np.float64]:
-        """Return sound lower bounds of `spec @ logits` [n, m]; see `Certifier`."""
-        from .._core import margin_bounds
-
-        return margin_bounds(
-            graph,
-            regions.lower,
-            regions.upper,
-            spec=spec,
-            method=self.name,
-            center=regions.center,
-            radius=regions.radius,
-            norm=regions.norm,
-            memory_limit=memory_limit,
-        )
