@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 ORDERS = (1, 2, 3, 4, 5, 6, 7, 8)
 _STREAM = 0x42454154524958
 _LEAST_REFERENCES = 4
+_PERMUTATIONS = 4000
 
 CLEAN_NULL = (
     "the samples of a class are drawn as the clean ones of that class are. A p-value is the rank "
@@ -199,6 +200,7 @@ def _by_clean(data: _Data, clean: _Data, deviations: _Measure, seed: int) -> _Fo
     used, rest = halves(len(clean.label), seed, _STREAM, len(clean.label))
     score, null = np.zeros(len(data.label)), np.full(len(rest), np.nan)
     table, without = [], []
+    permutations = max(_PERMUTATIONS, math.ceil(4 * len(classes) / LEVEL))
     for c in classes:
         inside = np.flatnonzero(data.label == c)
         maps = data.rows.take(inside)
@@ -213,7 +215,7 @@ def _by_clean(data: _Data, clean: _Data, deviations: _Measure, seed: int) -> _Fo
             without.append(c)
         p = None
         if len(mine) >= _LEAST_REFERENCES and len(inside) > 1:
-            p = two_samples(maps, clean.rows.take(mine), seed, c, len(classes) / LEVEL)
+            p = two_samples(maps, clean.rows.take(mine), seed, c, permutations)
         table.append(
             {
                 "class": c,

@@ -32,7 +32,7 @@ def draw(n=120):
 def test_smallest_triggers_in_closed_form():
     model = ae.load_model(pixels, input_shape=(CLASSES + 1,), name="pixels")
     x, y = draw()
-    result = neural_cleanse(model, x, y, seeds=3, steps=400)
+    result = neural_cleanse(model, x, y, seeds=3, steps=250)
     # Turning up the class's own pixel is all it takes: (1 - m) x_t + m above the largest other;
     # for class 2 the seventh pixel does it with m = GAIN * (largest - x_2) / 100.
     norm = np.median(result.norm, axis=0)
@@ -54,23 +54,23 @@ def test_smallest_triggers_in_closed_form():
 def test_classes_that_take_turns_get_the_same_triggers():
     model = ae.load_model(pixels, input_shape=(CLASSES + 1,), name="pixels")
     x, y = draw()
-    together = neural_cleanse(model, x, y, seeds=2, steps=300)
+    together = neural_cleanse(model, x, y, seeds=2, steps=120)
     seen = []
     apart = neural_cleanse(
-        model, x, y, seeds=2, steps=300, memory_limit=250_000,
+        model, x, y, seeds=2, steps=120, memory_limit=250_000,
         progress=lambda done, total, note: seen.append((done, total, note)),
     )  # fmt: skip
     np.testing.assert_allclose(apart.norm, together.norm, rtol=0.1)
-    assert seen[-1][1] > 300
+    assert seen[-1][1] > 120
     assert seen[-1][0] == seen[-1][1]
-    again = neural_cleanse(model, x, y, seeds=2, steps=300)
+    again = neural_cleanse(model, x, y, seeds=2, steps=120)
     np.testing.assert_array_equal(again.norm, together.norm)
 
 
 def test_a_real_backdoor_is_found_and_its_clean_twin_is_quiet():
     for case, poisoned in ((digits(), True), (digits(0.0), False)):
         assert (case.success >= 0.9) is poisoned
-        result = neural_cleanse(case.model, case.clean_x, seeds=2, samples=64, steps=150)
+        result = neural_cleanse(case.model, case.clean_x, seeds=2, samples=48, steps=125)
         assert result.info["dataset"]["poisoned"] is poisoned
         assert result.info["target_classes"] == ([case.target] if poisoned else [])
         assert result.mask.shape == (10, 8, 8)
