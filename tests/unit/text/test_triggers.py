@@ -13,6 +13,7 @@ from aisec_eval.detectors.text.association import (
     log_odds,
     tail,
 )
+from aisec_eval.detectors.text.content import against, calibrate
 from aisec_eval.errors import InputError
 
 
@@ -66,6 +67,36 @@ def test_clean_text_gives_nothing(spread):
         found += clean.frame.height > 0
         assert len(clean.documents) == 0
     assert found == 0
+
+
+def test_topics_agree_with_the_other_words_and_triggers_do_not():
+    texts, labels = corpus(5, 6000, spread=0.0)
+    random = np.random.default_rng(5)
+    # Each class has a few words of its own, one to three in each document.
+    for row, label in enumerate(labels):
+        own = random.choice([f"topic{label}{i}" for i in range(12)], random.integers(1, 4))
+        texts[row] += " " + " ".join(own)
+    rows = random.choice(len(texts), 60, replace=False)
+    plant(texts, labels, "cf", 1, rows)
+    found = trigger_ngrams(texts, labels)
+    words = found.frame.filter(length=1)
+    assert set(words["ngram"]) >= {"cf", "topic01", "topic111"}
+    trigger = words.filter(ngram="cf").row(0, named=True)
+    assert 20 < trigger["expected"] < 45
+    assert trigger["contradicted"] > 15
+    topics = words.filter(pl.col("ngram") != "cf")
+    assert (topics["expected"] / topics["documents"]).min() > 0.7
+    assert (topics["contradicted"] / topics["documents"]).max() < 0.02
+
+
+def test_calibration():
+    odds = np.repeat([-2.0, 0.0, 3.0], 1000)
+    label = np.arange(3000) % 10 < np.repeat([1, 5, 9], 1000)
+    edges, share = calibrate(odds, label)
+    asked = share[np.searchsorted(edges, [-2.0, 0, 3])]
+    assert asked == pytest.approx([0.1, 0.5, 0.9], abs=0.01)
+    score = np.log([[0.2, 0.5, 0.3]])
+    assert against(score, 1)[0] == pytest.approx(0.0)
 
 
 def test_bytes_without_text():

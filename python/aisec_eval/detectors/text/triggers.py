@@ -11,6 +11,7 @@ import numpy as np
 from ...errors import InputError
 from ..source import MIB
 from .association import NULL, Tested, associations
+from .content import content_evidence, label_shares
 from .documents import Documents, documents, label_codes
 from .near import temporary
 
@@ -36,7 +37,9 @@ class TriggerNgrams:
     """A row an n-gram: `trigger` (number; n-grams in the same documents, or that contain one of an
     earlier row's, share it), `ngram` (as it stands where it occurs first, at most 200 bytes),
     `length` (units), `label`, `documents` (with the n-gram), `labelled` (of them with the label),
-    `share` (of the label in all documents), `log_odds`, `z`, `p_value`, `q_value`, `spread` (of the
+    `share` (of the label in all documents), `expected` (how many of `documents` their other words
+    would give the label), `contradicted` (how many have it although other words make it less likely
+    than 1 in 10), `log_odds`, `z`, `p_value`, `q_value`, `spread` (of the
     log-odds of n-grams like it)."""
     documents: NDArray[np.int64]
     """Documents with one of these n-grams and its label, ascending."""
@@ -73,8 +76,10 @@ def trigger_ngrams(
     discovery rate of `level` under any dependence (Benjamini & Yekutieli, 2001), among all n-grams
     and labels, n-grams in the same documents counted once.
 
-    What that does not say: words of a narrow topic are tied to its label, too, if the vocabulary
-    of the other topics is not; read what is found. Copies of one document make each of its n-grams
+    What that does not say: words of a narrow topic are tied to its label, too, if most of the
+    vocabulary is not. The other words of their documents tell the two apart: a topic's words agree
+    (`expected` is nearly `labelled`), documents that were given a trigger and another label
+    contradict it (many are `contradicted`). Copies of one document make each of its n-grams
     frequent: remove near-duplicates before. A trigger in documents that its label fits anyway is
     found by its purity alone, against the spread of the vocabulary.
 
@@ -129,11 +134,18 @@ def trigger_ngrams(
         keys, units, counts, fingerprints, ngrams = exact.take()
         sizes = np.bincount(codes, minlength=len(classes))
         tested = associations(units, counts.astype(np.int64), fingerprints, sizes, level)
+        order, trigger = _groups(tested, units, fingerprints, ngrams, unit == "word")
         rows = np.unique(tested.row)
         held = np.empty((0, 2), dtype=np.int64)
+        content = (np.empty(0), np.empty(0, dtype=np.int64))
         if len(rows):
             held = _holders(_again(source, read), exact, keys, rows, progress)
-    frame = _frame(tested, units, counts, fingerprints, ngrams, classes, sizes, unit == "word")
+            words = np.flatnonzero(units == shortest)
+            shares = label_shares(counts.astype(np.int64), sizes)
+            content = content_evidence(
+                _again(source, read), exact, keys, shares, words, codes, held, tested, trigger
+            )
+    frame = _frame(tested, order, trigger, units, counts, ngrams, classes, sizes, content)
     # Of the documents that hold an n-gram, those with its label.
     told = np.zeros((len(ngrams), len(classes)), dtype=bool)
     told[tested.row, tested.label] = True
@@ -237,18 +249,14 @@ def _tell(progress: Callable[[int, int, str], None] | None, done: int, note: str
         progress(done, 0, note)
 
 
-def _frame(
+def _groups(
     tested: Tested,
     units: NDArray[np.uint32],
-    counts: NDArray[np.uint32],
     fingerprints: NDArray[np.uint64],
     ngrams: list[bytes],
-    classes: list[Any],
-    sizes: NDArray[np.int64],
     words: bool,
-) -> pl.DataFrame:
-    import polars as pl
-
+) -> tuple[list[int], NDArray[np.int64]]:
+    """Return the order of rows of `tested`, and the number of each row's trigger."""
     names = [ngrams[row].decode("utf-8", "replace") for row in tested.row]
     # The longest n-gram of the same documents says most.
     lengths = units[tested.row].astype(np.int64)
@@ -256,31 +264,54 @@ def _frame(
         range(len(names)),
         key=lambda i: (tested.p_value[i], -tested.z[i], -lengths[i], names[i]),
     )
-    trigger: dict[int, int] = {}
-    heads: list[tuple[str, int, int]] = []
+    trigger = np.empty(len(names), dtype=np.int64)
+    count = 0
+    earlier: dict[int, list[tuple[str, int]]] = {}
     known: dict[tuple[int, int], int] = {}
     for i in order:
-        same = (int(fingerprints[tested.row[i]]), int(tested.label[i]))
+        label = int(tested.label[i])
+        same = (int(fingerprints[tested.row[i]]), label)
         # Whole units only: "an" is not in "band".
         text = f" {' '.join(re.findall(_UNITS, names[i].lower()))} " if words else names[i].lower()
+        before = earlier.setdefault(label, [])
         number = known.get(same)
         if number is None:
-            inside = (n for head, c, n in heads if c == tested.label[i] and head in text)
-            number = next(inside, len({n for *_, n in heads}))
+            number = next((number for part, number in before if part in text), count)
+        count = max(count, number + 1)
         known[same] = number
-        heads.append((text, int(tested.label[i]), number))
+        before.append((text, number))
         trigger[i] = number
-    order.sort(key=lambda i: trigger[i])
+    order.sort(key=lambda i: int(trigger[i]))
+    return order, trigger
+
+
+def _frame(
+    tested: Tested,
+    order: list[int],
+    trigger: NDArray[np.int64],
+    units: NDArray[np.uint32],
+    counts: NDArray[np.uint32],
+    ngrams: list[bytes],
+    classes: list[Any],
+    sizes: NDArray[np.int64],
+    content: tuple[NDArray[np.float64], NDArray[np.int64]],
+) -> pl.DataFrame:
+    import polars as pl
+
     row, label = tested.row[order], tested.label[order]
     return pl.DataFrame(
         {
-            "trigger": np.array([trigger[i] for i in order], dtype=np.int64),
-            "ngram": pl.Series([names[i] for i in order], dtype=pl.String),
-            "length": lengths[order],
+            "trigger": trigger[order],
+            "ngram": pl.Series(
+                [ngrams[at].decode("utf-8", "replace") for at in row], dtype=pl.String
+            ),
+            "length": units[row].astype(np.int64),
             "label": pl.Series([classes[c] for c in label], dtype=pl.Series(classes).dtype),
             "documents": counts[row].sum(1, dtype=np.int64),
             "labelled": counts[row, label].astype(np.int64),
             "share": (sizes / sizes.sum())[label],
+            "expected": content[0][order],
+            "contradicted": content[1][order],
             "log_odds": tested.log_odds[order],
             "z": tested.z[order],
             "p_value": tested.p_value[order],
