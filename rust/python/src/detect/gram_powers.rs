@@ -35,7 +35,7 @@ pub(crate) fn gram_deviations<'py>(
     let reference = array::<f32>("reference", reference, &[None, None, None])?;
     let (channels, positions) = (reference.shape()[1], reference.shape()[2]);
     let queries = array::<f32>("queries", queries, &[None, Some(channels), Some(positions)])?;
-    if orders.iter().any(|&order| order == 0 || order > 64) || !(width >= 0.0) {
+    if orders.iter().any(|&order| order == 0 || order > 64) || width.is_nan() || width < 0.0 {
         return Err(PyValueError::new_err(format!(
             "orders {orders:?} must be from 1 to 64, width {width} at least 0"
         )));
