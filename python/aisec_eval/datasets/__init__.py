@@ -1,4 +1,7 @@
-"""What models are evaluated on: one source a file, all give a `Dataset`."""
+"""What models are evaluated on: one source a file, all give a `Dataset`.
+
+Lists of URLs are recorded and checked by `aisec_eval.datasets.web`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Detectors of poisoned training data: one a file, all give a score and a verdict a sample."""
+"""Detectors of poisoned training data: one a file, all give a score and a verdict a sample.
+
+Texts have functions of their own: `aisec_eval.detectors.text`.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ from .spectral import spectral_signatures
 from .spectre import spectre
 from .split import class_splits
 from .strip import strip
+from .tracin import Checkpoint, influence, self_influence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from ..results import ScanResult
 
 __all__ = [
+    "Checkpoint",
     "CleanseResult",
     "Extraction",
     "beatrix",
@@ -38,8 +43,10 @@ __all__ = [
     "confident_learning",
     "extract",
     "frequency",
+    "influence",
     "neural_cleanse",
     "scan",
+    "self_influence",
     "strip",
 ]
 
