@@ -58,21 +58,20 @@ def test_planted_poison_is_found_and_clean_data_is_not_accused(method):
     assert result.flagged[planted].mean() > (0.7 if method == "spectre" else 0.9)
     assert result.flagged[~planted].mean() < 0.01
     assert ((result.p_value >= 0) & (result.p_value <= 1)).all()
-    clean = [ae.scan(*draw(seed)[:2], method=method) for seed in range(1, 9)]
+    clean = [ae.scan(*draw(seed)[:2], method=method) for seed in range(1, 4)]
     assert sum(scan.info["dataset"]["poisoned"] for scan in clean) == 0
     assert not any(scan.flagged.any() for scan in clean)
 
 
 @pytest.mark.parametrize("method", ALL)
 def test_batches_threads_and_sources_do_not_change_a_bit(method, tmp_path):
-    x, y, _ = draw(n=1500, d=40, poison=0.2)
+    x, y, _ = draw(n=700, d=20, poison=0.2)
     rate = rate_for(method)
     expected = ae.scan(x, y, method=method, rate=rate)
     threads = _core.get_threads()
     try:
-        for count in (1, 3):
-            _core.set_threads(count)
-            assert same(ae.scan(x, y, method=method, rate=rate), expected)
+        _core.set_threads(3 if threads != 3 else 1)
+        assert same(ae.scan(x, y, method=method, rate=rate), expected)
     finally:
         _core.set_threads(threads)
     small = ae.scan(x, y, method=method, rate=rate, memory_limit=8 * MIB)
