@@ -204,3 +204,13 @@ def test_what_does_not_fit_is_one_line(texts, labels, options, match):
     with pytest.raises(InputError, match=match) as error:
         trigger_ngrams(texts, labels, **options)
     assert "\n" not in str(error.value)
+
+
+def test_documents_that_are_needed():
+    """The table in the documentation."""
+    least = 0.01 / (1e6 * (math.log(1e6) + np.euler_gamma))
+    for spread, needed in [(0.2, [38, 18, 10]), (0.7, [269, 91, 34])]:
+        for share, k in zip([0.5, 0.25, 0.1], needed, strict=True):
+            counts = np.array([k - k // 20 - 1, k])
+            p = tail(counts, counts, share, spread)
+            assert p[1] < least < p[0]
