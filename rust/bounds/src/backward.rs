@@ -57,26 +57,24 @@ impl Pool {
         buffer
     }
 
-    /// A buffer of `len` numbers that will be written over: the smallest that is long enough.
+    /// A buffer of `len` numbers that will be written over: one of that length, which need not be
+    /// filled, or the smallest that is long enough.
     fn take_any(&mut self, len: usize) -> Vec<f64> {
-        let fitting = |buffer: &&Vec<f64>| buffer.capacity() >= len;
-        let best = self.free.iter().filter(fitting).map(Vec::capacity).min();
-        let at = self.free.iter().position(|buffer| Some(buffer.capacity()) == best);
-        let mut buffer = match at {
+        let fitting = self.free.iter().enumerate().filter(|(_, buffer)| buffer.capacity() >= len);
+        let best = fitting.min_by_key(|(_, buffer)| (buffer.len() != len, buffer.capacity()));
+        let mut buffer = match best.map(|(at, _)| at) {
             Some(at) => self.free.swap_remove(at),
-            None => self.free.pop().unwrap_or_default(),
+            None => Vec::with_capacity(len),
         };
-        if buffer.capacity() < len {
-            buffer = Vec::with_capacity(len);
-        }
         buffer.resize(len, 0.0);
         buffer
     }
 
     fn give(&mut self, buffer: Vec<f64>) {
-        if self.free.len() < BUFFERS {
-            self.free.push(buffer);
+        if self.free.len() == BUFFERS {
+            self.free.swap_remove(0);
         }
+        self.free.push(buffer);
     }
 }
 

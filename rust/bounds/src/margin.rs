@@ -13,7 +13,7 @@ use crate::region::Region;
 pub struct Options {
     pub method: Method,
     /// Bytes that the coefficients of all threads together may take; rows are carried back in
-    /// smaller blocks, down to one at a time, to stay below it.
+    /// smaller blocks, down to eight at a time, to stay below it.
     pub memory_limit: Option<usize>,
 }
 
