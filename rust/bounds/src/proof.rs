@@ -74,12 +74,11 @@ pub struct Split {
 /// A proof by cutting the region's box, for searches that split the input: nodes in any order,
 /// the first is the whole region.
 ///
-/// At every node bounds and lines are found for its box as `Operator::relax` chooses them, never
-/// looser than those of the nodes above it. Then, for each clause that is not refuted yet, the
-/// box is clipped to where counterexamples may be: by the plane of each row, twice, and by that of
-/// its joint condition, twice. A clause for which nothing is left is refuted, and so is one with a
-/// row that the bounds of the last activations keep above its right-hand side. What is left for
-/// the others, the hull, is cut in two.
+/// At every node bounds and lines are found for its box as `Operator::relax` chooses them, by rows
+/// carried back, from those of the node above it. Then, for each clause that is not refuted yet,
+/// the box is clipped to where counterexamples may be: by the plane of each row, twice, and by
+/// that of its joint condition, twice. A clause for which nothing is left is refuted. What is left
+/// for the others, the hull, is cut in two.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct BoxProof {
     pub nodes: Vec<BoxNode>,

@@ -28,17 +28,20 @@ pub(super) fn cut(plane: &HalfSpace, lower: &mut [f64], upper: &mut [f64]) -> bo
         size += term.abs();
     }
     // Every sum here has at most d + 4 roundings, relative to the sizes of its terms.
-    let error = (MARGIN + gamma(4 * d + 32)) * size + 1e-290;
-    if total - error > plane.room {
+    let (rounding, margin) = (gamma(4 * d + 32) * size + 1e-290, MARGIN * size);
+    if total - rounding - margin > plane.room {
         return false;
     }
-    let spare = plane.room - total + error;
+    // Nothing is cut to less than a margin; elsewhere no more is left than roundings ask for, so
+    // that who checks it goes on with the same box.
+    let spare = plane.room - total + rounding;
+    let spare = if spare < margin { spare + margin } else { spare };
     for (&a, (l, u)) in plane.coefficients.iter().zip(lower.iter_mut().zip(upper.iter_mut())) {
         if a.abs() <= 1e-200 {
             continue;
         }
         let limit = (spare + a * if a > 0.0 { *l } else { *u }) / a;
-        let outward = MARGIN * (*u - *l) + gamma(8) * limit.abs() + 1e-290;
+        let outward = gamma(8) * limit.abs() + 1e-290;
         if !limit.is_finite() {
             continue;
         }

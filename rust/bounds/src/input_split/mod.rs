@@ -101,12 +101,7 @@ impl InputSplit {
     ) -> Result<Self, Cancelled> {
         let (lower, upper) = (region.lower(), region.upper());
         let record = Record::new(limits.record);
-        // Who checks the tree bounds the graph as it is: lines that differ would not be accepted.
-        let form = match limits.record {
-            true => None,
-            false => Form::of(graph, region, &clauses.rows, cancel)?,
-        };
-        let queue = match form {
+        let queue = match Form::of(graph, region, &clauses.rows, cancel)? {
             Some((form, bounds)) => {
                 let known = reduced::Known {
                     form: Arc::new(form),
@@ -122,14 +117,16 @@ impl InputSplit {
 
     /// Goes on for at most `waves` waves. `graph` is the graph of `new`.
     pub fn advance(&mut self, graph: &Graph, waves: usize, cancel: &Cancel) -> Stopped {
-        let (clauses, memory) = (&self.clauses, self.limits.memory);
+        let (clauses, memory, plain) = (&self.clauses, self.limits.memory, self.limits.record);
         match &mut self.queue {
-            Either::Reduced(queue) => run(queue, &Reduced, clauses, memory, waves, cancel),
+            Either::Reduced(queue) => {
+                run(queue, &Reduced { plain }, clauses, memory, waves, cancel)
+            }
             Either::General(queue) => {
                 let prepared = Prepared::new(graph, cancel);
                 let block_bytes = share(Some(memory));
                 let analysis = Analysis { prepared: &prepared, method: Method::Crown, block_bytes };
-                let bounder = General { analysis, rows: &clauses.rows };
+                let bounder = General { analysis, rows: &clauses.rows, plain };
                 run(queue, &bounder, clauses, memory, waves, cancel)
             }
         }

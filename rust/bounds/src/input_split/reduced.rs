@@ -19,6 +19,10 @@ use super::kernel::{self, LANES, multiply_add, relax};
 use crate::Planes;
 use crate::kernels::least;
 
+/// How much longer the positive side must be for the line through zero to follow it, as for the
+/// graph's own operators: the choice must not hang on a last digit.
+const LONGER: f64 = 1.0 + 1e-9;
+
 /// A form and bounds of its units, for a box and all of its parts.
 #[derive(Clone)]
 pub(super) struct Known {
@@ -72,7 +76,7 @@ impl Lines {
             // At least a little, so that the offset's error is one of the coefficient's.
             let slope = (u / (u - l)).clamp(1e-200, 1.0);
             let offset = mul_up(slope, -l).max(sub_up(u, mul_down(slope, u)));
-            (f64::from(u8::from(u > -l)), slope, offset)
+            (f64::from(u8::from(u > -l * LONGER)), slope, offset)
         };
         self.below.push(below);
         self.above.push(above);
@@ -185,8 +189,9 @@ impl Scratch {
         self.errors[row] * (1.0 + SPARE) + form.lost
     }
 
-    /// Planes of the specification over a box. Bounds of the units are tightened on the way.
-    pub fn planes(&mut self, known: &Known, lower: &[f64], upper: &[f64]) -> Planes {
+    /// Planes of the specification over a box. Bounds of the units are tightened on the way; by
+    /// rows carried back alone, where `plain`.
+    pub fn planes(&mut self, known: &Known, lower: &[f64], upper: &[f64], plain: bool) -> Planes {
         let form = &*known.form;
         self.lower.clear();
         self.lower.extend_from_slice(&known.lower);
@@ -203,7 +208,7 @@ impl Scratch {
             self.load(form, level, &[1.0, -1.0], |unit| {
                 !(known.lower[unit] >= 0.0 || known.upper[unit] <= 0.0)
             });
-            for row in 0..self.loaded.len() {
+            for row in (0..self.loaded.len()).filter(|_| !plain) {
                 let low = self.least_by_intervals(form, 2 * row, stride);
                 let negative = self.least_by_intervals(form, 2 * row + 1, stride);
                 self.tighten(self.loaded[row], low, negative);
@@ -374,7 +379,11 @@ impl Scratch {
 }
 
 /// Bounds by the form that is left of a ReLU network on each box.
-pub(super) struct Reduced;
+pub(super) struct Reduced {
+    /// Whether the tree is recorded: who checks it knows what was known of the box that this one
+    /// was cut from, and rows carried back, but no intervals over what is left of the network.
+    pub plain: bool,
+}
 
 impl Bounder for Reduced {
     type Known = Known;
@@ -389,7 +398,7 @@ impl Bounder for Reduced {
         upper: &[f64],
         scratch: &mut Scratch,
     ) -> Result<Planes, Cancelled> {
-        Ok(scratch.planes(known, lower, upper))
+        Ok(scratch.planes(known, lower, upper, self.plain))
     }
 
     fn combined(

@@ -136,37 +136,31 @@ impl<T: Number> Carry<'_, T> {
         }
     }
 
-    /// Adds what the constants of the node contribute, less the cost of the whole step.
-    fn pay(&self, state: &mut Rows<T>, node: usize, rows: &[T], part: impl Fn(&T, usize) -> T) {
+    /// Adds a sum of offsets to a row's constant, less the cost of the whole step.
+    fn pay(&self, node: usize, constant: &mut T, (sum, size): (T, T)) {
         let (place, cell) = (&self.network.places[node], &self.cells[node]);
-        for (row, constant) in rows.chunks_exact(place.len).zip(&mut state.constants) {
-            let (mut sum, mut size) = (T::zero(), T::zero());
-            for (i, a) in row.iter().enumerate().filter(|(_, a)| !a.is_zero()) {
-                sum = sum.plus(&part(a, i));
-                if !T::EXACT {
-                    size.gather(&a.size(), &cell.weight[i]);
-                }
-            }
-            let cost = T::cost(place.fan.max(place.len), &size, &cell.reach);
-            *constant = constant.plus_down(&sum.minus_down(&cost));
-        }
+        let cost = T::cost(place.fan.max(place.len), &size, &cell.reach);
+        *constant = constant.plus_down(&sum.minus_down(&cost));
     }
 
     fn through_linear(&self, state: &mut Rows<T>, node: usize, rows: &[T]) {
         let place = &self.network.places[node];
         let Rule::Linear(linear) = &place.rule else { unreachable!("it is linear") };
-        self.pay(state, node, rows, |a, i| {
-            let constant = linear.constant(i);
-            if constant == 0.0 { T::zero() } else { a.times(&T::of(constant)) }
-        });
+        let weight = &self.cells[node].weight;
+        for (row, constant) in rows.chunks_exact(place.len).zip(&mut state.constants) {
+            self.pay(node, constant, T::weigh(row, &place.constants, weight));
+        }
         self.open(state, node);
         let count = state.constants.len();
         if let Some((out, length, weight)) = linear.dense() {
             let sums = state.at[place.inputs[0]].as_mut().expect("room was made");
             // One line of the last axis after the other.
+            let mut factors = Vec::with_capacity(out);
             for (row, sums) in rows.chunks_exact(out).zip(sums.chunks_exact_mut(length)) {
-                let factors = row.iter().cloned().enumerate().filter(|(_, a)| !a.is_zero());
-                T::gather_rows(sums, &factors.collect::<Vec<_>>(), weight);
+                factors.clear();
+                let parts = row.iter().enumerate().filter(|(_, a)| !a.is_zero());
+                factors.extend(parts.map(|(i, a)| (i, a.clone())));
+                T::gather_rows(sums, &factors, weight);
             }
             return;
         }
@@ -198,29 +192,32 @@ impl<T: Number> Carry<'_, T> {
     }
 
     fn through_lines(&self, state: &mut Rows<T>, node: usize, rows: &[T]) {
-        let How::Lines(lines) = &self.cells[node].how else { unreachable!("it has lines") };
-        self.pay(state, node, rows, |a, i| {
-            let line = &lines[i];
-            a.times(if *a > T::zero() { &line.lower_offset } else { &line.upper_offset })
-        });
+        let cell = &self.cells[node];
+        let How::Lines(lines) = &cell.how else { unreachable!("it has lines") };
         self.open(state, node);
         let sums = state.at[self.network.places[node].inputs[0]].as_mut().expect("room was made");
-        let len = lines.len();
-        for (sums, row) in sums.chunks_exact_mut(len).zip(rows.chunks_exact(len)) {
-            for ((sum, a), line) in sums.iter_mut().zip(row).zip(lines) {
-                if !a.is_zero() {
-                    let slope = if *a > T::zero() { &line.lower_slope } else { &line.upper_slope };
-                    sum.gather(a, slope);
-                }
-            }
+        let len = cell.lower.len();
+        let rows = rows.chunks_exact(len).zip(sums.chunks_exact_mut(len));
+        for ((row, sums), constant) in rows.zip(&mut state.constants) {
+            self.pay(node, constant, T::bend(row, lines, &cell.weight, sums));
         }
     }
 
     fn through_picks(&self, state: &mut Rows<T>, node: usize, rows: &[T]) {
         let How::Picks(picks) = &self.cells[node].how else { unreachable!("it has picks") };
-        self.pay(state, node, rows, |a, i| {
-            if *a < T::zero() { a.times(&picks[i].offset) } else { T::zero() }
-        });
+        let weight = &self.cells[node].weight;
+        for (row, constant) in rows.chunks_exact(picks.len()).zip(&mut state.constants) {
+            let (mut sum, mut size) = (T::zero(), T::zero());
+            for (i, a) in row.iter().enumerate().filter(|(_, a)| !a.is_zero()) {
+                if *a < T::zero() {
+                    sum.gather(a, &picks[i].offset);
+                }
+                if !T::EXACT {
+                    size.gather(&a.size(), &weight[i]);
+                }
+            }
+            self.pay(node, constant, (sum, size));
+        }
         self.open(state, node);
         let input = self.network.places[node].inputs[0];
         let sums = state.at[input].as_mut().expect("room was made");

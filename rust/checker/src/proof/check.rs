@@ -321,8 +321,7 @@ impl<'a> Tree<'a> {
 
     /// Bounds found anew, and the box shrunk to the hull of where the clauses may be met.
     fn clip<T: Number>(&self, part: Part<T>, joint: &[Joint]) -> Result<Part<T>, String> {
-        let crown = BoundsClaim { rule: Intermediate::Crown, claims: Vec::new() };
-        let mut domain = part.domain.redraw(self.network, &crown)?;
+        let mut domain = part.domain.carried(self.network)?;
         let mut needed = part.needed;
         let (low, high) = (domain.region.lower.clone(), domain.region.upper.clone());
         let mut hull: Option<(Vec<T>, Vec<T>)> = None;
@@ -343,15 +342,9 @@ impl<'a> Tree<'a> {
                 shifts.push(shift);
             }
             let (cells, region) = (&domain.cells[..], &*domain.region);
-            let carry =
-                |stop: Stop| Carry { network: self.network, cells, region, stop, multipliers: &[] };
-            let found = carry(Stop::Bounds).minima(self.network.output(), rows.clone());
-            let mut bounds = found.iter().zip(&shifts).map(|(bound, shift)| bound.plus_down(shift));
-            if bounds.any(|bound| bound > T::zero()) {
-                needed[k] = false;
-                continue;
-            }
-            let (planes, constants) = carry(Stop::Input).planes(rows);
+            let stop = Stop::Input;
+            let carry = Carry { network: self.network, cells, region, stop, multipliers: &[] };
+            let (planes, constants) = carry.planes(rows);
             let planes: Vec<(&[T], T)> = planes
                 .chunks_exact(low.len())
                 .zip(constants.iter().zip(&shifts).map(|(c, shift)| c.plus_down(shift)))

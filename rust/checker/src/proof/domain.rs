@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::carry::{Carry, Stop};
 use super::certificate::{BoundsClaim, Hex, Intermediate, NodeClaim, NodeSlopes};
 use super::linear::Linear;
-use super::lines::{Line, Slopes};
+use super::lines::{Line, Lines, Slopes};
 use super::network::{Network, Rule};
 use super::number::{Number, greatest, larger, smaller};
 use super::region::Region;
@@ -33,7 +33,7 @@ pub(crate) struct Cell<T> {
 #[derive(Debug, Clone)]
 pub(crate) enum How<T> {
     Linear,
-    Lines(Vec<Line<T>>),
+    Lines(Lines<T>),
     Picks(Vec<Pick<T>>),
 }
 
@@ -64,13 +64,30 @@ impl<T: Number> Domain<T> {
 
     /// Bounds and lines found again for this part, never looser than they were.
     pub fn redraw(&self, network: &Network, wanted: &BoundsClaim) -> Result<Self, String> {
+        self.draw(network, wanted, false)
+    }
+
+    /// The same by rows carried back alone: of nodes that operators which are not linear read,
+    /// interval arithmetic is asked only where it is exact.
+    pub fn carried(&self, network: &Network) -> Result<Self, String> {
+        let crown = BoundsClaim { rule: Intermediate::Crown, claims: Vec::new() };
+        self.draw(network, &crown, true)
+    }
+
+    fn draw(&self, network: &Network, wanted: &BoundsClaim, kept: bool) -> Result<Self, String> {
         let mut drawn = Self { region: self.region.clone(), cells: Vec::new() };
         for at in 0..network.places.len() {
             if network.cancel.check().is_err() {
                 return Err("cancelled".to_owned());
             }
             let known = self.cells.get(at).map(|cell| (&cell.lower[..], &cell.upper[..]));
-            let cell = drawn.cell(network, at, known);
+            let place = &network.places[at];
+            let cell = match known {
+                Some(known) if kept && !place.readers.is_empty() && !place.exact_on_boxes => {
+                    drawn.kept(network, at, known)
+                }
+                _ => drawn.cell(network, at, known),
+            };
             drawn.cells.push(Arc::new(cell));
             if wanted.claims.iter().all(|claim| claim.node != at) {
                 drawn.refine(network, at, wanted.rule == Intermediate::Crown);
@@ -84,14 +101,42 @@ impl<T: Number> Domain<T> {
         Ok(drawn)
     }
 
+    /// What is above 1 and what a node's inputs may sum to.
+    fn reach(inputs: &[&Cell<T>]) -> T {
+        inputs.iter().fold(T::one(), |sum, cell| {
+            let most = greatest(cell.size.iter().cloned());
+            sum.plus_up(&T::of(cell.size.len() as f64).times_up(&most))
+        })
+    }
+
+    /// A node with the bounds that are known of it.
+    fn kept(&self, network: &Network, at: usize, known: (&[T], &[T])) -> Cell<T> {
+        let Rule::Linear(linear) = &network.places[at].rule else {
+            let cell = self.cell(network, at, Some(known));
+            return Cell { lower: known.0.to_vec(), upper: known.1.to_vec(), ..cell };
+        };
+        let place = &network.places[at];
+        let inputs: Vec<&Cell<T>> = place.inputs.iter().map(|&i| &*self.cells[i]).collect();
+        let reach = Self::reach(&inputs);
+        let mut weight = Vec::new();
+        if !T::EXACT {
+            weight.extend((0..place.len).map(|output| magnitude(linear, output, &inputs, &reach)));
+        }
+        Cell {
+            lower: known.0.to_vec(),
+            upper: known.1.to_vec(),
+            size: sizes(known.0, known.1),
+            weight,
+            reach,
+            how: How::Linear,
+        }
+    }
+
     /// A node by interval arithmetic from the bounds of its inputs.
     fn cell(&self, network: &Network, at: usize, known: Option<(&[T], &[T])>) -> Cell<T> {
         let place = &network.places[at];
         let inputs: Vec<&Cell<T>> = place.inputs.iter().map(|&i| &*self.cells[i]).collect();
-        let reach = inputs.iter().fold(T::one(), |sum, cell| {
-            let most = greatest(cell.size.iter().cloned());
-            sum.plus_up(&T::of(cell.size.len() as f64).times_up(&most))
-        });
+        let reach = Self::reach(&inputs);
         let (mut lower, mut upper, mut weight);
         let mut how = How::Linear;
         match &place.rule {
@@ -116,7 +161,7 @@ impl<T: Number> Domain<T> {
                     bounds.map(|(l, u)| activation.line(l, u, Slopes::default())).collect();
                 let sizes = lines.iter().zip(&inputs[0].size);
                 weight = sizes.map(|(line, size)| line.weight(size)).collect();
-                how = How::Lines(lines);
+                how = How::Lines(lines.into_iter().collect());
             }
             Rule::Largest(windows) => {
                 let picks: Vec<Pick<T>> = windows.iter().map(|w| pick(w, inputs[0])).collect();
@@ -306,7 +351,7 @@ impl<T: Number> Domain<T> {
                 if !T::EXACT {
                     cell.weight[element] = line.weight(&input.size[element]);
                 }
-                lines[element] = line;
+                lines.set(element, line);
             }
         }
         Ok(drawn)
@@ -351,7 +396,7 @@ impl<T: Number> Domain<T> {
                 cell.weight[index] = line.weight(&size);
             }
             let How::Lines(lines) = &mut cell.how else { unreachable!("it has lines") };
-            lines[index] = line;
+            lines.set(index, line);
         }
         part
     }
@@ -369,6 +414,22 @@ impl<T: Number> Line<T> {
         let offset = greatest([self.lower_offset.size(), self.upper_offset.size()]);
         slope.times_up(size).plus_up(&offset)
     }
+}
+
+/// The weight of one element of an affine operator.
+fn magnitude<T: Number>(linear: &Linear, output: usize, inputs: &[&Cell<T>], reach: &T) -> T {
+    let (mut size, mut count) = (T::zero(), 0);
+    linear.terms(output, |slot, start, weights| {
+        count += weights.len();
+        size = size.plus(&T::reach(weights, &inputs[slot].size[start..start + weights.len()]));
+    });
+    let cost = T::cost(count, &size, reach);
+    let divisor = linear.divisor(output).abs();
+    let mut size = size.plus_up(&cost);
+    if divisor != 1.0 {
+        size = size.over_up(&T::of(divisor));
+    }
+    size.plus_up(&T::of(linear.constant(output).abs()))
 }
 
 /// Bounds of one element of an affine operator, and its weight.

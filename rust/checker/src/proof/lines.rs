@@ -20,6 +20,38 @@ pub(crate) struct Line<T> {
     pub upper_offset: T,
 }
 
+/// The lines of all elements of a node.
+#[derive(Debug, Clone)]
+pub(crate) struct Lines<T> {
+    pub lower_slope: Vec<T>,
+    pub lower_offset: Vec<T>,
+    pub upper_slope: Vec<T>,
+    pub upper_offset: Vec<T>,
+}
+
+impl<T: Number> Lines<T> {
+    pub fn set(&mut self, at: usize, line: Line<T>) {
+        self.lower_slope[at] = line.lower_slope;
+        self.lower_offset[at] = line.lower_offset;
+        self.upper_slope[at] = line.upper_slope;
+        self.upper_offset[at] = line.upper_offset;
+    }
+}
+
+impl<T> FromIterator<Line<T>> for Lines<T> {
+    fn from_iter<I: IntoIterator<Item = Line<T>>>(lines: I) -> Self {
+        let (mut lower_slope, mut lower_offset) = (Vec::new(), Vec::new());
+        let (mut upper_slope, mut upper_offset) = (Vec::new(), Vec::new());
+        for line in lines {
+            lower_slope.push(line.lower_slope);
+            lower_offset.push(line.lower_offset);
+            upper_slope.push(line.upper_slope);
+            upper_offset.push(line.upper_offset);
+        }
+        Self { lower_slope, lower_offset, upper_slope, upper_offset }
+    }
+}
+
 /// Slopes a proof asks for; where it does not, the usual ones are taken.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Slopes {
@@ -40,12 +72,13 @@ impl Activation {
     pub fn interval<T: Number>(self, l: &T, u: &T) -> (T, T) {
         match self {
             Self::Hinge(slope) => {
-                let mut ends = vec![value(slope, l), value(slope, u)];
+                let (left, right) = (value(slope, l), value(slope, u));
+                let (low, high) = (least([left.0, right.0]), greatest([left.1, right.1]));
                 if *l < T::zero() && *u > T::zero() {
-                    ends.push((T::zero(), T::zero()));
+                    (least([low, T::zero()]), greatest([high, T::zero()]))
+                } else {
+                    (low, high)
                 }
-                let (low, high): (Vec<T>, Vec<T>) = ends.into_iter().unzip();
-                (least(low), greatest(high))
             }
             Self::Curve(curve) => {
                 (T::of(curve.value(l.below()).0), T::of(curve.value(u.above()).1))

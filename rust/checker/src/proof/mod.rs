@@ -6,6 +6,7 @@ mod certificate;
 mod check;
 mod curve;
 mod domain;
+mod lanes;
 mod linear;
 mod lines;
 mod network;

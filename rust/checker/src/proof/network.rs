@@ -22,6 +22,8 @@ pub(crate) struct Place {
     pub rule: Rule,
     pub inputs: Vec<usize>,
     pub len: usize,
+    /// What a linear rule adds to each element.
+    pub constants: Vec<f64>,
     /// The nodes that are not linear and read this one.
     pub readers: Vec<usize>,
     /// Interval arithmetic gives the exact range of each element over a box of inputs.
@@ -84,8 +86,13 @@ impl<'a> Network<'a> {
             if !linear {
                 node.inputs.iter().for_each(|&input| places[input].readers.push(at));
             }
+            let constants = match &rule {
+                Rule::Linear(linear) => (0..node.len()).map(|i| linear.constant(i)).collect(),
+                _ => Vec::new(),
+            };
             places.push(Place {
                 rule,
+                constants,
                 inputs: node.inputs.clone(),
                 len: node.len(),
                 readers: Vec::new(),

@@ -8,6 +8,9 @@ use num_rational::BigRational;
 use num_traits::{Signed, ToPrimitive, Zero};
 use pulp::Arch;
 
+use super::lanes;
+use super::lines::Lines;
+
 /// Numbers whose plain operations round to nearest or not at all, with a bound of what that
 /// costs, and whose directed operations never lie on the wrong side of the real result.
 pub(crate) trait Number: Clone + PartialOrd + Send + Sync + Debug + 'static {
@@ -34,6 +37,43 @@ pub(crate) trait Number: Clone + PartialOrd + Send + Sync + Debug + 'static {
             let row = &matrix[row * sums.len()..][..sums.len()];
             sums.iter_mut().zip(row).for_each(|(sum, &w)| sum.gather(factor, &Self::of(w)));
         }
+    }
+    /// `Σ row·constants` and, where numbers are rounded, `Σ |row|·weight`.
+    fn weigh(row: &[Self], constants: &[f64], weight: &[Self]) -> (Self, Self) {
+        let (mut sum, mut size) = (Self::zero(), Self::zero());
+        for (i, a) in row.iter().enumerate().filter(|(_, a)| !a.is_zero()) {
+            if constants[i] != 0.0 {
+                sum.gather(a, &Self::of(constants[i]));
+            }
+            if !Self::EXACT {
+                size.gather(&a.size(), &weight[i]);
+            }
+        }
+        (sum, size)
+    }
+    /// Adds to `sums` a row times the slopes of lines, the lower ones where it is positive;
+    /// returns the same of their offsets, and `Σ |row|·weight` as [`Number::weigh`] does.
+    fn bend(row: &[Self], lines: &Lines<Self>, weight: &[Self], sums: &mut [Self]) -> (Self, Self) {
+        let (mut sum, mut size) = (Self::zero(), Self::zero());
+        for (i, a) in row.iter().enumerate().filter(|(_, a)| !a.is_zero()) {
+            let (slope, offset) = if *a > Self::zero() {
+                (&lines.lower_slope[i], &lines.lower_offset[i])
+            } else {
+                (&lines.upper_slope[i], &lines.upper_offset[i])
+            };
+            sums[i].gather(a, slope);
+            sum.gather(a, offset);
+            if !Self::EXACT {
+                size.gather(&a.size(), &weight[i]);
+            }
+        }
+        (sum, size)
+    }
+    /// `Σ |weights|·sizes`.
+    fn reach(weights: &[f64], sizes: &[Self]) -> Self {
+        let mut sum = Self::zero();
+        weights.iter().zip(sizes).for_each(|(w, size)| sum.gather(&Self::of(w.abs()), size));
+        sum
     }
 
     fn plus_down(&self, other: &Self) -> Self;
@@ -108,32 +148,17 @@ impl Number for f64 {
     fn gather(&mut self, a: &Self, b: &Self) {
         *self += a * b;
     }
-    /// Sixteen sums at a time stay in registers.
     fn gather_rows(sums: &mut [f64], factors: &[(usize, f64)], matrix: &[f64]) {
-        const LANES: usize = 16;
-        #[inline(always)]
-        fn body(sums: &mut [f64], factors: &[(usize, f64)], matrix: &[f64]) {
-            let wide = sums.len();
-            let mut chunks = sums.chunks_exact_mut(LANES);
-            let mut first = 0;
-            for chunk in &mut chunks {
-                let mut own: [f64; LANES] = std::array::from_fn(|lane| chunk[lane]);
-                for &(row, factor) in factors {
-                    let row = &matrix[row * wide + first..][..LANES];
-                    for lane in 0..LANES {
-                        own[lane] += factor * row[lane];
-                    }
-                }
-                chunk.copy_from_slice(&own);
-                first += LANES;
-            }
-            for (lane, sum) in chunks.into_remainder().iter_mut().enumerate() {
-                for &(row, factor) in factors {
-                    *sum += factor * matrix[row * wide + first + lane];
-                }
-            }
-        }
-        Arch::new().dispatch(|| body(sums, factors, matrix));
+        Arch::new().dispatch(|| lanes::gather_rows(sums, factors, matrix));
+    }
+    fn weigh(row: &[f64], constants: &[f64], weight: &[f64]) -> (f64, f64) {
+        Arch::new().dispatch(|| lanes::weigh(row, constants, weight))
+    }
+    fn bend(row: &[f64], lines: &Lines<f64>, weight: &[f64], sums: &mut [f64]) -> (f64, f64) {
+        Arch::new().dispatch(|| lanes::bend(row, lines, weight, sums))
+    }
+    fn reach(weights: &[f64], sizes: &[f64]) -> f64 {
+        Arch::new().dispatch(|| lanes::reach(weights, sizes))
     }
     #[inline]
     fn plus_down(&self, other: &Self) -> Self {
