@@ -409,6 +409,9 @@ type Counted<'py> = (
     Vec<Py<PyBytes>>,
 );
 
+/// Numbers of documents uint32 `[k]`, and hashes uint64 `[k]` of n-grams that they hold.
+type Holders<'py> = (Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<u64>>);
+
 #[pymethods]
 impl PyNgramCounts {
     /// Takes the sketch of the first pass, which is empty afterwards.
@@ -491,7 +494,7 @@ impl PyNgramCounts {
         documents: &Bound<'py, PyList>,
         keys: &Bound<'py, PyAny>,
         first: u64,
-    ) -> PyResult<(Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<u64>>)> {
+    ) -> PyResult<Holders<'py>> {
         let keys = array::<u64>("keys", keys, &[None])?;
         let keys = keys.as_slice()?;
         let batch = batch(documents, first)?;
