@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -98,11 +97,13 @@ def qualities(p: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
     n, k = p.shape
     own = p[np.arange(n), y].astype(np.float64)
     others = np.where(np.eye(k, dtype=bool)[y], -np.inf, p).max(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
+    with np.errstate(divide="ignore", invalid="ignore"):
         entropy = -np.where(p > 0, p * np.log(p.astype(np.float64)), 0).sum(axis=1) / np.log(k)
     weighted = entropy / own.clip(1e-6)
     return {
         "self_confidence": own,
         "normalized_margin": (own - others + 1) / 2,
-        "confidence_weighted_entropy": np.log1p(weighted) / weighted.clip(1e-6),
+        "confidence_weighted_entropy": np.divide(
+            np.log1p(weighted), weighted, out=np.ones(n), where=weighted > 0
+        ),
     }

@@ -78,7 +78,8 @@ def confident_learning(
             `"predicted_neq_given"`: all whose most likely class is another.
         rank_by: the label quality that `score` is minus of. For probabilities p and label y:
             `"self_confidence"`, p_y; `"normalized_margin"`, (p_y - max of the others + 1) / 2;
-            `"confidence_weighted_entropy"`, ln(1 + e) / e of e = entropy / ln(K) / p_y.
+            `"confidence_weighted_entropy"`, ln(1 + e) / e of e = entropy / ln(K) / p_y, 1 where e
+            is 0 (cleanlab's falls to 0 where e is below 1e-6, which ranks the surest labels last).
         memory_limit: bytes for a batch and the joint.
         progress: called as `progress(rows done, rows in all or 0 if unknown, note)`.
 

@@ -254,7 +254,7 @@ fn weighted_entropy<T: Probability>(p: &[T], given: f64) -> f64 {
     // With one class there is no entropy; rounding may take it below zero.
     let entropy = (entropy / (p.len() as f64).ln()).max(0.0);
     let weighted = if p.len() > 1 { entropy / given.max(TOLERANCE) } else { 0.0 };
-    weighted.ln_1p() / weighted.max(TOLERANCE)
+    if weighted > 0.0 { weighted.ln_1p() / weighted } else { 1.0 }
 }
 
 #[cfg(test)]
@@ -275,6 +275,11 @@ mod tests {
         assert_eq!((found.agrees[0], found.predicted[0]), (false, false));
         let entropy = judged(&[0.25; 4], 4, &[2], Quality::ConfidenceWeightedEntropy);
         assert!((entropy.quality[0] - 5.0_f64.ln() / 4.0).abs() < 1e-15);
+        // Certainty is the best quality there is, however little entropy is left.
+        let sure =
+            judged(&[1.0, 0.0, 1.0 - 1e-9, 1e-9], 2, &[0, 0], Quality::ConfidenceWeightedEntropy);
+        assert_eq!(sure.quality[0], 1.0);
+        assert!(sure.quality[1] > 1.0 - 1e-6 && sure.quality[1] < 1.0);
         // Two labels as likely: the first is predicted, both agree.
         let tie = judged(&[0.5, 0.5, 0.5, 0.5], 2, &[0, 1], Quality::SelfConfidence);
         assert_eq!((tie.agrees, tie.predicted), (vec![true, true], vec![true, false]));
