@@ -227,7 +227,8 @@ def activations(model: Model) -> int:
 class Pass:
     """Runs layers of a model over a source, block after block of fixed size.
 
-    A row is always at the same place of the same block, whatever batches the source comes in.
+    A row is always at the same place of the same block, whatever batches the source comes in. Only
+    a memory limit that asks for smaller blocks can change the last bits of what XLA computes.
     """
 
     def __init__(
