@@ -1,7 +1,10 @@
 //! Certificates of random networks, put together from what the certifier finds.
 #![allow(dead_code)] // each test uses some of it
 
-use aisec_bounds::{Method, Norm, Options, Region, hex, margin_bounds, plain_proof};
+use aisec_bounds::{
+    Leaf, Method, NodeBounds, Norm, Options, Proof, Region, RootSlopes, Split, hex, margin_bounds,
+    plain_proof,
+};
 use aisec_checker::{Arithmetic, Proven, Refusal, check_certificate};
 use aisec_graph::{Graph, GraphSpec, Tensor};
 use aisec_numeric::Cancel;
@@ -142,4 +145,73 @@ pub fn layered(seed: u64, sizes: &[usize], activation: &str) -> Graph {
     }
     let spec = format!("{{\"nodes\":[{}],\"output\":{}}}", nodes.join(","), nodes.len() - 1);
     Graph::new(GraphSpec::from_json(&spec).unwrap(), tensors).unwrap()
+}
+
+/// A random tree over the hidden units of a network with one hidden layer of ReLUs or two.
+pub fn random_proof(graph: &Graph, place: &Place, clauses: usize, numbers: &mut Numbers) -> Proof {
+    let units: Vec<(usize, usize)> = (1..graph.nodes().len())
+        .filter(|&at| graph.nodes()[at].op.name() == "relu")
+        .map(|at| (graph.nodes()[at].inputs[0], at))
+        .collect();
+    let everything = graph.intervals(&place.lower, &place.upper);
+    let bounds = units
+        .iter()
+        .map(|&(node, _)| {
+            let (lower, upper) = everything[node].clone();
+            NodeBounds { node, lower, upper }
+        })
+        .collect();
+    let slopes = |numbers: &mut Numbers| -> Vec<(usize, Vec<f64>)> {
+        units
+            .iter()
+            .map(|&(_, at)| {
+                let n = graph.nodes()[at].shape[0];
+                (at, (0..n).map(|_| 0.5 * (numbers.next() + 1.0)).collect())
+            })
+            .collect()
+    };
+    let mut leaves = Vec::new();
+    for clause in 0..clauses {
+        let mut open = vec![Vec::new()];
+        while let Some(splits) = open.pop() {
+            let free: Vec<(usize, usize)> = units
+                .iter()
+                .flat_map(|&(node, at)| (0..graph.nodes()[at].shape[0]).map(move |i| (node, i)))
+                .filter(|&(node, index)| {
+                    !splits.iter().any(|s: &Split| (s.node, s.index) == (node, index))
+                })
+                .collect();
+            if splits.len() < 4 && numbers.below(3) > 0 && !free.is_empty() {
+                let (node, index) = free[numbers.below(free.len())];
+                for positive in [false, true] {
+                    let mut more = splits.clone();
+                    more.push(Split { node, index, positive });
+                    open.push(more);
+                }
+            } else {
+                let betas = splits.iter().map(|_| (numbers.next() * 0.5).max(0.0)).collect();
+                leaves.push(Leaf {
+                    clause,
+                    splits,
+                    slopes: slopes(numbers),
+                    betas,
+                    weights: vec![1.0],
+                    bound: f64::from_bits(2),
+                    lower: None,
+                    upper: None,
+                });
+            }
+        }
+    }
+    let last = units[units.len() - 1].0;
+    let slopes_root = if units.len() > 1 {
+        vec![RootSlopes {
+            node: last,
+            rows: vec![(0, false), (1, true)],
+            slopes: slopes(numbers)[..1].to_vec(),
+        }]
+    } else {
+        Vec::new()
+    };
+    Proof { slopes_root, bounds, leaves }
 }
