@@ -233,7 +233,7 @@ NAN[7, 2] = np.nan
         (X.astype(complex), Y, {}, "dtype complex128"),
         (X.astype(object), Y, {}, "dtype object"),
         ([[1.0], [1.0, 2.0]], None, {}, "not an array"),
-        (X, Y, {"method": "spectre"}, "choose one of spectral"),
+        (X, Y, {"method": "specter"}, "choose one of spectral"),
         (X, Y, {"rate": 0.0}, "between 0 and 0.5"),
         (X, Y, {"rate": "5%"}, "between 0 and 0.5"),
         (X, Y, {"rate": math.nan}, "between 0 and 0.5"),
