@@ -135,3 +135,31 @@ def test_resamples_of_clean_reference_data_raise_no_alarm(reference):
             else random.integers(0, len(y), len(y))
         )
         assert not ae.scan(x[rows], y[rows], method="auto").info["dataset"]["poisoned"]
+
+
+def test_the_patch_that_flagged_images_share_is_shown():
+    from aisec_eval.attacks.poisoning import BadNets, Blended
+    from aisec_eval.detectors.patch import frequent_patches
+
+    random = np.random.default_rng(0)
+    x = random.random((400, 1, 10, 10), dtype=np.float32)
+    y = np.arange(400) % 5
+    done = BadNets(target=2, size=2, pattern="solid").poison(x, y, rate=0.1)
+    told = ae.results.ScanResult(
+        score=done.poison.astype(float),
+        flagged=done.poison,
+        p_value=np.ones(400),
+        label=done.y,
+        method="auto",
+        classes=np.arange(5),
+        eigenvalues=np.empty(0),
+        info={"target_classes": [2]},
+    )
+    (patch,) = frequent_patches(done.x, told)
+    assert patch["class"] == 2
+    assert sorted(patch["positions"]) == [[0, 8, 8], [0, 8, 9], [0, 9, 8], [0, 9, 9]]
+    np.testing.assert_array_equal(patch["values"], 1)
+    assert patch["share_flagged"] == 1
+    assert patch["share_others"] < 0.02
+    faint = Blended(target=2, alpha=0.1).poison(x, y, rate=0.1)
+    assert frequent_patches(faint.x, told) == []

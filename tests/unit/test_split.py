@@ -6,9 +6,17 @@ import pytest
 from scipy.stats import norm, t
 
 import aisec_eval as ae
-from aisec_eval.detectors.calibrate import clean_shares, leave_one_out, stouffer
+from aisec_eval.detectors.calibrate import (
+    FREEDOM,
+    both,
+    clean_shares,
+    leave_one_out,
+    moderated,
+    stouffer,
+)
+from aisec_eval.detectors.class_space import uniform
 from aisec_eval.detectors.mixture import discriminant_split, fit_mixture, split_line
-from aisec_eval.detectors.split import _uniform
+from aisec_eval.detectors.split import LEVEL
 
 
 def draw(classes=8, n=3000, d=20, seed=0, freedom=None, sizes=None):
@@ -71,7 +79,7 @@ def test_clean_data_raises_no_alarm(freedom):
 def test_few_classes_have_no_verdict():
     x, y = draw(classes=4, n=1200)
     result = ae.scan(x, y, method="split")
-    assert result.info["dataset"] == {"poisoned": False, "p": None, "level": 0.005}
+    assert result.info["dataset"] == {"poisoned": False, "p": None, "level": LEVEL}
     assert any("cannot be calibrated" in note for note in result.info["notes"])
     assert not result.flagged.any()
 
@@ -95,8 +103,8 @@ def test_scores_do_not_depend_on_where_rows_come_from(tmp_path):
     frame = pl.DataFrame({f"f{i}": x[:, i] for i in range(8)} | {"label": y})
     frame.write_parquet(tmp_path / "x.parquet", row_group_size=700)
     other = ae.scan(tmp_path / "x.parquet", method="split", memory_limit=4 << 20)
-    np.testing.assert_allclose(other.score, whole.score, rtol=1e-6, atol=1e-6)
-    np.testing.assert_array_equal(other.flagged, whole.flagged)
+    np.testing.assert_array_equal(other.score, whole.score)
+    np.testing.assert_array_equal(other.p_value, whole.p_value)
     # Nor on scale, shift or a turn of the features.
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(8, 8)))[0]
     moved = ae.scan(3 * x @ turn + 5, y, method="split")
@@ -104,17 +112,17 @@ def test_scores_do_not_depend_on_where_rows_come_from(tmp_path):
 
 
 def test_only_a_subset_of_large_classes_is_fitted(monkeypatch):
-    from aisec_eval.detectors import split
+    from aisec_eval.detectors import class_space
 
     x, y = draw(n=6000)
     x, y, poison = plant(x, y, 3, 300)
-    monkeypatch.setattr(split, "_SUBSET", 300)
+    monkeypatch.setattr(class_space, "_SUBSET", 300)
     result = ae.scan(x, y, method="split")
     assert result.info["target_classes"] == [3]
     assert np.mean(result.flagged[poison]) > 0.95
-    draws = _uniform(10, 100_000)
+    draws = uniform(10, 100_000)
     assert abs(draws.mean() - 0.5) < 0.005
-    np.testing.assert_array_equal(_uniform(1000, 50), draws[990:1040])
+    np.testing.assert_array_equal(uniform(1000, 50), draws[990:1040])
 
 
 def test_the_split_of_a_line_is_the_best_one():
@@ -168,8 +176,16 @@ def test_tails_and_shares():
     expected = (2.5 - others.mean()) / others.std(ddof=1) / np.sqrt(1 + 1 / 5)
     assert p[3] == pytest.approx(t.sf(expected, 4))
     np.testing.assert_array_equal(leave_one_out(np.ones(5)), np.ones(5))
-    both = stouffer(p, p[::-1])
-    np.testing.assert_allclose(both, norm.sf((norm.isf(p) + norm.isf(p[::-1])) / np.sqrt(2)))
+    two = stouffer(p, p[::-1])
+    np.testing.assert_allclose(two, norm.sf((norm.isf(p) + norm.isf(p[::-1])) / np.sqrt(2)))
+    three = norm.sf((norm.isf(p) + norm.isf(p[::-1]) + norm.isf(p)) / np.sqrt(3))
+    np.testing.assert_allclose(stouffer(p, p[::-1], p), three)
+    np.testing.assert_array_equal(both(p, p[::-1]), np.maximum(p, p[::-1]) ** 2)
+    variance = (FREEDOM * 0.5**2 + 4 * others.var(ddof=1)) / (FREEDOM + 4)
+    expected = (2.5 - others.mean()) / np.sqrt(variance * (1 + 1 / 5))
+    assert moderated(values, 0.5)[3] == pytest.approx(t.sf(expected, FREEDOM + 4))
+    # Equal others do not make a little much.
+    assert moderated(np.array([0.0, 0, 0, 0, 0.3]), 0.5).min() > 0.2
     # Under the null of leave_one_out a value is below p with probability p.
     random = np.random.default_rng(0)
     null = np.concatenate([leave_one_out(v) for v in random.normal(size=(1000, 6))])

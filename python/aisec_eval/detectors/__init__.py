@@ -19,6 +19,7 @@ from .lda import discriminants
 from .neighbours import neighbour_disagreement
 from .neural_cleanse import CleanseResult, neural_cleanse
 from .panel import panel
+from .patch import frequent_patches
 from .parity import art_logits, bdbench_np_exp, legacy_uncentred
 from .scan_classes import contamination
 from .source import MIB, open_source
@@ -88,9 +89,8 @@ def scan(
     """Score training samples: which were tampered with?
 
     The data is read twice, batch by batch; memory does not grow with it but for the result and its
-    making (33 bytes a sample). Scores of `"spectral"` and `"neighbours"` do not depend, to the last
-    bit, on batches or threads, nor on where the rows come from; those of `"split"` and `"auto"` to
-    about six digits.
+    making (33 bytes a sample). Scores of `"spectral"`, `"neighbours"`, `"split"` and `"auto"` do not
+    depend, to the last bit, on batches, nor on where the rows come from.
 
     Args:
         features: what a model sees of each sample, [n, d] or [n, ...]: a numpy or JAX array, a
@@ -105,10 +105,12 @@ def scan(
         method: `"spectral"`, centred spectral signatures (arXiv:1811.00636); `"neighbours"`, labels
             that the nearest neighbours do not share (exact, in memory, up to 300,000 samples);
             `"split"`, classes that fall into two parts as no other class does (read three times).
-            `"auto"`, the last two as one panel, which needs to be told nothing. These give a
-            verdict on the dataset in `info["dataset"]`: an alarm has at most one chance in 200
-            (`"auto"`: in 100) without poison, as far as the null is true. After an alarm scores are
-            log-odds, and the samples more likely poisoned than not are flagged.
+            `"auto"`, the last two and one-sided confusion of classes as one panel, which needs to
+            be told nothing. These give a verdict on the dataset in `info["dataset"]`, with the
+            chance of an alarm without poison as its `level` (at most 1 %), as far as the null is
+            true. After an alarm scores are log-odds, and the samples more likely poisoned than not
+            are flagged; `"auto"` with a model and an array of inputs shows the values that those
+            share, where they do, in `info["patches"]`.
             `"confident"`: wrong labels by confident learning (`detectors.confident_learning`, which
             has its options); the features are out-of-fold probabilities [n, K] here.
             `"activation-clustering"` (arXiv:1811.03728; `"activation-clustering-ica"` in
@@ -177,4 +179,7 @@ def scan(
             model, *clean, layer=layer, memory_limit=memory_limit, progress=progress
         )[0]
     result = METHODS[method](read, rate, left, progress, **options)
-    return replace(result, info={**result.info, "model": model.name, "layer": about})
+    info = {**result.info, "model": model.name, "layer": about}
+    if method == "auto" and hasattr(features, "shape"):
+        info["patches"] = frequent_patches(features, result)
+    return replace(result, info=info)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _RIDGE = 1e-2
+_PRIOR_RIDGE = 0.05
 
 
 def split_line(values: NDArray[np.float64]) -> tuple[float, float]:
@@ -104,6 +105,46 @@ def fit_mixture(
     return best
 
 
+def fit_with_prior(
+    z: NDArray[np.float64], prior: NDArray[np.float64], rounds: int = 15
+) -> Mixture | None:
+    """Fit two Gaussians where something else already speaks for the parts of single samples.
+
+    Args:
+        z: samples [n, d].
+        prior: log-odds of the first part [n].
+        rounds: of expectation maximisation.
+
+    Returns:
+        A mixture whose `log_odds` are to be added to the prior; None where a part has no more
+        samples than twice the dimension.
+    """
+    d = z.shape[1]
+    ridge = _PRIOR_RIDGE * np.trace(_scatter(z)) / len(z) / d * np.eye(d)
+    odds, fitted = prior, None
+    for _ in range(rounds):
+        first = 1 / (1 + np.exp(-np.clip(odds, -30, 30)))
+        shares = np.stack([first, 1 - first])
+        if shares.sum(1).min() <= 2 * d:
+            return fitted
+        mean, covariance = _moments(z, shares, ridge)
+        fitted = Mixture(np.full(2, 0.5), mean, covariance, 0.0)
+        odds = prior + fitted.log_odds(z)
+    return fitted
+
+
+def _moments(
+    z: NDArray[np.float64], shares: NDArray[np.float64], ridge: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Means and covariances of the parts, weighted by the shares [2, n]."""
+    weight = shares.sum(1)
+    mean = shares @ z / weight[:, None]
+    covariance = np.stack(
+        [((z - mean[i]) * shares[i][:, None]).T @ (z - mean[i]) / weight[i] + ridge for i in (0, 1)]
+    )
+    return mean, covariance
+
+
 def _maximise(z: NDArray[np.float64], start: NDArray[np.bool_], rounds: int) -> Mixture | None:
     n, d = z.shape
     ridge = _RIDGE * np.trace(_scatter(z)) / n / d * np.eye(d)
@@ -114,13 +155,7 @@ def _maximise(z: NDArray[np.float64], start: NDArray[np.bool_], rounds: int) -> 
         weight = shares.sum(1)
         if weight.min() < 2 * d:
             return None
-        mean = shares @ z / weight[:, None]
-        covariance = np.stack(
-            [
-                ((z - mean[i]) * shares[i][:, None]).T @ (z - mean[i]) / weight[i] + ridge
-                for i in range(2)
-            ]
-        )
+        mean, covariance = _moments(z, shares, ridge)
         fitted = Mixture(weight / n, mean, covariance, 0.0)
         logs = fitted.log_densities(z)
         whole = np.logaddexp(*logs)

@@ -35,9 +35,9 @@ _PART = 1 << 14
 
 NULL = (
     "the fewer of its 20 nearest neighbours share a sample's label, the fewer such samples there "
-    "are, among samples whose neighbours carry hardly a third label and whose class is one that "
-    "the features tell apart; then at most half of those that share 0 to 3 (0 to 7) share 0 to 1 "
-    "(0 to 3)"
+    "are, among samples that lie as deep in the other class as half of its own samples do, whose "
+    "neighbours carry hardly a third label and whose class is one that the features tell apart; "
+    "then at most half of those that share 0 to 3 (0 to 7) share 0 to 1 (0 to 3)"
 )
 
 
@@ -131,7 +131,8 @@ def judge(
     # Copies agree and disagree together: one of them counts.
     earlier = (ids < np.arange(n)[:, None]) & (label[ids] == label[:, None])
     copied = (earlier & (distance <= _DUPLICATE)).any(1)
-    single = np.bincount(agree[clear & ~copied], minlength=k + 1)
+    deep_in = _inside(code, agree, suggested, distance)
+    single = np.bincount(agree[clear & ~copied & deep_in], minlength=k + 1)
     p, width = 1.0, _WINDOWS[0]
     for w in _WINDOWS if k == _K else ():
         deep, less = int(single[:w].sum()), int(single[w : 2 * w].sum())
@@ -164,6 +165,26 @@ def judge(
         eigenvalues=np.empty(0),
         info=info,
     )
+
+
+def _inside(
+    code: NDArray[np.int64],
+    agree: NDArray[np.int64],
+    suggested: NDArray[np.int64],
+    distance: NDArray[np.float32],
+) -> NDArray[np.bool_]:
+    """Samples whose neighbours are as near as those of half the samples of the class they lie in.
+
+    A wrong label lies anywhere in the other class. Outliers, and inputs that a model is wrong
+    about, lie at its fringe, where fewer neighbours of one's own class mean little.
+    """
+    far, k = distance[:, -1], distance.shape[1]
+    limit = np.zeros(int(code.max()) + 1)
+    for c in range(len(limit)):
+        own = far[(code == c) & (agree >= k / 2)]
+        limit[c] = np.median(own) if len(own) else 0.0
+    inside: NDArray[np.bool_] = far <= limit[np.where(agree >= k / 2, code, suggested)]
+    return inside
 
 
 def _votes(

@@ -2,8 +2,10 @@
 
 A backdoor puts samples of other classes under one label. Seen with the spread that the *other*
 classes have (so that poison cannot widen its own yardstick), the class has two parts, far apart,
-and one of them varies as classes do among each other. Both are measured for every class, and a
-class is judged against the remaining ones: the null is that its figures are like theirs.
+and one of them varies as classes do among each other. Two pairs of figures measure it for every
+class: of the split that explains most variance, for poison that is a good part of the class, and
+of the widest gap, for a part as small as 2 %. A class is judged against the remaining ones: the
+null is that its figures are like theirs.
 
 All directions come from the additive statistics of one pass. A second pass projects a bounded
 sample of each class, chosen by a hash of the row; the parts are found there. A third pass scores
@@ -19,75 +21,89 @@ import numpy as np
 
 from ..errors import InputError
 from ..results import ScanResult
-from .calibrate import clean_shares, leave_one_out, stouffer
-from .mixture import discriminant_split, fit_mixture, split_line
+from .calibrate import both, clean_shares, moderated, stouffer
+from .class_space import class_projection, read_samples, read_spaces, select
+from .gap import widest_gap
+from .mixture import discriminant_split, fit_mixture, fit_with_prior, split_line
 from .passes import Reader
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
+    from .class_space import ClassSpace, Sampled
+    from .gap import Gap
     from .mixture import Mixture
     from .passes import Progress
     from .source import Source
 
-LEVEL = 0.005
+LEVEL = 0.003
 """Chance of an alarm on a dataset without poison, as far as the null is true."""
+_TESTS = 2
 _LEAST_CLASSES = 5
-_SUBSET = 20_000
-_BETWEEN = 16
-_LEADING = 16
+_SEPARATION_SPREAD, _SPREAD_SPREAD = 0.6, 0.2
+_DISTANCE_SPREAD, _VARIETY_SPREAD, _HOLLOW_SPREAD = 0.4, 0.2, 1.0
 _STARTS = 5
-_MIXTURE_LEADING = 4
+_MIXTURE_LEADING, _PRIOR_LEADING = 4, 8
 _FITTED = 16
-_RIDGE = 1e-3
+_SAMPLES = 10
+"""A direction of a fitted part."""
+_GAP_LINES = 128
 _LARGER_PART = 0.3
+_FAR = 3.0
+"""Samples so many times as far out as the median one are drawn in to there."""
 _CERTAIN = 30.0
 
 NULL = (
     "how far apart the two parts of a class are, and how much more one of them varies between "
     "classes than the other, are, on the logarithmic scale, alike in all classes: normal with a "
-    "common mean and variance, and independent of each other. Each class is tested against the "
-    "others (leave one out, Student's t), both tests are combined (Stouffer), and the number of "
-    "classes, and that either part may be the one that varies more, are corrected for "
-    "(Bonferroni). A clean class that alone consists of two kinds can "
-    "raise a false alarm"
+    "common mean and variance, of which something is known beforehand, and independent of each "
+    "other. Each class is tested against the others (leave one out, moderated t); for the split "
+    "both figures must be unusual (maximum of the p-values, squared); for the widest gap, with how "
+    "empty it is between the parts, their sum (Stouffer), and it must be less than half as full "
+    "there as in the smaller part (binomial). Both tests, the number of classes, and that either "
+    "part of the split may be the one that varies more, are corrected for (Bonferroni). A clean "
+    "class that alone consists of two kinds, one of them spread as classes are, can raise a false "
+    "alarm"
 )
 
 
 @dataclass
 class _Class:
-    """What is known of one class."""
+    """What is found of one class."""
 
-    index: int
-    mean: NDArray[np.float64]
-    projection: NDArray[np.float64]
-    """To leading and between-class directions, in the spread of the other classes [d, r]."""
-    leading: NDArray[np.float64]
-    """Leading directions, within them [r, starts]."""
-    between: NDArray[np.float64]
-    """Between-class directions, within them [r, b]."""
+    space: ClassSpace
     separation: float = np.nan
     """log(between variance) + log of the share explained against the rest."""
     spread: float = np.nan
     """Log ratio of the between-class variances of the parts."""
-    p: float = 1.0
     part: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=np.bool_))
     """The smaller part of the split, of the samples of the second pass."""
+    gap: Gap | None = None
+    p_split: float = 1.0
+    p_gap: float = 1.0
+    split_holds: bool = False
+    """Whether the split alone raises the alarm."""
+    hint: NDArray[np.float64] | None = None
+    """Log-odds of poison of all samples of the dataset, from elsewhere [n]."""
     mixture: Mixture | None = None
     basis: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
     """Of the mixture, within the projection [r, s]."""
     sign: float = 1.0
     """1 where the first part of the mixture is the suspicious one, else -1."""
 
-    def log_odds(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Log-odds of the suspicious part, of projected samples [n, r]."""
-        if self.mixture is None:
-            # No second part was found: how far out, as far less than any alarm.
-            odds = np.log1p((z**2).mean(1)) - _CERTAIN
-        else:
-            odds = self.sign * self.mixture.log_odds(z @ self.basis)
-        clipped: NDArray[np.float64] = np.clip(odds, -_CERTAIN, _CERTAIN)
-        return clipped
+    @property
+    def p(self) -> float:
+        """Of both tests."""
+        return min(1.0, _TESTS * min(self.p_split, self.p_gap))
+
+    @property
+    def by(self) -> str:
+        """What speaks most against the class."""
+        if self.hint is not None:
+            return "one-sided"
+        return "gap" if self.p_gap < self.p_split and not self.split_holds else "split"
 
 
 def class_splits(
@@ -105,31 +121,57 @@ def class_splits(
         InputError: the features do not fit, or are not finite.
     """
     del rate
+    return splits_with_hints(source, memory_limit, progress, {})
+
+
+def splits_with_hints(
+    source: Source,
+    memory_limit: int | None,
+    progress: Progress,
+    hints: Mapping[int, NDArray[np.float64]],
+) -> ScanResult:
+    """Like `class_splits`, with classes that something else already suspects.
+
+    Args:
+        source: features and labels, read three times.
+        memory_limit: bytes for a batch, the statistics and the samples of the second pass.
+        progress: told of the rows read.
+        hints: of suspected classes, by label: log-odds of poison of every sample of the dataset
+            [n], those of other classes unused. Their parts are fitted with these as the prior.
+    """
     reader = Reader(source, memory_limit, progress, 3)
     try:
-        labels, counts, classes = _directions(reader)
+        labels, counts, spaces = read_spaces(reader)
     except (ValueError, MemoryError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{source.name}: {error}") from None
     notes = []
-    if len(classes) < len(labels):
-        small = [int(c) for i, c in enumerate(labels) if i not in {k.index for k in classes}]
+    if len(spaces) < len(labels):
+        small = [int(c) for i, c in enumerate(labels) if i not in {k.index for k in spaces}]
         names = ", ".join(map(str, small[:10])) + (" ..." if len(small) > 10 else "")
         notes.append(f"classes with too few samples for their dimension, left out: {names}")
-    samples = _subsets(reader, labels, counts, classes)
-    for c in classes:
-        _measure(c, samples[c.index])
+    samples = read_samples(reader, labels, counts, spaces)
+    lines = max(2, min(8, _GAP_LINES // max(1, len(spaces))))
+    classes = [_measure(space, samples[space.index].z, lines) for space in spaces]
     judged = [c for c in classes if np.isfinite(c.separation) and np.isfinite(c.spread)]
     dataset = _judge(judged, notes)
+    for c in judged:
+        c.hint = hints.get(c.space.label)
     # The parts are looked for where they matter: in the most suspicious classes.
-    fitted = sorted(judged, key=lambda c: (c.p, c.index))[:_FITTED]
+    fitted = sorted(judged, key=lambda c: (c.hint is None, c.p, c.space.index))[
+        : max(_FITTED, len(hints))
+    ]
     for c in fitted:
-        _fit(c, samples[c.index])
-    suspected = [c for c in fitted if dataset["poisoned"] and c.p * len(judged) < LEVEL]
+        _fit(c, samples[c.space.index])
+    suspected = [
+        c
+        for c in fitted
+        if c.hint is not None or (dataset["poisoned"] and c.p * len(judged) < LEVEL)
+    ]
     del samples
-    score, clean = _scores(reader, labels, fitted, suspected, len(judged))
-    info = _info(reader, labels, counts, classes, suspected, clean, dataset, notes)
+    score, clean = _scores(reader, fitted, suspected, len(judged))
+    info = _info(reader, counts, classes, judged, suspected, clean, dataset, notes)
     return ScanResult(
         score=score,
         flagged=clean < 0.5,
@@ -142,95 +184,16 @@ def class_splits(
     )
 
 
-def _directions(reader: Reader) -> tuple[NDArray[np.int64], NDArray[np.int64], list[_Class]]:
-    """First pass: class labels, counts, and the directions of every class large enough."""
-    from .._core import Statistics
-
-    statistics = None
-    for _, (x, y) in reader.batches("statistics"):
-        if statistics is None:
-            statistics = Statistics(
-                x.shape[1], reader.limit - reader.batch - reader.source.window_bytes
-            )
-        statistics.update(x, y)
-    if statistics is None:
-        raise InputError(f"{reader.source.name}: holds no rows")
-    labels, counts, means = statistics.classes()
-    if len(labels) < 3:
-        return labels, counts, []
-    d = means.shape[1]
-    total = np.zeros((d, d))
-    for label in labels.tolist():
-        total += statistics.covariance(label)
-    typical = int(np.median(counts))
-    b = max(1, min(len(labels) - 2, _BETWEEN, d, typical // 20))
-    lead = min(d, _LEADING, max(_MIXTURE_LEADING, typical // 10 - b))
-    classes = []
-    for i, label in enumerate(labels.tolist()):
-        if counts[i] >= 10 * min(d, lead + b):
-            own = statistics.covariance(label)
-            rest = (total - own) / (len(labels) - 1)
-            others = np.delete(means, i, axis=0)
-            classes.append(_project(i, means[i], own, rest, others, lead, b))
-    return labels, counts, classes
-
-
-def _project(
-    index: int,
-    mean: NDArray[np.float64],
-    own: NDArray[np.float64],
-    rest: NDArray[np.float64],
-    others: NDArray[np.float64],
-    lead: int,
-    b: int,
-) -> _Class:
-    """Whiten by the covariance of the other classes; find leading and between-class directions."""
-    d = len(mean)
-    rest = rest + max(_RIDGE * np.trace(rest) / d, 1e-300) * np.eye(d)
-    values, vectors = np.linalg.eigh(rest)
-    whiten = vectors / np.sqrt(np.maximum(values, values[-1] * 1e-12))
-    centred = (others - others.mean(0)) @ whiten
-    between = np.linalg.svd(centred, full_matrices=False)[2][:b].T
-    _, leading = np.linalg.eigh(whiten.T @ own @ whiten)
-    leading = leading[:, ::-1][:, :lead]
-    basis = np.linalg.qr(np.concatenate([leading, between], axis=1))[0]
-    return _Class(index, mean, whiten @ basis, basis.T @ leading[:, :_STARTS], basis.T @ between)
-
-
-def _subsets(
-    reader: Reader, labels: NDArray[np.int64], counts: NDArray[np.int64], classes: list[_Class]
-) -> dict[int, NDArray[np.float64]]:
-    """Second pass: up to about 20,000 projected samples of each class."""
-    if not classes:
-        return {}
-    width = classes[0].projection.shape[1]
-    most = min(_SUBSET, max(1000, reader.limit // 4 // (8 * width * len(classes))))
-    share = dict(zip(labels.tolist(), most / counts, strict=True))
-    parts: dict[int, list[NDArray[np.float64]]] = {c.index: [] for c in classes}
-    for first, (x, y) in reader.batches("samples of classes"):
-        draw = _uniform(first, len(y))
-        for c in classes:
-            label = int(labels[c.index])
-            rows = np.flatnonzero((y == label) & (draw < share[label]))
-            if len(rows):
-                parts[c.index].append((x[rows].astype(np.float64) - c.mean) @ c.projection)
-    return {index: np.concatenate(part) for index, part in parts.items()}
-
-
-def _uniform(first: int, count: int) -> NDArray[np.float64]:
-    """A number in [0, 1) of each row, by its position (SplitMix64)."""
-    with np.errstate(over="ignore"):
-        x = np.arange(first + 1, first + count + 1, dtype=np.uint64)
-        x *= np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return (x ^ (x >> np.uint64(31))) / 2.0**64
-
-
-def _measure(c: _Class, z: NDArray[np.float64]) -> None:
-    """Find the split of a class that separates most; set `separation` and `spread`."""
+def _measure(space: ClassSpace, z: NDArray[np.float64], lines: int) -> _Class:
+    """Find the split of a class that explains most, and its widest gap."""
+    c = _Class(space)
+    wide, z = z, z[:, : space.projection.shape[1]]
+    # One sample far out is neither a part nor a spread.
+    radius = np.sqrt((z**2).sum(1))
+    near = _FAR * float(np.median(radius))
+    z = z * (near / np.maximum(radius, max(near, 1e-300)))[:, None]
     best = None
-    for direction in c.leading.T:
+    for direction in space.leading[:, :_STARTS].T:
         line = z @ direction
         part, share = discriminant_split(z, line > split_line(line)[0])
         m = float(part.mean())
@@ -241,19 +204,21 @@ def _measure(c: _Class, z: NDArray[np.float64]) -> None:
         if best is None or value > best[0]:
             best = (value, part, m)
     if best is None:
-        return
+        return c
     c.separation, part, m = best
     if m > 0.5:
         part, m = ~part, 1 - m
     c.part = part
-    energy = z @ c.between
+    energy = z @ space.between
     variances = [float(energy[side].var(0).sum()) for side in (part, ~part)]
     if min(variances) <= 0:
-        return
+        return c
     c.spread = float(np.log(variances[0] / variances[1]))
     # Poison may be the larger part, but a few close samples are no class without their outliers.
     if m > _LARGER_PART:
         c.spread = abs(c.spread)
+    c.gap = widest_gap(wide, space.leading, space.between, lines)
+    return c
 
 
 def _judge(judged: list[_Class], notes: list[str]) -> dict[str, Any]:
@@ -264,21 +229,45 @@ def _judge(judged: list[_Class], notes: list[str]) -> dict[str, Any]:
             "cannot be calibrated, and there is none"
         )
         return {"poisoned": False, "p": None, "level": LEVEL}
-    separation = leave_one_out(np.array([c.separation for c in judged]))
-    spread = leave_one_out(np.array([c.spread for c in judged]))
-    for c, p in zip(judged, stouffer(separation, spread).tolist(), strict=True):
+    separation = moderated(np.array([c.separation for c in judged]), _SEPARATION_SPREAD)
+    spread = moderated(np.array([c.spread for c in judged]), _SPREAD_SPREAD)
+    for c, p in zip(judged, both(separation, spread).tolist(), strict=True):
         # Either part may be the poisoned one: the spread was measured in both directions.
-        c.p = min(1.0, 2 * p)
+        c.p_split = min(1.0, 2 * p)
+    gaps = [(c, c.gap) for c in judged if c.gap is not None]
+    if len(gaps) >= _LEAST_CLASSES:
+        distance = moderated(np.array([g.distance for _, g in gaps]), _DISTANCE_SPREAD)
+        variety = moderated(np.array([g.variety for _, g in gaps]), _VARIETY_SPREAD)
+        hollow = moderated(np.array([g.hollow for _, g in gaps]), _HOLLOW_SPREAD)
+        unusual = stouffer(distance, variety, hollow).tolist()
+        for (c, gap), p in zip(gaps, unusual, strict=True):
+            c.p_gap = max(p, gap.p_hollow)
+    for c in judged:
+        c.split_holds = _TESTS * len(judged) * c.p_split < LEVEL
     p = min(1.0, len(judged) * min(c.p for c in judged))
     return {"poisoned": p < LEVEL, "p": p, "level": LEVEL}
 
 
-def _fit(c: _Class, z: NDArray[np.float64]) -> None:
-    """Fit two Gaussians of any shape; the part that varies as classes do is suspicious."""
-    narrow = np.concatenate([c.leading[:, :_MIXTURE_LEADING], c.between], axis=1)
+def _fit(c: _Class, samples: Sampled) -> None:
+    """Fit two Gaussians of any shape, and say which one is suspicious."""
+    space, z = c.space, samples.z[:, : c.space.projection.shape[1]]
+    if c.hint is not None:
+        wide = np.concatenate([space.leading[:, :_PRIOR_LEADING], space.between], axis=1)
+        c.basis = np.linalg.qr(wide)[0]
+        c.mixture = fit_with_prior(z @ c.basis, c.hint[samples.row])
+        return
+    if c.by == "gap" and c.gap is not None:
+        narrow = np.c_[c.gap.direction, space.leading[:, :_MIXTURE_LEADING]]
+        wide = np.c_[narrow, space.between]
+        # A small part says nothing of a covariance in many directions.
+        some = c.gap.part.sum() < _SAMPLES * wide.shape[1] or wide.shape[1] > len(wide)
+        c.basis = np.linalg.qr(narrow if some else wide)[0]
+        c.mixture = fit_mixture(z @ c.basis, [c.gap.part])
+        return
+    narrow = np.concatenate([space.leading[:, :_MIXTURE_LEADING], space.between], axis=1)
     c.basis = np.linalg.qr(narrow)[0]
-    v, energy = z @ c.basis, z @ c.between
-    starts = [line > split_line(line)[0] for line in (z @ c.leading[:, :_MIXTURE_LEADING]).T]
+    v, energy = z @ c.basis, z @ space.between
+    starts = [line > split_line(line)[0] for line in (z @ space.leading[:, :_MIXTURE_LEADING]).T]
     height = (energy**2).sum(1)
     starts += [height > np.quantile(height, q) for q in (0.8, 0.95)]
     starts.append(c.part)
@@ -297,39 +286,98 @@ def _variance(z: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
     return float((weight @ (z - mean) ** 2).sum() / weight.sum())
 
 
+@dataclass(frozen=True, eq=False)
+class _Scorer:
+    """Log-odds from one projection of a sample; each one the same in any batch."""
+
+    basis: NDArray[np.float64]
+    """[d, w]; of a mixture, whitened for the first part and then for the second one."""
+    offset: NDArray[np.float64]
+    half: int
+    """Columns of the first part; 0 where there is no mixture."""
+    constant: float = 0.0
+    sign: float = 1.0
+
+    @staticmethod
+    def of(c: _Class) -> _Scorer:
+        if c.mixture is None:
+            width = c.space.projection.shape[1]
+            return _Scorer(c.space.projection, np.zeros(width), 0)
+        roots = [np.linalg.cholesky(covariance) for covariance in c.mixture.covariance]
+        to_basis = c.space.projection @ c.basis
+        constants = [
+            float(np.log(c.mixture.weight[i]) - np.log(np.diag(root)).sum())
+            for i, root in enumerate(roots)
+        ]
+        return _Scorer(
+            np.concatenate([np.linalg.solve(root, to_basis.T).T for root in roots], axis=1),
+            np.concatenate(
+                [np.linalg.solve(root, c.mixture.mean[i]) for i, root in enumerate(roots)]
+            ),
+            len(roots[0]),
+            constants[0] - constants[1],
+            c.sign,
+        )
+
+    def padded(self, width: int) -> NDArray[np.float64]:
+        return np.pad(self.basis, ((0, 0), (0, width - self.basis.shape[1])))
+
+    def odds(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Log-odds of samples projected on `basis` [n, >= w]."""
+        # Column by column: a sum over rows could depend on how many there are.
+        squares = [np.zeros(len(u)), np.zeros(len(u))]
+        for j, offset in enumerate(self.offset.tolist()):
+            squares[j >= self.half] += (u[:, j] - offset) ** 2
+        if self.half:
+            odds = self.sign * (self.constant - 0.5 * squares[0] + 0.5 * squares[1])
+        else:
+            # No second part was found: how far out, as far less than any alarm.
+            odds = np.log1p(squares[1] / len(self.offset)) - _CERTAIN
+        clipped: NDArray[np.float64] = np.clip(odds, -_CERTAIN, _CERTAIN)
+        return clipped
+
+
 def _scores(
-    reader: Reader,
-    labels: NDArray[np.int64],
-    fitted: list[_Class],
-    suspected: list[_Class],
-    judged: int,
+    reader: Reader, fitted: list[_Class], suspected: list[_Class], judged: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Third pass: log-odds, and the probability of being clean.
 
-    Classes that are not suspected come after those that are, the likelier ones first.
+    Classes that are not suspected come after those that are, the likelier ones first where samples
+    are about as certainly of a second part.
     """
     n = len(reader.label)
     score, clean = np.full(n, -4 * _CERTAIN), np.ones(n)
-    inside = {c.index for c in suspected}
+    if not fitted:
+        return score, clean
+    scorers = [_Scorer.of(c) for c in fitted]
+    width = max(len(s.offset) for s in scorers)
+    project = class_projection([c.space for c in fitted], [s.padded(width) for s in scorers])
+    known = np.array([c.space.label for c in fitted])
+    inside = {c.space.index for c in suspected}
     for first, (x, y) in reader.batches("scores"):
-        for c in fitted:
-            rows = np.flatnonzero(y == labels[c.index])
-            z = (x[rows].astype(np.float64) - c.mean) @ c.projection
-            odds = c.log_odds(z)
-            if c.index in inside:
-                clean[first + rows] = 1 / (1 + np.exp(odds))
-                score[first + rows] = odds
+        rows = np.flatnonzero(np.isin(y, known))
+        u = project.apply(select(x, rows), y[rows], first)
+        for c, scorer in zip(fitted, scorers, strict=True):
+            own = y[rows] == c.space.label
+            where = first + rows[own]
+            odds = scorer.odds(u[own])
+            if c.hint is not None:
+                odds = np.clip(c.hint[where] + (odds if scorer.half else 0.0), -_CERTAIN, _CERTAIN)
+            if c.space.index in inside:
+                clean[where] = 1 / (1 + np.exp(odds))
+                score[where] = odds
             else:
-                behind = np.log(LEVEL) - np.log(max(LEVEL, min(1.0, c.p * judged)))
-                score[first + rows] = odds + behind - 2 * _CERTAIN
+                # Certain of the part, and how suspicious its class is.
+                behind = np.log(LEVEL / judged) - np.log(max(LEVEL / judged, c.p))
+                score[where] = -np.log1p(np.exp(-odds)) + behind - 2 * _CERTAIN
     return score, clean
 
 
 def _info(
     reader: Reader,
-    labels: NDArray[np.int64],
     counts: NDArray[np.int64],
     classes: list[_Class],
+    judged: list[_Class],
     suspected: list[_Class],
     clean: NDArray[np.float64],
     dataset: dict[str, Any],
@@ -337,20 +385,23 @@ def _info(
 ) -> dict[str, Any]:
     table = [
         {
-            "class": int(labels[c.index]),
+            "class": c.space.label,
             "p": c.p,
             "separation": c.separation,
             "between_class_spread": c.spread,
+            "gap_distance": c.gap.distance if c.gap is not None else None,
+            "gap_variety": c.gap.variety if c.gap is not None else None,
+            "gap_hollow": c.gap.hollow if c.gap is not None else None,
         }
-        for c in classes
-        if np.isfinite(c.separation) and np.isfinite(c.spread)
+        for c in judged
     ]
     found = []
-    for c in sorted(suspected, key=lambda c: (c.p, c.index)):
-        inside = 1 - clean[reader.label == labels[c.index]]
+    for c in sorted(suspected, key=lambda c: (c.hint is None, c.p, c.space.index)):
+        inside = 1 - clean[reader.label == c.space.label]
         found.append(
             {
-                "class": int(labels[c.index]),
+                "class": c.space.label,
+                "by": c.by,
                 "p": c.p,
                 "poisoned_share": float(inside.mean()),
                 "direction": _direction(c),
@@ -358,7 +409,7 @@ def _info(
         )
     return {
         "source": reader.source.name,
-        "features": len(classes[0].mean) if classes else None,
+        "features": len(classes[0].space.mean) if classes else None,
         "counts": counts.tolist(),
         "null": NULL,
         "rule": "in suspected classes: samples more likely of the second part than of the first",
@@ -377,6 +428,6 @@ def _direction(c: _Class) -> list[float]:
         return []
     apart = c.sign * (c.mixture.mean[0] - c.mixture.mean[1])
     within = np.einsum("i,ijk->jk", c.mixture.weight, c.mixture.covariance)
-    direction = c.projection @ (c.basis @ np.linalg.solve(within, apart))
+    direction = c.space.projection @ (c.basis @ np.linalg.solve(within, apart))
     length = float(np.linalg.norm(direction))
     return [float(v) for v in direction / length] if length > 0 else []
