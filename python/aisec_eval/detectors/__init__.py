@@ -19,8 +19,8 @@ from .lda import discriminants
 from .neighbours import neighbour_disagreement
 from .neural_cleanse import CleanseResult, neural_cleanse
 from .panel import panel
-from .patch import frequent_patches
 from .parity import art_logits, bdbench_np_exp, legacy_uncentred
+from .patch import frequent_patches
 from .scan_classes import contamination
 from .source import MIB, open_source
 from .spectral import spectral_signatures
@@ -89,7 +89,7 @@ def scan(
     """Score training samples: which were tampered with?
 
     The data is read twice, batch by batch; memory does not grow with it but for the result and its
-    making (33 bytes a sample). Scores of `"spectral"`, `"neighbours"`, `"split"` and `"auto"` do not
+    making (33 bytes a sample). Scores of `"spectral"`, `"neighbours"`, `"split"`, `"auto"` do not
     depend, to the last bit, on batches, nor on where the rows come from.
 
     Args:
