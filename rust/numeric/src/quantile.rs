@@ -5,9 +5,6 @@
 /// Words that are turned into numbers together.
 pub(crate) const NORMALS: usize = 256;
 
-/// Numbers beyond the centre whose formula is evaluated side by side.
-const SIDE: usize = 8;
-
 /// The formula of the centre serves up to this distance from 1/2.
 const IN_CENTRE: f64 = 0.425;
 
@@ -22,27 +19,32 @@ pub(crate) fn normal_of(word: u32) -> f32 {
 
 /// [`normal_of`] of each of at most [`NORMALS`] words.
 pub(crate) fn normals_of(words: &[u32], values: &mut [f32]) {
+    each(words, values, centre);
+    // Those beyond the centre, gathered so that one loop computes them.
+    let mut places = [0u8; NORMALS];
+    let mut far = [0u32; NORMALS];
+    let mut count = 0;
+    for (place, &word) in words.iter().enumerate() {
+        (places[count], far[count]) = (place as u8, word);
+        count += usize::from(distance(word) >= BEYOND);
+    }
+    let mut depths = [0.0; NORMALS];
+    let mut found = [0.0; NORMALS];
+    each(&far[..count], &mut depths[..count], depth);
+    each(&depths[..count], &mut found[..count], tail);
+    for ((&place, &word), &found) in places.iter().zip(&far).zip(&found[..count]) {
+        values[usize::from(place)] = on_side(word, found);
+    }
+}
+
+/// One loop in the widest vectors there are; longer ones do not become vectorised.
+#[inline(always)]
+fn each<A: Copy, B>(from: &[A], to: &mut [B], function: impl Fn(A) -> B) {
     pulp::Arch::new().dispatch(
         #[inline(always)]
         || {
-            for (value, &word) in values.iter_mut().zip(words) {
-                *value = centre(word);
-            }
-            let mut rest = [0u8; NORMALS + SIDE];
-            let mut count = 0;
-            for (place, &word) in words.iter().enumerate() {
-                rest[count] = place as u8;
-                count += usize::from(distance(word) >= BEYOND);
-            }
-            for places in rest[..count].chunks(SIDE) {
-                let mut own = [0; SIDE];
-                for (own, &place) in own.iter_mut().zip(places) {
-                    *own = words[usize::from(place)];
-                }
-                let found = own.map(beyond);
-                for (&place, found) in places.iter().zip(found) {
-                    values[usize::from(place)] = found;
-                }
+            for (to, &from) in to.iter_mut().zip(from) {
+                *to = function(from);
             }
         },
     );
@@ -65,12 +67,26 @@ fn centre(word: u32) -> f32 {
 /// Of words far from the middle, down to 2^-33: beyond e^-25 another formula would be needed.
 #[inline(always)]
 fn beyond(word: u32) -> f32 {
-    let signed = (word ^ (1 << 31)).cast_signed();
-    // The nearer end's probability, exact; below 0.075.
-    let nearer = word ^ !(signed >> 31).cast_unsigned();
-    let r = (-ln((f64::from(nearer) + 0.5) * WORD)).sqrt();
-    let size = ratio(&MIDDLE, r - 1.6);
-    (if signed < 0 { -size } else { size }) as f32
+    on_side(word, tail(depth(word)))
+}
+
+/// How far the middle of the word's interval is from the nearer end, less its logarithm. The
+/// distance is exact, and below 0.075.
+#[inline(always)]
+fn depth(word: u32) -> f64 {
+    let nearer = if word >> 31 == 0 { word } else { !word };
+    -ln((f64::from(nearer.cast_signed()) + 0.5) * WORD)
+}
+
+/// The number above zero that a probability of `exp(-depth)` lies beyond.
+#[inline(always)]
+fn tail(depth: f64) -> f64 {
+    ratio(&MIDDLE, depth.sqrt() - 1.6)
+}
+
+#[inline(always)]
+fn on_side(word: u32, size: f64) -> f32 {
+    (if word >> 31 == 0 { -size } else { size }) as f32
 }
 
 /// The part that a word is of all words.
@@ -78,6 +94,19 @@ const WORD: f64 = 1.0 / (1u64 << 32) as f64;
 
 /// The bits of a number just below `sqrt(1/2)`, where the significand is cut.
 const CUT: u64 = 0x3fe6_a09e_667f_3bcd;
+
+/// Coefficients of `artanh(s) / s - 1` in `s^2`, the last first.
+const ODD: [f64; 9] = [
+    1.0 / 19.0,
+    1.0 / 17.0,
+    1.0 / 15.0,
+    1.0 / 13.0,
+    1.0 / 11.0,
+    1.0 / 9.0,
+    1.0 / 7.0,
+    1.0 / 5.0,
+    1.0 / 3.0,
+];
 
 /// Natural logarithm of a positive normal number, to about 1e-16 relative for numbers far from 1:
 /// `k ln 2 + 2 artanh((m - 1) / (m + 1))` for `x = m 2^k` with m between sqrt(1/2) and sqrt(2).
@@ -90,11 +119,9 @@ fn ln(x: f64) -> f64 {
     let m = f64::from_bits((bits & 0x000f_ffff_ffff_ffff) + CUT);
     let s = (m - 1.0) / (m + 1.0);
     let z = s * s;
-    let mut sum = 0.0;
-    for odd in [19.0, 17.0, 15.0, 13.0, 11.0, 9.0, 7.0, 5.0, 3.0] {
-        sum = (sum + 1.0 / odd) * z;
-    }
-    k * std::f64::consts::LN_2 + 2.0 * (s + s * sum)
+    let last = ((ODD[0] * z + ODD[1]) * z + ODD[2]) * z + ODD[3];
+    let sum = ((((last * z + ODD[4]) * z + ODD[5]) * z + ODD[6]) * z + ODD[7]) * z + ODD[8];
+    k * std::f64::consts::LN_2 + 2.0 * (s + s * (sum * z))
 }
 
 /// Numerator and denominator coefficients, constant term first.
@@ -102,8 +129,14 @@ type Rational = [[f64; 8]; 2];
 
 #[inline(always)]
 fn ratio(coefficients: &Rational, r: f64) -> f64 {
-    let [numerator, denominator] = coefficients.map(|c| c.iter().rev().fold(0.0, |s, c| s * r + c));
-    numerator / denominator
+    horner(&coefficients[0], r) / horner(&coefficients[1], r)
+}
+
+/// Written out: iterators are functions of their own, which a vectorised loop cannot call.
+#[inline(always)]
+fn horner(c: &[f64; 8], r: f64) -> f64 {
+    let high = ((c[7] * r + c[6]) * r + c[5]) * r + c[4];
+    (((high * r + c[3]) * r + c[2]) * r + c[1]) * r + c[0]
 }
 
 #[allow(clippy::excessive_precision, reason = "the digits the paper prints")]
