@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::domain::{Cell, How};
+use super::cell::{Cell, How};
 use super::network::{Network, Rule};
 use super::number::Number;
 use super::region::{Region, box_minimum};

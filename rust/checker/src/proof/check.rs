@@ -6,13 +6,12 @@ use num_rational::BigRational;
 
 use super::carry::{Carry, Multiplier, Stop};
 use super::certificate::{
-    BoundsClaim, Case, Certificate, Entry, Hex, Intermediate, Joint, MAX_DEPTH, NodeSlopes,
-    NormSpec, Refutation,
+    BoundsClaim, Case, Certificate, Entry, Hex, Intermediate, NormSpec, Refutation,
 };
 use super::domain::Domain;
-use super::network::{Network, Rule};
+use super::network::Network;
 use super::number::Number;
-use super::region::{Ball, Norm, Region, clip};
+use super::region::{Ball, Norm, Region};
 
 /// How a proof is computed again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,128 +141,32 @@ fn proven(case: &Case, leaves: usize) -> ProvenCase {
 }
 
 /// A case whose sizes and indices fit the network.
-struct Tree<'a> {
-    network: &'a Network<'a>,
-    case: &'a Case,
+pub(super) struct Tree<'a> {
+    pub network: &'a Network<'a>,
+    pub case: &'a Case,
     /// Where the second part of each split starts.
-    second: Vec<usize>,
+    pub second: Vec<usize>,
 }
 
 /// A split above some part: it holds there.
-type Literal = (usize, usize, f64, bool);
+pub(super) type Literal = (usize, usize, f64, bool);
 
 /// A part of the region, and what is to be proven of it.
 #[derive(Clone)]
-struct Part<T> {
-    domain: Domain<T>,
-    path: Vec<Literal>,
+pub(super) struct Part<T> {
+    pub domain: Domain<T>,
+    pub path: Vec<Literal>,
     /// The clauses to be refuted.
-    needed: Vec<bool>,
+    pub needed: Vec<bool>,
     /// Bounds are those of interval arithmetic.
-    cheap: bool,
+    pub cheap: bool,
 }
 
-fn need(holds: bool, why: impl FnOnce() -> String) -> Result<(), String> {
+pub(super) fn need(holds: bool, why: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(why()) }
 }
 
-impl<'a> Tree<'a> {
-    fn of(network: &'a Network<'a>, case: &'a Case) -> Result<Self, String> {
-        let (inputs, outputs) = (network.places[0].len, network.places[network.output()].len);
-        let region = &case.region;
-        need(region.lower.len() == inputs && region.upper.len() == inputs, || {
-            format!(
-                "the region's corners have {} and {} elements, the input has {inputs}",
-                region.lower.len(),
-                region.upper.len()
-            )
-        })?;
-        let crossed = region.lower.iter().zip(&region.upper).position(|(l, u)| l.0 > u.0);
-        need(crossed.is_none(), || {
-            format!("lower exceeds upper at element {}", crossed.unwrap_or(0))
-        })?;
-        if let Some(ball) = &region.ball {
-            need(ball.center.len() == inputs && ball.radius.0 >= 0.0, || {
-                "the ball does not fit the input, or its radius is negative".to_owned()
-            })?;
-        }
-        for (number, clause) in case.clauses.iter().enumerate() {
-            let fits = clause.rows.len() == clause.rhs.len()
-                && clause.rows.iter().all(|row| row.len() == outputs);
-            need(fits, || {
-                format!(
-                    "clause {number}: expected rows of {outputs} numbers and as many right-hand sides"
-                )
-            })?;
-        }
-        let tree = Self { network, case, second: seconds(&case.proof)? };
-        for (at, entry) in case.proof.iter().enumerate() {
-            tree.check_entry(entry).map_err(|why| format!("entry {at}: {why}"))?;
-        }
-        Ok(tree)
-    }
-
-    /// Whether everything an entry refers to is there.
-    fn check_entry(&self, entry: &Entry) -> Result<(), String> {
-        let len = |node: usize| self.network.places.get(node).map(|place| place.len);
-        match entry {
-            Entry::Split(node, index, _) => need(len(*node).is_some_and(|n| *index < n), || {
-                format!("there is no element {index} of node {node}")
-            }),
-            Entry::Bounds(claim) => {
-                for part in &claim.claims {
-                    let n = len(part.node).unwrap_or(0);
-                    need(part.node > 0 && part.lower.len() == n && part.upper.len() == n, || {
-                        format!("bounds of node {} do not fit it", part.node)
-                    })?;
-                    for by in &part.by {
-                        need(by.lower.iter().chain(&by.upper).all(|&i| i < n), || {
-                            format!("node {} has {n} elements", part.node)
-                        })?;
-                        self.check_slopes(&by.slopes)?;
-                    }
-                }
-                Ok(())
-            }
-            Entry::Apart(clauses) => clauses.iter().try_for_each(|&k| self.check_clause(k, None)),
-            Entry::Clip(joint) => joint
-                .iter()
-                .try_for_each(|joint| self.check_clause(joint.clause, Some(&joint.weights))),
-            Entry::Leaf(refutations) => refutations.iter().try_for_each(|refutation| {
-                let (clause, betas) = (refutation.clause, &refutation.betas);
-                self.check_clause(clause, Some(&refutation.weights))?;
-                need(betas.iter().all(|beta| beta.0 >= 0.0), || {
-                    format!("clause {clause}: a multiplier is negative")
-                })?;
-                self.check_slopes(&refutation.slopes)
-            }),
-        }
-    }
-
-    fn check_clause(&self, clause: usize, weights: Option<&[Hex]>) -> Result<(), String> {
-        let Some(spec) = self.case.clauses.get(clause) else {
-            return Err(format!("there is no clause {clause}"));
-        };
-        let fits = weights.is_none_or(|weights| {
-            weights.len() == spec.rows.len() && weights.iter().all(|weight| weight.0 >= 0.0)
-        });
-        need(fits, || format!("clause {clause}: weights must be one a row, none negative"))
-    }
-
-    fn check_slopes(&self, slopes: &[NodeSlopes]) -> Result<(), String> {
-        slopes.iter().try_for_each(|part| {
-            let place = self.network.places.get(part.node);
-            let fits = place.is_some_and(|place| {
-                let sided = |side: &[Hex]| side.is_empty() || side.len() == part.at.len();
-                matches!(place.rule, Rule::Active(_))
-                    && part.at.iter().all(|&i| i < place.len)
-                    && sided(&part.lower)
-                    && sided(&part.upper)
-            });
-            need(fits, || format!("slopes do not fit node {}", part.node))
-        })
-    }
-
+impl Tree<'_> {
     /// Proves the case; returns how many leaves it took.
     fn prove<T: Number>(&self) -> Result<usize, String> {
         let exact = |values: &[Hex]| values.iter().map(|x| T::of(x.0)).collect();
@@ -317,58 +220,6 @@ impl<'a> Tree<'a> {
                 Ok(below? + above?)
             }
         }
-    }
-
-    /// Bounds found anew, and the box shrunk to the hull of where the clauses may be met.
-    fn clip<T: Number>(&self, part: Part<T>, joint: &[Joint]) -> Result<Part<T>, String> {
-        let mut domain = part.domain.carried(self.network)?;
-        let mut needed = part.needed;
-        let (low, high) = (domain.region.lower.clone(), domain.region.upper.clone());
-        let mut hull: Option<(Vec<T>, Vec<T>)> = None;
-        for k in 0..needed.len() {
-            if !needed[k] {
-                continue;
-            }
-            let count = self.case.clauses[k].rows.len();
-            let single =
-                |row: usize| (0..count).map(|i| Hex(f64::from(u8::from(i == row)))).collect();
-            let mut weights: Vec<Vec<Hex>> = (0..count).map(single).collect();
-            weights
-                .extend(joint.iter().filter(|joint| joint.clause == k).map(|j| j.weights.clone()));
-            let (mut rows, mut shifts) = (Vec::new(), Vec::new());
-            for weights in &weights {
-                let (row, shift) = self.combined(&domain, k, weights);
-                rows.extend(row);
-                shifts.push(shift);
-            }
-            let (cells, region) = (&domain.cells[..], &*domain.region);
-            let stop = Stop::Input;
-            let carry = Carry { network: self.network, cells, region, stop, multipliers: &[] };
-            let (planes, constants) = carry.planes(rows);
-            let planes: Vec<(&[T], T)> = planes
-                .chunks_exact(low.len())
-                .zip(constants.iter().zip(&shifts).map(|(c, shift)| c.plus_down(shift)))
-                .collect();
-            let (mut lower, mut upper) = (low.clone(), high.clone());
-            let (single, joint) = planes.split_at(count);
-            needed[k] = [single, single, joint, joint]
-                .iter()
-                .flat_map(|planes| planes.iter())
-                .all(|(row, constant)| clip(row, constant, &mut lower, &mut upper));
-            if needed[k] {
-                hull = Some(match hull {
-                    None => (lower, upper),
-                    Some((l, u)) => (
-                        l.into_iter().zip(lower).map(|(a, b)| if b < a { b } else { a }).collect(),
-                        u.into_iter().zip(upper).map(|(a, b)| if b > a { b } else { a }).collect(),
-                    ),
-                });
-            }
-        }
-        if let Some((lower, upper)) = hull {
-            domain = domain.within(lower, upper);
-        }
-        Ok(Part { domain, needed, cheap: false, ..part })
     }
 
     fn leaf<T: Number>(&self, part: &Part<T>, refutations: &[Refutation]) -> Result<(), String> {
@@ -444,34 +295,6 @@ impl<'a> Tree<'a> {
         }
         Ok(())
     }
-
-    /// `Σ weight·row` over the output, and a lower bound of `-Σ weight·rhs` less what rounding of
-    /// the row may cost.
-    fn combined<T: Number>(&self, domain: &Domain<T>, k: usize, weights: &[Hex]) -> (Vec<T>, T) {
-        let clause = &self.case.clauses[k];
-        let output = &domain.cells[self.network.output()];
-        let mut row = vec![T::zero(); output.lower.len()];
-        let (mut constant, mut size) = (T::zero(), T::zero());
-        for ((weight, coefficients), rhs) in weights.iter().zip(&clause.rows).zip(&clause.rhs) {
-            if weight.0 == 0.0 {
-                continue;
-            }
-            let weight = T::of(weight.0);
-            constant = constant.minus_down(&weight.times_up(&T::of(rhs.0)));
-            for (i, c) in coefficients.iter().enumerate() {
-                row[i].gather(&weight, &T::of(c.0));
-                if !T::EXACT {
-                    size.gather(&weight.times(&T::of(c.0)).size(), &output.size[i]);
-                }
-            }
-        }
-        let terms = 2 * row.len() * clause.rows.len();
-        let single = weights.iter().filter(|weight| weight.0 != 0.0).map(|weight| weight.0);
-        if !single.eq([1.0]) {
-            constant = constant.minus_down(&T::cost(terms, &size, &T::one()));
-        }
-        (row, constant)
-    }
 }
 
 fn is_cheap(claim: &BoundsClaim) -> bool {
@@ -495,39 +318,4 @@ fn multipliers(path: &[Literal], betas: &[Hex]) -> Result<Vec<Multiplier>, Strin
         weight: beta.0,
     };
     Ok(inner.iter().zip(betas).map(pair).filter(|m| m.weight > 0.0).collect())
-}
-
-/// Where the second part of each split starts; fails unless the entries are one binary tree of
-/// moderate depth.
-fn seconds(proof: &[Entry]) -> Result<Vec<usize>, String> {
-    let mut second = vec![0; proof.len()];
-    // Depth and end of the part that starts at each entry, from the last one on.
-    let mut part: Vec<(usize, usize)> = vec![(0, 0); proof.len()];
-    let cut = || "the proof ends before all parts are covered".to_owned();
-    for at in (0..proof.len()).rev() {
-        let get = |start: usize| part.get(start).copied().ok_or_else(cut);
-        part[at] = match &proof[at] {
-            Entry::Leaf(_) => (1, at + 1),
-            Entry::Bounds(_) | Entry::Clip(_) => {
-                let (depth, end) = get(at + 1)?;
-                (depth + 1, end)
-            }
-            Entry::Split(..) | Entry::Apart(_) => {
-                let (below, middle) = get(at + 1)?;
-                let (above, end) = get(middle)?;
-                second[at] = middle;
-                (below.max(above) + 1, end)
-            }
-        };
-        need(part[at].0 <= MAX_DEPTH, || {
-            format!("more than {MAX_DEPTH} splits one below the other")
-        })?;
-    }
-    match part.first() {
-        None => Err(cut()),
-        Some((_, end)) if *end < proof.len() => {
-            Err(format!("entry {end} and what follows is no part of the proof"))
-        }
-        Some(_) => Ok(second),
-    }
 }

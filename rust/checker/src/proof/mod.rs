@@ -2,8 +2,10 @@
 //! their definitions, bounds by weak duality, no search and no fast kernels.
 
 mod carry;
+mod cell;
 mod certificate;
 mod check;
+mod clips;
 mod curve;
 mod domain;
 mod lanes;
@@ -12,6 +14,7 @@ mod lines;
 mod network;
 mod number;
 mod region;
+mod shape;
 
 pub use certificate::MAX_BYTES;
 pub use check::{Arithmetic, Proven, ProvenCase, Refusal, check_certificate};
