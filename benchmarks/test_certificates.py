@@ -31,7 +31,9 @@ NETS = {
 }
 
 
-@pytest.mark.parametrize(("net", "prop"), [("1_1", 3), ("1_1", 4), ("2_4", 3), ("4_7", 1), ("4_2", 2)])
+@pytest.mark.parametrize(
+    ("net", "prop"), [("1_1", 3), ("1_1", 4), ("2_4", 3), ("4_7", 1), ("4_2", 2)]
+)
 def test_acasxu(
     net: str,
     prop: int,
