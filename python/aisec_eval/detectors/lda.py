@@ -29,6 +29,8 @@ _WIDTH = 64
 _RANK = 1e-10
 _DISCOVERY_RATE = 0.01
 _CHUNK = 4096
+_CELLS = 1 << 20
+"""Odds of samples against classes that are held at once."""
 _GRID = 256
 
 NULL = (
@@ -84,11 +86,12 @@ def _scan(reader: Reader, moments: Moments, rate: float | None, notes: list[str]
     score = np.empty(len(reader.label))
     suspect = np.empty(len(reader.label), dtype=np.int64)
     own = np.searchsorted(moments.labels, reader.label)
+    step = max(1, min(_CHUNK, _CELLS // c))
     for first, (x, y) in reader.batches("scores"):
         z = projection.apply(x, np.zeros_like(y), first)
-        for start in range(0, len(y), _CHUNK):
-            part = slice(first + start, first + min(start + _CHUNK, len(y)))
-            odds, other = _odds(z[start : start + _CHUNK], own[part], centres, prior)
+        for start in range(0, len(y), step):
+            part = slice(first + start, first + min(start + step, len(y)))
+            odds, other = _odds(z[start : start + step], own[part], centres, prior)
             score[part], suspect[part] = odds, other
     p_value = _p_values(score, own, centres, prior)
     if rate is None:
