@@ -96,12 +96,15 @@ fn each<T: Send>(
     analyse: impl Fn(&Analysis, usize, Region) -> Result<T, Cancelled> + Sync,
 ) -> Result<Vec<T>, Cancelled> {
     let prepared = Prepared::new(graph, cancel);
-    let block_bytes = share(options.memory_limit);
-    let analysis = Analysis { prepared: &prepared, method: options.method, block_bytes };
     if on_one_thread(graph, &regions, options.method) {
+        // Without asking how many threads there are, which would start some.
+        let block_bytes = options.memory_limit.map_or(BLOCK_BYTES, |limit| limit.min(BLOCK_BYTES));
+        let analysis = Analysis { prepared: &prepared, method: options.method, block_bytes };
         let each = regions.into_iter().enumerate();
         return each.map(|(sample, region)| analyse(&analysis, sample, region)).collect();
     }
+    let block_bytes = share(options.memory_limit);
+    let analysis = Analysis { prepared: &prepared, method: options.method, block_bytes };
     regions
         .into_par_iter()
         .enumerate()
