@@ -32,12 +32,12 @@ def test_smoothing_beside_jax(
     pixels = np.load(reference / "images" / "mnist_test.npz")["x"][:1]
     x = (pixels[:, None] / np.float32(255)).astype(np.float32)
     y, threat = model.labels(x), ae.L2(0.5)
-    function = model.jax_function()
+    function, params = model.jax_function()
 
     @jax.jit
     def count(key: jax.Array) -> jax.Array:
         noise = SIGMA * jax.random.normal(key, (BATCH, *x.shape[1:]))
-        return jnp.bincount(function(x + noise).argmax(axis=1), length=model.num_classes)
+        return jnp.bincount(function(params, x + noise).argmax(axis=1), length=model.num_classes)
 
     def with_jax() -> None:
         keys = jax.random.split(jax.random.key(0), COPIES // BATCH)
