@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from .base import Poisoned, check_class, choose, on_images
@@ -14,24 +15,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Backdoor:
+class Backdoor(ABC):
     """An all-to-one backdoor; a subclass is a frozen dataclass that says what its trigger does."""
 
     target: int
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """The name in results, which also keys the random numbers."""
-        raise NotImplementedError
 
     @property
     def options(self) -> Mapping[str, Any]:
         """Parameters, for the record."""
         return {"target": self.target}
 
+    @abstractmethod
     def trigger(self, seed: int) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
         """Return what puts the trigger on images [n, channels, height, width]."""
-        raise NotImplementedError
 
     def poison(
         self,
