@@ -23,6 +23,8 @@ _BYTES = 4 << 20
 _LINES = (".txt", ".text")
 _JSON = (".jsonl", ".ndjson")
 _PARQUET = (".parquet", ".pq")
+_LABELS = 1 << 16
+_MIXED = "labels: expected integers or strings, all of one kind"
 
 Part = tuple[list[Any], list[Any] | None]
 """Documents, str or bytes, and their labels where a column has them."""
@@ -174,19 +176,48 @@ def _frame(name: str, lazy: pl.LazyFrame, column: str | None, label: str | None)
                 first += part.height
 
 
-def label_codes(labels: Any) -> tuple[NDArray[np.uint32], list[Any]]:
-    """Number labels by their sorted values.
+class LabelCodes:
+    """Labels as numbers of classes, four bytes each however they were given."""
 
-    Raises:
-        InputError: labels that have no order, or that are missing.
-    """
-    values = labels.to_list() if hasattr(labels, "to_list") else list(labels)
-    try:
-        classes = sorted(set(values))
-    except TypeError:
-        raise InputError("labels: expected integers or strings, all of one kind") from None
-    if any(value != value for value in classes):
-        raise InputError("labels: some are NaN; remove those documents")
-    number = {value: code for code, value in enumerate(classes)}
-    codes = np.fromiter((number[value] for value in values), np.uint32, len(values))
-    return codes, [c.item() if isinstance(c, np.generic) else c for c in classes]
+    def __init__(self) -> None:
+        self._numbers: dict[Any, int] = {}
+        self._parts: list[NDArray[np.uint32]] = []
+
+    def add(self, labels: Any) -> None:
+        """Take the labels of more documents: integers or strings, in an array, column or list.
+
+        Raises:
+            InputError: something else, or a label that is missing.
+        """
+        values = labels.to_list() if hasattr(labels, "to_list") else labels
+        if isinstance(values, np.ndarray):
+            for start in range(0, len(values), _LABELS):
+                self._add(values[start : start + _LABELS].tolist())
+        else:
+            self._add(list(values))
+
+    def _add(self, values: list[Any]) -> None:
+        numbers = self._numbers
+        try:
+            for value in set(values).difference(numbers):
+                if value != value:
+                    raise InputError("labels: some are NaN; remove those documents")
+                numbers[value] = len(numbers)
+        except TypeError:
+            raise InputError(_MIXED) from None
+        self._parts.append(np.fromiter((numbers[v] for v in values), np.uint32, len(values)))
+
+    def codes(self) -> tuple[NDArray[np.uint32], list[Any]]:
+        """Return the numbers [n], by the order of the labels, and the labels.
+
+        Raises:
+            InputError: labels that have no order.
+        """
+        try:
+            classes = sorted(self._numbers)
+        except TypeError:
+            raise InputError(_MIXED) from None
+        place = np.empty(len(classes), dtype=np.uint32)
+        place[[self._numbers[value] for value in classes]] = np.arange(len(classes))
+        codes = np.concatenate(self._parts or [np.empty(0, dtype=np.uint32)])
+        return place[codes], [c.item() if isinstance(c, np.generic) else c for c in classes]

@@ -12,7 +12,7 @@ from ...errors import InputError
 from ..source import MIB
 from .association import NULL, Tested, associations
 from .content import content_evidence, label_shares
-from .documents import Documents, documents, label_codes
+from .documents import Documents, LabelCodes, documents
 from .near import temporary
 
 if TYPE_CHECKING:
@@ -116,14 +116,16 @@ def trigger_ngrams(
     limit = MEMORY if memory_limit is None else memory_limit
     with temporary(limit, None, source.name) as (_, memory):
         sketch = NgramSketch(unit, shortest, longest, memory // 4, seed)
-        seen, read = [], 0
+        read, labelled = 0, LabelCodes()
         for part, column_labels in source.batches():
             sketch.add(part)
-            seen += column_labels or []
+            if given is None:
+                labelled.add(column_labels)
             read += len(part)
             _tell(progress, read, "sketch")
-        codes, classes = _codes(given if given is not None else seen, read, source.name)
-        del seen
+        if given is not None:
+            labelled.add(given)
+        codes, classes = _codes(labelled, read, source.name)
         exact = NgramCounts(sketch, len(classes), min_count, memory // 2)
         done = 0
         for part, _ in _again(source, read):
@@ -198,8 +200,8 @@ def _source(texts: Any, labels: Any, column: str | None) -> tuple[Documents, Any
     return documents(texts, column=column).twice(), labels
 
 
-def _codes(labels: Any, read: int, name: str) -> tuple[NDArray[np.uint32], list[Any]]:
-    codes, classes = label_codes(labels)
+def _codes(labels: LabelCodes, read: int, name: str) -> tuple[NDArray[np.uint32], list[Any]]:
+    codes, classes = labels.codes()
     if len(codes) != read:
         raise InputError(f"{name}: {len(codes)} labels of {read} documents")
     if read == 0:
