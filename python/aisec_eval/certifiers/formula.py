@@ -41,6 +41,11 @@ class Linear:
         scaled = {variable: c * factor for variable, c in self.coefficients.items()}
         return Linear(scaled, self.constant * factor)
 
+    def bits(self) -> int:
+        """Return the binary digits of the largest numerator or denominator."""
+        numbers = (self.constant, *self.coefficients.values())
+        return max(max(abs(n.numerator), n.denominator).bit_length() for n in numbers)
+
     def minus(self, other: Linear) -> Linear:
         """Return the difference."""
         difference = dict(self.coefficients)

@@ -28,6 +28,10 @@ MAX_BYTES = 64 << 20
 """Of text, after decompression."""
 MAX_DEPTH = 64
 MAX_DECLARED = 1 << 20
+MAX_TOKENS = 4_000_000
+"""Of one command, which is held in memory."""
+MAX_BITS = 1 << 16
+"""Of the numbers that products come to."""
 
 _TOKEN = re.compile(r"[ \t\r\n\f\v]+|;[^\n]*|([()])|([^\s();]+)")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
@@ -103,7 +107,11 @@ def _expressions(
     A list holds its line as its first element.
     """
     open_lists: list[list[Any]] = []
+    count = 0
     for text, number in tokens:
+        count = count + 1 if open_lists else 1
+        if count > MAX_TOKENS:
+            raise reader.error(number, f"a command of more than {MAX_TOKENS} words; split it")
         if text == "(":
             if len(open_lists) == MAX_DEPTH:
                 raise reader.error(number, f"nested more than {MAX_DEPTH} deep")
@@ -124,6 +132,11 @@ def _expressions(
         raise reader.error(open_lists[-1][0], '"(" is never closed: the file is cut off')
 
 
+def _shown(text: str) -> str:
+    """Return text without what would move a terminal's cursor."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 class _Reader:
     """Turns commands into formulas."""
 
@@ -135,7 +148,7 @@ class _Reader:
         self.unsupported = ""
 
     def error(self, number: int, text: str) -> InputError:
-        return InputError(f"{self.name}, line {number}: {text}")
+        return InputError(f"{self.name}, line {number}: {_shown(text)}")
 
     def command(self, expression: list[Any], number: int) -> None:
         head = expression[1] if len(expression) > 1 else None
@@ -147,8 +160,8 @@ class _Reader:
             try:
                 self.formulas.append(self._formula(expression[2], number))
             except UnsupportedError as reason:
-                self.unsupported = self.unsupported or f"line {number}: {reason}"
-        elif head not in _IGNORED or not isinstance(head, str):
+                self.unsupported = self.unsupported or f"line {number}: {_shown(str(reason))}"
+        elif not isinstance(head, str) or head not in _IGNORED:
             named = f'"{head[:40]}"' if isinstance(head, str) else "nothing"
             raise self.error(number, f"expected declare-const or assert, got {named}")
 
@@ -210,6 +223,8 @@ class _Reader:
                     raise UnsupportedError("variables are multiplied with each other")
                 scalar, linear = (other, first) if first.coefficients else (first, other)
                 first = linear.times(scalar.constant)
+                if first.bits() > MAX_BITS:
+                    raise UnsupportedError(f"a product has more than {MAX_BITS} binary digits")
             else:
                 first = first.minus(other.times(Fraction(-1)) if head == "+" else other)
         return first
