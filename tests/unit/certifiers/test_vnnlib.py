@@ -151,6 +151,8 @@ def test_too_many_combinations_are_not_expanded(read, monkeypatch):
         ("(assert (<= () 1))", 6, "empty brackets"),
         ("(assert ((<=) 1 2))", 6, "expected an operator"),
         ("(forget X_0)", 6, "expected declare-const or assert"),
+        ("((assert) (<= Y_0 1))", 6, "got nothing"),
+        ("(assert (<= Y_0 \x1b[2J))", 6, '"\ufffd[2J" is neither a number'),
         ("(declare-const X_0 Real)", 6, "declared twice"),
         ("(declare-const Z Real)", 6, "declare inputs"),
         ("(declare-const X_2 Int)", 6, "must be Real"),
