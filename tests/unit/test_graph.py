@@ -362,7 +362,7 @@ WEIGHT, BIAS = np.ones((2, 3)), np.zeros(2)
 NAN_WEIGHT = np.array([[0, 1, 2], [3, np.nan, 5.0]])
 REFUSALS = {
     "not JSON": ("{", [], "graph description: EOF"),
-    "unknown operator": (spec(op="gelu"), [WEIGHT, BIAS], r"node 1 \(fc\): operator gelu is not"),
+    "unknown operator": (spec(op="mish"), [WEIGHT, BIAS], r"node 1 \(fc\): operator mish is not"),
     "forward reference": (spec(inputs=[1]), [WEIGHT, BIAS], "input 1 is not one of the 1 earlier"),
     "missing tensor": (spec(tensors={"weight": 0}), [WEIGHT], "tensor `bias` is missing"),
     "tensor number": (spec(), [WEIGHT], "tensor `bias` is number 1, only 1 were given"),

@@ -1,4 +1,12 @@
-//! Float64 enclosures of exp, sigmoid and tanh that trust no mathematical library.
+//! Float64 enclosures of exp, sigmoid, tanh and others that trust no mathematical library.
+
+pub(crate) mod angle;
+mod logarithm;
+mod normal;
+pub(crate) mod range;
+
+pub(crate) use logarithm::{ln, softplus};
+pub(crate) use normal::{erf, gelu, gelu_slope, plain_erf, silu, silu_slope};
 
 use aisec_numeric::rounding::{
     add_down, add_up, div_down, div_up, mul_down, mul_up, sub_down, sub_up,

@@ -4,6 +4,7 @@
 
 pub mod beside;
 mod constants;
+mod curve;
 mod enclosure;
 mod error;
 mod execute;
@@ -16,7 +17,6 @@ mod outward;
 mod parallel;
 mod patch;
 mod plan;
-mod s_shape;
 mod shape;
 mod spare;
 mod spec;
@@ -24,14 +24,14 @@ mod tensor;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use curve::{Curve, Touch};
 pub use error::{Error, Result};
 pub use execute::Workspace;
 pub use graph::{Graph, Node};
-pub use interval::Bounds;
+pub use interval::{Bounds, TOGETHER};
 pub use operator::{Activation, Interval, Operator, Reads, Relaxation, Site};
 pub use ops::Op;
 pub use patch::{Cropped, Patch};
-pub use s_shape::{Curve, Touch};
 pub use shape::{MAX_ELEMENTS, MAX_RANK};
 pub use spec::{GraphSpec, NodeSpec};
 pub use tensor::Tensor;

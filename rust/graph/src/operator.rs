@@ -4,8 +4,8 @@ use aisec_numeric::Scalar;
 use aisec_numeric::conv::Unit;
 
 use crate::beside::{Part, Rows, by_rows};
+use crate::curve::Curve;
 use crate::patch::{Cropped, Patch};
-use crate::s_shape::Curve;
 
 /// Where an operator is applied: how many samples lie one after another in each buffer, and
 /// the per-sample shapes of its inputs and its output (the batch axis is never part of a shape).
@@ -60,10 +60,10 @@ pub enum Activation {
     /// `x` is open, the slope of the line through zero that is not the chord, between `slope`
     /// and 1.
     Hinge { slope: f64 },
-    /// Sigmoid or tanh. Two parameters an element, those of all lower lines first: the point
-    /// where the lower line touches the convex part of the curve (left of zero), and where the
-    /// upper line touches its concave part. A point on the other side of zero, or at zero, stands
-    /// for the chord; where the whole interval is on the other side the line is the chord.
+    /// A smooth function. Two parameters an element, those of all lower lines first: the point
+    /// where the lower line touches a convex part of the curve, and where the upper line touches
+    /// a concave part. A point where the curve bends the other way, or turns, stands for the
+    /// chord (of a curve that turns more than twice: for the segment of the hull).
     Curve(Curve),
 }
 

@@ -1,4 +1,5 @@
-//! Random small graphs over every operator, for property tests of this and other crates.
+//! Random small graphs, over every operator or the plain ones, for property tests of this and
+//! other crates.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,12 @@ pub fn random_graph(seed: u64, nodes: usize, classes: usize) -> Graph {
     Graph::new(spec, tensors).expect("random graphs are valid")
 }
 
+/// The same with the operators that bend as well: a pick of all there are.
+pub fn random_bent_graph(seed: u64, nodes: usize, classes: usize) -> Graph {
+    let (spec, tensors) = random_bent_spec(seed, nodes, classes);
+    Graph::new(spec, tensors).expect("random graphs are valid")
+}
+
 /// `batch` inputs of `graph`, uniform in [-1, 1).
 pub fn random_input(seed: u64, graph: &Graph, batch: usize) -> Vec<f64> {
     let mut random = Stream::new(seed, "testing/input", 0).at(0, 0);
@@ -27,13 +34,30 @@ pub fn random_input(seed: u64, graph: &Graph, batch: usize) -> Vec<f64> {
 
 /// The description behind [`random_graph`].
 pub fn random_spec(seed: u64, nodes: usize, classes: usize) -> (GraphSpec, Vec<Tensor>) {
+    random_from(&Op::NAMES[..PLAIN], seed, nodes, classes)
+}
+
+/// The description behind [`random_bent_graph`].
+pub fn random_bent_spec(seed: u64, nodes: usize, classes: usize) -> (GraphSpec, Vec<Tensor>) {
+    random_from(Op::NAMES, seed, nodes, classes)
+}
+
+fn random_from(
+    operators: &[&str],
+    seed: u64,
+    nodes: usize,
+    classes: usize,
+) -> (GraphSpec, Vec<Tensor>) {
     let mut build = Builder::new(seed);
     for _ in 0..nodes {
-        let op = Op::NAMES[build.below(Op::NAMES.len())];
+        let op = operators[build.below(operators.len())];
         build.grow(op);
     }
     build.finish(classes)
 }
+
+/// The operators up to here are those of piecewise linear networks, sigmoid and tanh.
+const PLAIN: usize = 20;
 
 struct Builder {
     random: Generator,
@@ -217,6 +241,31 @@ impl Builder {
                 self.push(op, &[x], &[], json!({ "slope": slope }), shape);
             }
             "relu" | "sigmoid" | "tanh" => {
+                self.push(op, &[x], &[], json!({}), shape);
+            }
+            "sin" | "cos" | "erf" | "softplus" | "elu" | "silu" | "gelu" => {
+                self.push(op, &[x], &[], json!({}), shape);
+            }
+            "exp" | "square" | "cube" => {
+                // Of small numbers: powers of powers soon leave all bounds.
+                let x = self.push("tanh", &[x], &[], json!({}), shape.clone());
+                self.push(op, &[x], &[], json!({}), shape);
+            }
+            "log" | "sqrt" | "reciprocal" => {
+                // Of positive numbers, and some negative ones where there may be.
+                let x = self.push("softplus", &[x], &[], json!({}), shape.clone());
+                let least = vec![0.2];
+                let mut x = self.push(
+                    "add_const",
+                    &[x],
+                    &[("value", vec![1], least)],
+                    json!({}),
+                    shape.clone(),
+                );
+                if op == "reciprocal" && self.below(2) == 0 {
+                    let sign = ("value", vec![1], vec![-1.0]);
+                    x = self.push("mul_const", &[x], &[sign], json!({}), shape.clone());
+                }
                 self.push(op, &[x], &[], json!({}), shape);
             }
             other => unreachable!("operator {other} has no random case"),

@@ -2,7 +2,7 @@
 
 mod common;
 
-use aisec_graph::testing::{random_graph, random_input};
+use aisec_graph::testing::{random_bent_graph, random_input};
 use aisec_graph::{Op, Workspace};
 use aisec_numeric::Cancel;
 use common::values_of_all_nodes;
@@ -20,7 +20,7 @@ fn inputs(seed: u64, graph: &aisec_graph::Graph, batch: usize) -> (Vec<f32>, Vec
 fn random_graphs_use_every_operator() {
     let mut seen: Vec<&str> = (0..60)
         .flat_map(|seed| {
-            let graph = random_graph(seed, 12, 3);
+            let graph = random_bent_graph(seed, 12, 3);
             graph.nodes().iter().map(|node| node.op.name()).collect::<Vec<_>>()
         })
         .collect();
@@ -37,7 +37,7 @@ proptest! {
     /// Reused buffers hold what separate buffers hold, at every node.
     #[test]
     fn every_node_has_its_own_value(seed: u64, nodes in 0usize..20) {
-        let graph = random_graph(seed, nodes, 3);
+        let graph = random_bent_graph(seed, nodes, 3);
         let batch = 1 + (seed % 3) as usize;
         let x = random_input(seed, &graph, batch);
         for (node, expected) in values_of_all_nodes(&graph, &x, batch).iter().enumerate() {
@@ -49,7 +49,7 @@ proptest! {
     /// The gradient is the derivative of `cotangent·output` along a random direction.
     #[test]
     fn vjp_is_the_derivative(seed: u64, nodes in 0usize..20) {
-        let graph = random_graph(seed, nodes, 3);
+        let graph = random_bent_graph(seed, nodes, 3);
         let x = random_input(seed, &graph, 1);
         let direction = random_input(seed ^ 1, &graph, 1);
         let cotangent = [0.7, -1.3, 0.4];
@@ -74,7 +74,7 @@ proptest! {
     /// float32 stays close to float64.
     #[test]
     fn float32_is_close(seed: u64, nodes in 0usize..20) {
-        let graph = random_graph(seed, nodes, 3);
+        let graph = random_bent_graph(seed, nodes, 3);
         let (x, _) = inputs(seed, &graph, 2);
         let wide: Vec<f64> = x.iter().map(|&v| f64::from(v)).collect();
         let exact = graph.forward(&wide, 2);
@@ -91,7 +91,7 @@ proptest! {
     /// through any entry point.
     #[test]
     fn samples_are_independent(seed: u64, nodes in 0usize..20, batch in 1usize..40) {
-        let graph = random_graph(seed, nodes, 3);
+        let graph = random_bent_graph(seed, nodes, 3);
         let (x, cotangent) = inputs(seed, &graph, batch);
         let (length, out) = (graph.input_len(), graph.output_len());
         let threads = 1 + (seed % 3) as usize;
@@ -118,7 +118,7 @@ proptest! {
     fn workspaces_are_only_scratch(seed: u64, nodes in 0usize..20) {
         let mut workspace = Workspace::new();
         for seed in [seed, seed ^ 1, seed] {
-            let graph = random_graph(seed, nodes, 3);
+            let graph = random_bent_graph(seed, nodes, 3);
             let (x, cotangent) = inputs(seed, &graph, 3);
             let (mut value, mut gradient) = (vec![0.0; 9], vec![0.0; 3 * graph.input_len()]);
             graph.vjp_into(&mut workspace, &x, 3, &cotangent, &mut value, &mut gradient);
@@ -131,7 +131,7 @@ proptest! {
     #[test]
     fn non_finite_samples_stay_alone(seed: u64, nodes in 0usize..20, bad in prop_oneof![
         Just(f32::NAN), Just(f32::INFINITY), Just(f32::NEG_INFINITY)]) {
-        let graph = random_graph(seed, nodes, 3);
+        let graph = random_bent_graph(seed, nodes, 3);
         let (mut x, cotangent) = inputs(seed, &graph, 3);
         let clean = graph.value_and_vjp(&x, 3, &cotangent, &Cancel::new()).unwrap();
         x[graph.input_len()..][..graph.input_len()].fill(bad);
@@ -147,14 +147,14 @@ proptest! {
 
 #[test]
 fn empty_batches_give_empty_results() {
-    let graph = random_graph(3, 8, 3);
+    let graph = random_bent_graph(3, 8, 3);
     assert!(graph.forward::<f32>(&[], 0).is_empty());
     assert_eq!(graph.value_and_vjp::<f32>(&[], 0, &[], &Cancel::new()).unwrap(), (vec![], vec![]));
 }
 
 #[test]
 fn cancelled_calls_stop() {
-    let graph = random_graph(3, 8, 3);
+    let graph = random_bent_graph(3, 8, 3);
     let (x, cotangent) = inputs(3, &graph, 2);
     let cancel = Cancel::new();
     cancel.cancel();

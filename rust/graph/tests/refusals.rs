@@ -52,7 +52,7 @@ fn each_refusal_names_the_node_and_the_reason() {
         (refusal(json!([10_000_000_000_000u64]), "relu", json!({}), none), "has more than"),
         (refusal(json!([u64::MAX, u64::MAX]), "relu", json!({}), none), "has more than"),
         (refusal(json!(vec![1; 40]), "relu", json!({}), none), "40 axes"),
-        (refusal(json!([3]), "gelu", json!({}), none), "operator gelu is not supported"),
+        (refusal(json!([3]), "mish", json!({}), none), "operator mish is not supported"),
         (refusal(json!([3]), "relu", json!({"slope": 1}), none), "unknown field `slope`"),
         (refusal(json!([3]), "leaky_relu", json!({}), none), "missing field `slope`"),
         (refusal(json!([3]), "leaky_relu", json!({"slope": 1e300}), none), "not finite in float32"),

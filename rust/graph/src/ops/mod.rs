@@ -10,6 +10,7 @@ use crate::operator::{Activation, Interval, Operator, Reads, Relaxation, Site};
 use crate::patch::{Cropped, Patch};
 use crate::spec::Parts;
 
+mod curved;
 mod strided;
 mod window;
 
@@ -172,6 +173,19 @@ operators! {
     "leaky_relu" => leaky_relu::LeakyRelu,
     "sigmoid" => sigmoid::Sigmoid,
     "tanh" => tanh::Tanh,
+    "exp" => exp::Exp,
+    "log" => log::Log,
+    "sqrt" => sqrt::Sqrt,
+    "reciprocal" => reciprocal::Reciprocal,
+    "square" => square::Square,
+    "cube" => cube::Cube,
+    "sin" => sin::Sin,
+    "cos" => cos::Cos,
+    "erf" => erf::Erf,
+    "softplus" => softplus::Softplus,
+    "elu" => elu::Elu,
+    "silu" => silu::Silu,
+    "gelu" => gelu::Gelu,
 }
 
 fn build<O: Build>(parts: &mut Parts) -> Result<O, String> {

@@ -3,92 +3,43 @@
 use aisec_numeric::Scalar;
 use aisec_numeric::rounding::{mul_down, mul_up, sub_down, sub_up};
 
-use super::Build;
+use super::curved::{Curved, Function, increasing};
+use crate::curve::{Curve, Domain, Shape};
 use crate::enclosure::tanh;
-use crate::operator::{Activation, Interval, Operator, Reads, Relaxation, Site};
-use crate::s_shape::Curve;
-use crate::spec::Parts;
+use crate::operator::Reads;
 
 /// `y = tanh(x)`.
+pub type Tanh = Curved<HyperbolicTangent>;
+
 #[derive(Debug, Clone)]
-pub struct Tanh;
+pub struct HyperbolicTangent;
 
-impl Build for Tanh {
-    fn build(_parts: &mut Parts) -> Result<Self, String> {
-        Ok(Self)
-    }
-}
+impl Function for HyperbolicTangent {
+    const CURVE: Curve = Curve {
+        value: tanh,
+        // 1 - f²
+        slope: |x| {
+            let (low, high) = tanh(x.abs());
+            (sub_down(1.0, mul_up(high, high)), sub_up(1.0, mul_down(low, low)))
+        },
+        range: |l, u| increasing(tanh, l, u),
+        plain: |x| {
+            let y = x.tanh();
+            let slope = 1.0 - y * y;
+            [y, slope, -2.0 * y * slope]
+        },
+        slopes: (0.0, 1.0),
+        shape: Shape::Turns { at: &[(0.0, 0.0)], convex_first: true },
+        domain: Domain::All,
+    };
+    const READS: Reads = Reads::OUTPUT;
 
-/// The function and its derivative `1 - f²`.
-const CURVE: Curve = Curve {
-    value: tanh,
-    slope: |x| {
-        let (low, high) = tanh(x.abs());
-        (sub_down(1.0, mul_up(high, high)), sub_up(1.0, mul_down(low, low)))
-    },
-    plain: Tanh::derivatives,
-};
-
-impl Tanh {
-    /// The function and its first two derivatives in plain floating point.
-    pub(crate) fn derivatives(x: f64) -> [f64; 3] {
-        let y = x.tanh();
-        let slope = 1.0 - y * y;
-        [y, slope, -2.0 * y * slope]
-    }
-}
-
-impl Operator for Tanh {
-    fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
-        Ok(inputs[0].to_vec())
+    fn value<T: Scalar>(x: T) -> T {
+        value(x)
     }
 
-    fn forward<T: Scalar>(&self, _site: &Site, inputs: &[&[T]], output: &mut [T]) {
-        output.iter_mut().zip(inputs[0]).for_each(|(y, &x)| *y = value(x));
-    }
-
-    fn reads(&self) -> Reads {
-        Reads::OUTPUT
-    }
-
-    fn vjp<T: Scalar>(
-        &self,
-        _site: &Site,
-        _inputs: &[&[T]],
-        output: &[T],
-        cotangent: &[T],
-        grads: &mut [&mut [T]],
-    ) {
-        let pairs = output.iter().zip(cotangent);
-        grads[0].iter_mut().zip(pairs).for_each(|(g, (&y, &c))| *g += c * (T::ONE - y * y));
-    }
-
-    fn interval(&self, _site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {
-        CURVE.interval(inputs[0], lower, upper);
-    }
-
-    fn is_affine(&self) -> bool {
-        false
-    }
-
-    fn relax(&self, _site: &Site, inputs: &[Interval]) -> Relaxation {
-        CURVE.relax(inputs[0])
-    }
-
-    fn activation(&self) -> Option<Activation> {
-        Some(Activation::Curve(CURVE))
-    }
-
-    fn relax_with(&self, _site: &Site, inputs: &[Interval], parameters: &[f64]) -> Relaxation {
-        CURVE.relax_with(inputs[0], parameters)
-    }
-
-    fn mark_loose(&self, _site: &Site, input: Interval, loose: &mut [bool]) {
-        CURVE.mark_loose(input, loose);
-    }
-
-    fn is_separable(&self) -> bool {
-        true
+    fn slope<T: Scalar>(y: T) -> T {
+        T::ONE - y * y
     }
 }
 
