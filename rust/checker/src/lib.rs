@@ -5,9 +5,13 @@
 mod adversarial;
 mod constraint;
 mod proof;
+mod votes;
 
 pub use adversarial::{Claim, Fault, Finding, Metric, check_adversarial};
 pub use constraint::{Constraint, Violation};
 pub use proof::{
     Arithmetic, Ball, MAX_BYTES, Norm, Proven, ProvenCase, Refusal, check_certificate,
+};
+pub use votes::{
+    Buckets, Draws, VoteClaim, VoteFault, check_bagging, check_plurality, check_run_off,
 };
