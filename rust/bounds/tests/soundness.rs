@@ -2,7 +2,7 @@
 
 use aisec_bounds::{Method, Norm, Options, Region, Tuning, margin_bounds, margin_planes};
 use aisec_graph::Graph;
-use aisec_graph::testing::{random_graph, random_input};
+use aisec_graph::testing::{random_bent_graph, random_graph, random_input};
 use aisec_numeric::Cancel;
 use aisec_numeric::rounding::{add_down, add_up, mul_down, mul_up};
 use proptest::prelude::*;
@@ -40,6 +40,11 @@ fn value_above(graph: &Graph, x: &[f64], row: &[f64]) -> f64 {
     row.iter()
         .zip(low.iter().zip(&high))
         .fold(0.0, |sum, (&a, (&l, &h))| add_up(sum, mul_up(a, if a > 0.0 { h } else { l })))
+}
+
+/// Every other one has operators that bend.
+fn graph(seed: u64, nodes: usize) -> Graph {
+    if seed % 2 == 0 { random_graph(seed, nodes, 3) } else { random_bent_graph(seed, nodes, 3) }
 }
 
 /// Points of the region: its centre, corners along single rows' gradients, random ones.
@@ -103,7 +108,7 @@ proptest! {
         nodes in 0usize..16,
         radius in prop_oneof![Just(0.0), 1e-6..1e-3f64, 0.01..0.3f64, 0.5..3.0f64],
     ) {
-        let graph = random_graph(seed, nodes, 3);
+        let graph = graph(seed, nodes);
         let center = random_input(seed, &graph, 1);
         let mut numbers = Numbers(seed);
         let lower: Vec<f64> = center.iter().map(|c| c - radius).collect();
@@ -137,7 +142,7 @@ proptest! {
         norm in prop_oneof![Just(Norm::Linf), Just(Norm::L2), Just(Norm::L1)],
         radius in prop_oneof![Just(0.0), 1e-6..1e-3f64, 0.01..0.3f64, 0.5..3.0f64],
     ) {
-        let graph = random_graph(seed, nodes, 3);
+        let graph = graph(seed, nodes);
         let center = random_input(seed, &graph, 1);
         let mut numbers = Numbers(seed);
         let lower: Vec<f64> = center.iter().map(|c| c - 0.4 * (1.0 + numbers.next())).collect();
@@ -166,7 +171,7 @@ proptest! {
     /// The bound of a single point is its value, up to rounding.
     #[test]
     fn a_point_has_tight_bounds(seed: u64, nodes in 0usize..16) {
-        let graph = random_graph(seed, nodes, 3);
+        let graph = graph(seed, nodes);
         let x = random_input(seed, &graph, 1);
         let region = Region::cuboid(&x, &x).unwrap();
         let spec = [1.0, -1.0, 0.0];
@@ -180,7 +185,7 @@ proptest! {
     /// Neither other samples, nor memory, nor threads change a bit.
     #[test]
     fn bounds_do_not_depend_on_how_they_are_computed(seed: u64, nodes in 0usize..16) {
-        let graph = random_graph(seed, nodes, 3);
+        let graph = graph(seed, nodes);
         let batch = 3;
         let (x, len) = (random_input(seed, &graph, batch), graph.input_len());
         let regions: Vec<Region> = (0..batch)
