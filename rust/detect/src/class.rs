@@ -1,5 +1,6 @@
 //! Count, mean and scatter of one class: what chains end in, and how two of them add.
 
+use crate::gather;
 use crate::gram::{self, GramRow, PANEL};
 
 /// Statistics of the rows of one class in a range of rows, products about their own mean.
@@ -17,16 +18,22 @@ pub(crate) struct Chain {
     pub(crate) count: u64,
     pub(crate) shift: Vec<f64>,
     pub(crate) gram: Vec<GramRow>,
+    /// Rows minus `shift` that wait for a tile to be full.
+    pub(crate) waiting: Vec<f64>,
 }
 
 impl Chain {
     pub(crate) fn new(shift: Vec<f64>) -> Self {
         let gram = (0..shift.len().div_ceil(PANEL)).map(GramRow::new).collect();
-        Self { count: 0, shift, gram }
+        Self { count: 0, shift, gram, waiting: Vec::new() }
     }
 
     /// Moves the products to the mean of the rows.
     pub(crate) fn close(mut self) -> ClassMoments {
+        let waiting = std::mem::take(&mut self.waiting);
+        if !waiting.is_empty() {
+            gather::add_waiting(&waiting, &mut self);
+        }
         let count = self.count as f64;
         let mut offset: Vec<f64> =
             self.gram.iter().flat_map(|row| row.sum).map(|sum| sum / count).collect();

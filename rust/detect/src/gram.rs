@@ -32,6 +32,10 @@ impl GramRow {
         &mut self.blocks[column / PANEL * BLOCK + row * PANEL + column % PANEL]
     }
 
+    pub(crate) fn blocks_mut(&mut self) -> &mut [f64] {
+        &mut self.blocks
+    }
+
     pub(crate) fn add_blocks(&mut self, other: &Self) {
         self.blocks.iter_mut().zip(&other.blocks).for_each(|(ours, theirs)| *ours += theirs);
     }

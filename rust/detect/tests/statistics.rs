@@ -149,3 +149,92 @@ fn damaged_bytes_are_refused() {
     }
     assert!(matches!(Statistics::from_bytes(&bytes, 1000), Err(Error::Memory { .. })));
 }
+
+/// Large classes of many features, an outlier first, and one feature beyond float32's range.
+fn wide(rows: usize, dim: usize) -> (Vec<f64>, Vec<i64>) {
+    let mut stream = aisec_numeric::random::Stream::new(5, "wide", 0).at(0, 0);
+    let labels: Vec<i64> = (0..rows).map(|row| i64::from(row % 5 == 0)).collect();
+    let x = (0..rows * dim)
+        .map(|at| {
+            let value = f64::from(stream.normal()) + if at < dim { 1e3 } else { 7.0 };
+            match at % dim {
+                3 if at / dim > rows / 2 => value * 1e30,
+                8 => 0.1,
+                _ => value,
+            }
+        })
+        .collect();
+    (x, labels)
+}
+
+#[test]
+fn float32_products_are_as_close_as_promised() {
+    let (rows, dim) = (8000, 130);
+    let (mut x, labels) = wide(rows, dim);
+    // The direct computation has no need of a feature that swamps the others.
+    x.chunks_mut(dim).for_each(|row| row[3] = row[4] - row[5]);
+    let cancel = Cancel::new();
+    let mut single = Statistics::new(dim, LIMIT, 0, Statistics::PART_ROWS).unwrap().in_single();
+    let mut double = Statistics::new(dim, LIMIT, 0, Statistics::PART_ROWS).unwrap();
+    for statistics in [&mut single, &mut double] {
+        statistics.update(&x, &labels, &cancel).unwrap();
+    }
+    // Of class 0 there are more rows than are multiplied in float64, of class 1 fewer.
+    let equal = single.covariance(1).unwrap() == double.covariance(1).unwrap();
+    assert!(equal, "rows below the least number are exact");
+    let (near, exact) = (single.covariance(0).unwrap().unwrap(), double.covariance(0).unwrap());
+    let exact = exact.unwrap();
+    assert_ne!(near.matrix, exact.matrix);
+    assert_eq!(near.count, exact.count);
+    let deviation: Vec<f64> = (0..dim).map(|i| exact.matrix[i * dim + i].sqrt()).collect();
+    assert_eq!((deviation[8], near.matrix[8 * dim + 8]), (0.0, 0.0));
+    for i in 0..dim {
+        assert!((near.mean[i] - exact.mean[i]).abs() <= 1e-12 * exact.mean[i].abs());
+        for j in 0..dim {
+            let off = (near.matrix[i * dim + j] - exact.matrix[i * dim + j]).abs();
+            assert!(off <= 2e-7 * deviation[i] * deviation[j], "{i} {j} {off}");
+        }
+    }
+}
+
+#[test]
+fn float32_products_are_the_same_bits_in_any_batch_thread_and_type() {
+    let (rows, dim) = (9000, 130);
+    let (x, labels) = wide(rows, dim);
+    let single: Vec<f32> = x.iter().map(|&value| value as f32).collect();
+    let same: Vec<f64> = single.iter().map(|&value| value.into()).collect();
+    let gather = |batch: usize, threads: usize, double: bool| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let mut statistics = Statistics::new(dim, LIMIT, 0, 1 << 13).unwrap().in_single();
+        pool.install(|| {
+            for (first, labels) in (0..).step_by(batch).zip(labels.chunks(batch)) {
+                let range = first * dim..(first + labels.len()) * dim;
+                if double {
+                    statistics.update(&same[range], labels, &Cancel::new()).unwrap();
+                } else {
+                    statistics.update(&single[range], labels, &Cancel::new()).unwrap();
+                }
+            }
+        });
+        statistics.to_bytes().unwrap()
+    };
+    let whole = gather(rows, 1, false);
+    assert_eq!(gather(777, 3, false), whole);
+    assert_eq!(gather(61, 2, true), whole);
+}
+
+#[test]
+fn rows_that_are_not_finite_are_named_in_tiles_too() {
+    let (rows, dim) = (6000, 130);
+    let (x, labels) = wide(rows, dim);
+    for (row, batch) in [(5000, 6000), (5001, 40), (5999, 6000), (4000, 1)] {
+        let mut x = x.clone();
+        x[row * dim + 129] = f64::INFINITY;
+        let mut statistics = Statistics::new(dim, LIMIT, 0, 1 << 14).unwrap().in_single();
+        let refused = (0..).step_by(batch).zip(labels.chunks(batch)).find_map(|(first, labels)| {
+            let x = &x[first * dim..(first + labels.len()) * dim];
+            statistics.update(x, labels, &Cancel::new()).err()
+        });
+        assert_eq!(refused, Some(Error::NotFinite { row: row as u64, feature: 129 }));
+    }
+}

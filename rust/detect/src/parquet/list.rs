@@ -66,6 +66,11 @@ impl Lists {
         Ok(())
     }
 
+    /// Repetition levels of a row, once one was read.
+    pub(super) fn shape(&self) -> &[i16] {
+        &self.shape
+    }
+
     /// Every row is full and of one shape.
     fn check(
         &mut self,

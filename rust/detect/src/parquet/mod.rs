@@ -1,13 +1,16 @@
 //! Rows of a Parquet file, in order, a bounded number at a time.
 //!
 //! The footer gives a [`Table`]; [`Rows`] reads its features row-major. Columns of single numbers
-//! are decoded in parallel into a window of one row group, as much of it as the limit allows; a
-//! column of lists is decoded straight into the caller's buffer. Whoever opens the table
+//! are decoded in parallel into a window of one row group, as much of it as the limit allows; the
+//! pages of a column of lists are decoded in parallel straight into the caller's buffer. Whoever opens the table
 //! supplies the bytes ([`ReadAt`]).
 
+mod codec;
 mod column;
 mod header;
+mod levels;
 mod list;
+mod list_pages;
 mod page;
 mod rows;
 mod schema;
@@ -23,8 +26,10 @@ use parquet::schema::types::SchemaDescPtr;
 pub use rows::Rows;
 pub use values::Value;
 
+use codec::Codec;
 use list::Lists;
-use page::{Chunk, Codec, Pages, Pool};
+use list_pages::ListPages;
+use page::{Chunk, Pages, Pool};
 use schema::{Layout, Leaf};
 
 /// The largest footer that is read: it describes every column of every row group.
@@ -104,6 +109,8 @@ pub struct Table {
     layout: Layout,
     label: Option<Leaf>,
     dim: usize,
+    /// Repetition levels of the first row, where features are lists.
+    shape: Arc<[u8]>,
     groups: Vec<Group>,
     fingerprint: u64,
 }
@@ -151,10 +158,12 @@ impl Table {
             Layout::Columns(leaves) => leaves.len(),
             Layout::Lists(_) => 0,
         };
+        let shape = Arc::default();
         let mut table =
-            Self { file, schema, layout, label, dim, groups, fingerprint: hasher.finish() };
+            Self { file, schema, layout, label, dim, shape, groups, fingerprint: hasher.finish() };
         if dim == 0 {
-            table.dim = table.first_width()?;
+            table.shape = table.first_row()?;
+            table.dim = table.shape.len();
         }
         Ok(table)
     }
@@ -199,21 +208,33 @@ impl Table {
         self.fingerprint
     }
 
-    fn first_width(&self) -> Result<usize, TableError> {
-        let (Layout::Lists(leaf), Some(index)) =
-            (&self.layout, self.groups.iter().position(|group| group.rows > 0))
+    /// Repetition levels of the first row.
+    fn first_row(&self) -> Result<Arc<[u8]>, TableError> {
+        let (Layout::Lists(leaf), Some(group)) =
+            (&self.layout, self.groups.iter().find(|group| group.rows > 0))
         else {
             return Err(TableError::NoRows);
         };
+        let pages = Pages::new(&self.file, &Arc::default(), group.chunks[0]);
+        let mut lists = Lists::new(pages, &self.schema.column(leaf.index), group.first);
         let mut values: Vec<f64> = Vec::new();
-        self.lists(leaf, index, &Arc::default()).read(leaf, 0, 1, &mut values)?;
-        Ok(values.len())
+        lists.read(leaf, 0, 1, &mut values)?;
+        let level = |&level| u8::try_from(level).map_err(|_| damaged("lists in lists without end"));
+        lists.shape().iter().map(level).collect()
     }
 
-    fn lists(&self, leaf: &Leaf, group: usize, pool: &Arc<Pool>) -> Lists {
+    /// The lists of a row group from row `skip` on.
+    fn lists<T: Value>(
+        &self,
+        leaf: &Leaf,
+        group: usize,
+        skip: usize,
+        pool: &Arc<Pool>,
+    ) -> Result<ListPages<T>, TableError> {
         let group = &self.groups[group];
-        let pages = Pages::new(&self.file, pool, group.chunks[0]);
-        Lists::new(pages, &self.schema.column(leaf.index), group.first)
+        let descriptor = self.schema.column(leaf.index);
+        let (shape, rows) = (self.shape.clone(), (group.first, skip));
+        ListPages::new(&self.file, pool, group.chunks[0], descriptor, shape, rows, leaf)
     }
 }
 

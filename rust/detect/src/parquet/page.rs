@@ -1,20 +1,20 @@
 //! Pages of one column chunk, read by ranges and decompressed into buffers that are used again.
 
-use std::io::{self, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use parquet::basic::{Compression, Encoding};
+use parquet::basic::Encoding;
 use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::errors::ParquetError;
 
+use super::codec::{Codec, Context};
 use super::header::{DataPage, Header, NoHeader, PageKind, parse};
 use super::{ReadAt, TableError, damaged};
 
 /// Bytes a page may have; writers make pages of about 1 MiB.
-const LARGEST_PAGE: usize = 256 << 20;
+pub(super) const LARGEST_PAGE: usize = 256 << 20;
 /// Bytes a header may have: its statistics hold values of the column.
-const LARGEST_HEADER: usize = 16 << 20;
+pub(super) const LARGEST_HEADER: usize = 16 << 20;
 
 /// Where a column's values of one row group are.
 #[derive(Debug, Clone, Copy)]
@@ -26,32 +26,6 @@ pub(super) struct Chunk {
     pub(super) codec: Codec,
 }
 
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Codec {
-    Uncompressed,
-    Snappy,
-    Gzip,
-    Lz4,
-    Zstd,
-}
-
-impl Codec {
-    pub(super) fn new(compression: Compression) -> Result<Self, TableError> {
-        Ok(match compression {
-            Compression::UNCOMPRESSED => Self::Uncompressed,
-            Compression::SNAPPY => Self::Snappy,
-            Compression::GZIP(_) => Self::Gzip,
-            Compression::LZ4_RAW => Self::Lz4,
-            Compression::ZSTD(_) => Self::Zstd,
-            other => {
-                let name = format!("{other}");
-                let name = name.split('(').next().unwrap_or_default().to_owned();
-                return Err(TableError::Codec { name });
-            }
-        })
-    }
-}
-
 /// Buffers between uses.
 #[derive(Default)]
 pub(super) struct Pool {
@@ -59,12 +33,24 @@ pub(super) struct Pool {
     readers: Mutex<Vec<Buffers>>,
 }
 
+impl Pool {
+    /// Runs `work` with a buffer for a page and what a decompressor keeps.
+    pub(super) fn with<R>(&self, work: impl FnOnce(&mut Vec<u8>, &mut Context) -> R) -> R {
+        let mut page = lock(&self.pages).pop().unwrap_or_default();
+        let mut buffers = lock(&self.readers).pop().unwrap_or_default();
+        let result = work(&mut page, &mut buffers.zstd);
+        lock(&self.pages).push(page);
+        lock(&self.readers).push(buffers);
+        result
+    }
+}
+
 #[derive(Default)]
 struct Buffers {
     /// Bytes as they are in the file, from `start`.
     raw: Vec<u8>,
     start: u64,
-    zstd: Option<zstd::bulk::Decompressor<'static>>,
+    zstd: Context,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -107,6 +93,11 @@ impl Drop for Pages {
 }
 
 impl Pages {
+    /// Where the next page starts that was not taken, and how many values are left.
+    pub(super) fn position(&self) -> (u64, u64) {
+        (self.at, self.left)
+    }
+
     pub(super) fn new(file: &Arc<dyn ReadAt>, pool: &Arc<Pool>, chunk: Chunk) -> Self {
         let mut buffers = lock(&pool.readers).pop().unwrap_or_default();
         buffers.raw.clear();
@@ -194,56 +185,11 @@ impl Pages {
         header: &Header,
         out: &mut Vec<u8>,
     ) -> Result<(), TableError> {
-        let mut codec = self.chunk.codec;
-        let mut levels = 0;
-        if let PageKind::Data(DataPage { second: Some(second), .. }) = &header.kind {
-            levels = second.definition + second.repetition;
-            if !second.compressed {
-                codec = Codec::Uncompressed;
-            }
-        }
         self.bytes(start, header.stored)?;
         let Buffers { raw, start: first, zstd } = &mut self.buffers;
         let at = usize::try_from(start - *first).unwrap_or(usize::MAX);
-        let stored = raw.get(at..).and_then(|raw| raw.get(..header.stored));
-        let (head, body) = stored.unwrap_or_default().split_at(levels);
-        // Growing writes zeros once; afterwards the length only moves inside what was written.
-        if out.len() < header.size {
-            out.resize(header.size, 0);
-        } else {
-            out.truncate(header.size);
-        }
-        out[..levels].copy_from_slice(head);
-        let target = &mut out[levels..];
-        let done = if target.is_empty() {
-            Ok(0)
-        } else {
-            match codec {
-                Codec::Uncompressed if body.len() == target.len() => {
-                    target.copy_from_slice(body);
-                    Ok(target.len())
-                }
-                Codec::Uncompressed => Err(io::ErrorKind::InvalidData.into()),
-                Codec::Snappy => {
-                    snap::raw::Decoder::new().decompress(body, target).map_err(io::Error::other)
-                }
-                Codec::Lz4 => {
-                    lz4_flex::block::decompress_into(body, target).map_err(io::Error::other)
-                }
-                Codec::Gzip => flate2::read::MultiGzDecoder::new(body)
-                    .read_exact(target)
-                    .map(|()| target.len()),
-                Codec::Zstd => match zstd {
-                    Some(zstd) => zstd.decompress_to_buffer(body, target),
-                    None => zstd::bulk::Decompressor::new()
-                        .and_then(|new| zstd.insert(new).decompress_to_buffer(body, target)),
-                },
-            }
-        };
-        match done {
-            Ok(size) if size == header.size - levels => Ok(()),
-            _ => Err(damaged("a page cannot be decompressed")),
-        }
+        let stored = raw.get(at..).and_then(|raw| raw.get(..header.stored)).unwrap_or_default();
+        self.chunk.codec.decompress(header, stored, out, zstd)
     }
 
     /// Bytes of the chunk from `at`; neighbours are read with them.

@@ -6,7 +6,7 @@ use aisec_numeric::Cancel;
 use rayon::prelude::*;
 
 use super::column;
-use super::list::Lists;
+use super::list_pages::ListPages;
 use super::page::{Pages, Pool};
 use super::schema::Layout;
 use super::values::Value;
@@ -33,8 +33,7 @@ pub struct Rows<T> {
     labels: Vec<i64>,
     count: usize,
     taken: usize,
-    lists: Option<Lists>,
-    values: Vec<T>,
+    lists: Option<ListPages<T>>,
 }
 
 impl<T: Value> Rows<T> {
@@ -53,7 +52,6 @@ impl<T: Value> Rows<T> {
             count: 0,
             taken: 0,
             lists: None,
-            values: Vec::new(),
         }
     }
 
@@ -104,9 +102,7 @@ impl<T: Value> Rows<T> {
         self.count = match &table.layout {
             Layout::Lists(leaf) => {
                 if self.lists.is_none() {
-                    let mut lists = table.lists(leaf, self.group, pool);
-                    lists.skip(leaf, skip)?;
-                    self.lists = Some(lists);
+                    self.lists = Some(table.lists(leaf, self.group, skip, pool)?);
                 }
                 left.min(LIST_ROWS)
             }
@@ -149,10 +145,7 @@ impl<T: Value> Rows<T> {
     fn emit(&mut self, x: &mut [T]) -> Result<(), TableError> {
         let dim = self.table.dim;
         if let (Layout::Lists(leaf), Some(lists)) = (&self.table.layout, &mut self.lists) {
-            self.values.clear();
-            lists.read(leaf, dim, x.len() / dim, &mut self.values)?;
-            x.copy_from_slice(&self.values);
-            return Ok(());
+            return lists.read(leaf, x);
         }
         let (window, count, taken) = (&self.window, self.count, self.taken);
         x.par_chunks_mut(TILE_ROWS * dim).enumerate().for_each(|(tile, out)| {
