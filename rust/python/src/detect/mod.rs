@@ -34,10 +34,21 @@ impl PyStatistics {
     ///     memory_limit: bytes that may go into statistics.
     ///     first: number of the first row, a multiple of `part_rows`.
     ///     part_rows: rows in a part.
+    ///     single: multiply most rows of large classes in float32, about the mean of a tile: for
+    ///         leading directions, not where a matrix is inverted.
     #[new]
-    #[pyo3(signature = (dim, memory_limit, *, first=0, part_rows=Statistics::PART_ROWS))]
-    fn new(dim: usize, memory_limit: usize, first: u64, part_rows: u64) -> PyResult<Self> {
-        Ok(Self(Statistics::new(dim, memory_limit, first, part_rows).map_err(to_python)?))
+    #[pyo3(signature = (
+        dim, memory_limit, *, first=0, part_rows=Statistics::PART_ROWS, single=false
+    ))]
+    fn new(
+        dim: usize,
+        memory_limit: usize,
+        first: u64,
+        part_rows: u64,
+        single: bool,
+    ) -> PyResult<Self> {
+        let empty = Statistics::new(dim, memory_limit, first, part_rows).map_err(to_python)?;
+        Ok(Self(if single { empty.in_single() } else { empty }))
     }
 
     /// Reads what `to_bytes` wrote.
