@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from .base import Poisoned, check_class, choose, on_images
+from .base import on_images
+from .planting import Change, Planting, of_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -14,16 +15,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from .base import Victims
 
-class Backdoor(ABC):
+
+class Backdoor(Planting):
     """An all-to-one backdoor; a subclass is a frozen dataclass that says what its trigger does."""
 
     target: int
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """The name in results, which also keys the random numbers."""
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -34,46 +32,17 @@ class Backdoor(ABC):
     def trigger(self, seed: int) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
         """Return what puts the trigger on images [n, channels, height, width]."""
 
-    def poison(
-        self,
-        x: NDArray[np.float32],
-        y: NDArray[np.int64],
-        *,
-        rate: float,
-        seed: int = 0,
-        ids: NDArray[np.int64] | None = None,
-        lattice: Fraction | None = None,
-    ) -> Poisoned:
-        """Return a poisoned copy of a training set, see `PoisoningAttack.poison`.
+    def candidates(self, y: NDArray[np.int64]) -> tuple[NDArray[np.bool_], str]:
+        """Return the samples of other classes."""
+        return of_class(self.name, y, self.target, inside=False)
 
-        Raises:
-            InputError: an array or option does not fit.
-        """
-        check_class(self.name, y, self.target)
-        taken = choose(
-            self.name, x, y, y != self.target, f"not of class {self.target}",
-            rate=rate, seed=seed, ids=ids,
-        )  # fmt: skip
-        change = self.trigger(seed)
+    def change(self, taken: Victims, seed: int, lattice: Fraction | None) -> Change:
+        """Put the trigger on the samples taken, and give them the target's label."""
+        put = self.trigger(seed)
 
         def apply(x: NDArray[np.float32]) -> NDArray[np.float32]:
-            return on_images(self.name, x, change, lattice)
+            return on_images(self.name, x, put, lattice)
 
-        given = taken.y.copy()
-        original = taken.original
         taken.x[taken.rows] = apply(taken.x[taken.rows])
         taken.y[taken.rows] = self.target
-        return Poisoned(
-            taken.x,
-            taken.y,
-            taken.mask,
-            given,
-            taken.ids,
-            self.name,
-            self.target,
-            seed,
-            trigger=apply,
-            altered=taken.nobody,
-            original=original,
-            info=dict(self.options) | {"rate": rate},
-        )
+        return Change(self.target, apply)

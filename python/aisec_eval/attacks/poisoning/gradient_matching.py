@@ -16,14 +16,17 @@ import numpy as np
 
 from ... import _core
 from ...errors import InputError
-from .base import Poisoned, check_class, choose, on_lattice
+from .base import on_lattice
 from .network import cross_entropy
+from .planting import Change, of_class, plant
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from fractions import Fraction
 
     from numpy.typing import NDArray
 
+    from .base import Poisoned, Victims
     from .network import Apply, Network
 
 _MOMENTS = (0.9, 0.999)
@@ -53,6 +56,14 @@ class GradientMatching:
     def name(self) -> str:
         """The name in results, which also keys the random numbers."""
         return "gradient-matching"
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Parameters, for the record."""
+        return {
+            "target": self.target, "eps": self.eps, "steps": self.steps,
+            "restarts": self.restarts,
+        }  # fmt: skip
 
     def poison(
         self,
@@ -85,52 +96,32 @@ class GradientMatching:
         Raises:
             InputError: an array or option does not fit.
         """
-        check_class(self.name, y, self.target)
-        taken = choose(
-            self.name, x, y, y == self.target, f"of class {self.target}",
-            rate=rate, seed=seed, ids=ids,
-        )  # fmt: skip
         goals = np.asarray(goals, dtype=np.float32)
-        if goals.ndim < 2 or goals.shape[1:] != taken.x.shape[1:] or len(goals) == 0:
+        inputs = np.shape(x)[1:]
+        if goals.ndim < 2 or goals.shape[1:] != inputs or len(goals) == 0:
             raise InputError(
                 f"{self.name}: goals have shape {list(goals.shape)}; give [m, *input] inputs like "
-                f"{list(taken.x.shape[1:])}"
+                f"{list(inputs)}"
             )
-        clean = taken.x[taken.rows]
-        wanted = np.full(len(goals), self.target)
-        search = _Search.of(surrogate, clean, goals, self.target)
-        best: tuple[float, float, Any] | None = None
-        for restart in range(self.restarts):
-            first, last, moved = search.run(
-                self, self._start(seed, restart, taken.ids[taken.rows], clean)
+
+        def change(taken: Victims) -> Change:
+            clean = taken.x[taken.rows]
+            search = _Search.of(surrogate, clean, goals, self.target)
+            numbers = taken.ids[taken.rows]
+            runs = (
+                search.run(self, self._start(seed, restart, numbers, clean))
+                for restart in range(self.restarts)
             )
-            if best is None or last < best[1]:
-                best = first, last, moved
-        assert best is not None  # noqa: S101 - there is a restart
-        first, last, moved = best
-        if lattice is not None:
-            moved = clean + _towards_zero(moved - clean, float(lattice))
-        original = taken.original
-        taken.x[taken.rows] = on_lattice(moved, lattice)
-        rounded = search.loss(taken.x[taken.rows])
-        return Poisoned(
-            taken.x,
-            taken.y,
-            taken.mask,
-            taken.y.copy(),
-            taken.ids,
-            self.name,
-            None,
-            seed,
-            goal_x=goals,
-            goal_y=wanted,
-            altered=taken.nobody,
-            original=original,
-            info={
-                "target": self.target, "eps": self.eps, "steps": self.steps,
-                "restarts": self.restarts, "rate": rate, "loss": [first, last, rounded],
-            },
-        )  # fmt: skip
+            first, last, moved = min(runs, key=lambda run: run[1])
+            if lattice is not None:
+                moved = clean + _towards_zero(moved - clean, float(lattice))
+            taken.x[taken.rows] = on_lattice(moved, lattice)
+            loss = [first, last, search.loss(taken.x[taken.rows])]
+            wanted = np.full(len(goals), self.target)
+            return Change(goal_x=goals, goal_y=wanted, info={"loss": loss})
+
+        candidates = of_class(self.name, y, self.target, inside=True)
+        return plant(self, candidates, x, y, change, rate=rate, seed=seed, ids=ids)
 
     def _start(
         self, seed: int, restart: int, ids: NDArray[np.int64], clean: NDArray[np.float32]

@@ -15,14 +15,17 @@ import numpy as np
 
 from ... import _core
 from ...errors import InputError
-from .base import Poisoned, check_class, choose, on_images, on_lattice
+from .base import on_images, on_lattice
 from .network import cross_entropy
+from .planting import Change, of_class, plant
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from fractions import Fraction
 
     from numpy.typing import NDArray
 
+    from .base import Poisoned, Victims
     from .network import Apply, Network
 
 _BLOCK = 128
@@ -57,6 +60,14 @@ class LabelConsistent:
         """The name in results, which also keys the random numbers."""
         return "label-consistent"
 
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Parameters, for the record."""
+        return {
+            "target": self.target, "eps": self.eps, "steps": self.steps, "size": self.size,
+            "amplitude": self.amplitude,
+        }  # fmt: skip
+
     def poison(
         self,
         x: NDArray[np.float32],
@@ -82,39 +93,23 @@ class LabelConsistent:
         Raises:
             InputError: an array or option does not fit.
         """
-        check_class(self.name, y, self.target)
-        taken = choose(
-            self.name, x, y, y == self.target, f"of class {self.target}",
-            rate=rate, seed=seed, ids=ids,
-        )  # fmt: skip
-        inside = taken.x[taken.rows]
-        hard = on_lattice(self._perturb(surrogate, inside, seed, taken.ids[taken.rows]), lattice)
 
         def apply(x: NDArray[np.float32]) -> NDArray[np.float32]:
             return on_images(self.name, x, self._stamp, lattice)
 
-        original = taken.original
-        taken.x[taken.rows] = apply(hard)
-        labels = surrogate(inside).argmax(1), surrogate(hard).argmax(1)
-        return Poisoned(
-            taken.x,
-            taken.y,
-            taken.mask,
-            taken.y.copy(),
-            taken.ids,
-            self.name,
-            self.target,
-            seed,
-            trigger=apply,
-            altered=taken.nobody,
-            original=original,
-            info={
-                "target": self.target, "eps": self.eps, "steps": self.steps, "size": self.size,
-                "amplitude": self.amplitude, "rate": rate,
-                "surrogate_right_before": float(np.mean(labels[0] == self.target)),
-                "surrogate_right_after": float(np.mean(labels[1] == self.target)),
-            },
-        )  # fmt: skip
+        def change(taken: Victims) -> Change:
+            inside = taken.x[taken.rows]
+            moved = self._perturb(surrogate, inside, seed, taken.ids[taken.rows])
+            hard = on_lattice(moved, lattice)
+            taken.x[taken.rows] = apply(hard)
+            right = [float(np.mean(surrogate(z).argmax(1) == self.target)) for z in (inside, hard)]
+            told = dict(
+                zip(("surrogate_right_before", "surrogate_right_after"), right, strict=True)
+            )
+            return Change(self.target, apply, info=told)
+
+        candidates = of_class(self.name, y, self.target, inside=True)
+        return plant(self, candidates, x, y, change, rate=rate, seed=seed, ids=ids)
 
     def _perturb(
         self,

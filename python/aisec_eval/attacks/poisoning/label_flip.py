@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ... import _core
 from ...errors import InputError
-from .base import Poisoned, choose
+from .planting import Change, Planting
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from fractions import Fraction
 
     from numpy.typing import NDArray
+
+    from .base import Victims
 
 _KINDS = ("random", "pairwise")
 
 
 @dataclass(frozen=True)
-class LabelFlip:
+class LabelFlip(Planting):
     """Symmetric label noise, or noise that confuses each class with one other.
 
     `"random"` gives any other class with the same chance; `"pairwise"` gives the next class in
@@ -39,47 +42,30 @@ class LabelFlip:
         """The name in results, which also keys the random numbers."""
         return f"label-flip-{self.kind}"
 
-    def poison(
-        self,
-        x: NDArray[np.float32],
-        y: NDArray[np.int64],
-        *,
-        rate: float,
-        seed: int = 0,
-        ids: NDArray[np.int64] | None = None,
-        lattice: Fraction | None = None,
-    ) -> Poisoned:
-        """Return a poisoned copy of a training set, see `PoisoningAttack.poison`.
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Parameters, for the record."""
+        return {"kind": self.kind}
+
+    def candidates(self, y: NDArray[np.int64]) -> tuple[NDArray[np.bool_], str]:
+        """Return all samples.
 
         Raises:
-            InputError: an array or option does not fit, or there is one class only.
+            InputError: there is one class only.
         """
-        del lattice
-        classes, code = np.unique(y, return_inverse=True)
+        classes = np.unique(y)
         if len(classes) < 2:
             raise InputError(f"{self.name}: all labels are {classes.tolist()}; there is no other")
-        taken = choose(
-            self.name, x, y, np.ones(len(y), np.bool_), "all of them",
-            rate=rate, seed=seed, ids=ids,
-        )  # fmt: skip
+        return np.ones(len(y), dtype=np.bool_), "all of them"
+
+    def change(self, taken: Victims, seed: int, lattice: Fraction | None) -> Change:
+        """Give the samples taken another label."""
+        del lattice
+        classes, code = np.unique(taken.y, return_inverse=True)
         step = np.ones(len(taken.rows), dtype=np.int64)
         if self.kind == "random":
             draw = _core.random_signed(seed, self.name, 0, 0, taken.ids[taken.rows], 1)[:, 0]
             share = 0.5 + 0.5 * draw.astype(np.float64)
             step += np.minimum((share * (len(classes) - 1)).astype(np.int64), len(classes) - 2)
-        given = taken.y.copy()
-        original = taken.original
         taken.y[taken.rows] = classes[(code[taken.rows] + step) % len(classes)]
-        return Poisoned(
-            taken.x,
-            taken.y,
-            taken.mask,
-            given,
-            taken.ids,
-            self.name,
-            None,
-            seed,
-            altered=taken.nobody,
-            original=original,
-            info={"kind": self.kind, "rate": rate},
-        )
+        return Change()

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...errors import InputError
-from .base import Poisoned, check_class, choose, on_images
+from .base import on_images
+from .planting import Change, Planting, of_class
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from fractions import Fraction
 
     from numpy.typing import NDArray
 
+    from .base import Victims
+
 
 @dataclass(frozen=True)
-class SIG:
+class SIG(Planting):
     """`image + delta * sin(2 pi column frequency / width)` on images of the target class."""
 
     target: int = 0
@@ -40,27 +44,21 @@ class SIG:
         """The name in results, which also keys the random numbers."""
         return "sig"
 
-    def poison(
-        self,
-        x: NDArray[np.float32],
-        y: NDArray[np.int64],
-        *,
-        rate: float,
-        seed: int = 0,
-        ids: NDArray[np.int64] | None = None,
-        lattice: Fraction | None = None,
-    ) -> Poisoned:
-        """Return a poisoned copy of a training set, see `PoisoningAttack.poison`.
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Parameters, for the record."""
+        return {
+            "target": self.target, "delta": self.delta, "frequency": self.frequency,
+            "attack_delta": self.delta if self.attack_delta is None else self.attack_delta,
+        }  # fmt: skip
 
-        Raises:
-            InputError: an array or option does not fit.
-        """
-        check_class(self.name, y, self.target)
-        taken = choose(
-            self.name, x, y, y == self.target, f"of class {self.target}",
-            rate=rate, seed=seed, ids=ids,
-        )  # fmt: skip
-        attack_delta = self.delta if self.attack_delta is None else self.attack_delta
+    def candidates(self, y: NDArray[np.int64]) -> tuple[NDArray[np.bool_], str]:
+        """Return the target's own samples."""
+        return of_class(self.name, y, self.target, inside=True)
+
+    def change(self, taken: Victims, seed: int, lattice: Fraction | None) -> Change:
+        """Add the signal to the samples taken."""
+        del seed
 
         def signal(x: NDArray[np.float32], delta: float) -> NDArray[np.float32]:
             def add(images: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -71,22 +69,5 @@ class SIG:
 
             return on_images(self.name, x, add, lattice)
 
-        original = taken.original
         taken.x[taken.rows] = signal(taken.x[taken.rows], self.delta)
-        return Poisoned(
-            taken.x,
-            taken.y,
-            taken.mask,
-            taken.y.copy(),
-            taken.ids,
-            self.name,
-            self.target,
-            seed,
-            trigger=lambda x: signal(x, attack_delta),
-            altered=taken.nobody,
-            original=original,
-            info={
-                "target": self.target, "delta": self.delta, "frequency": self.frequency,
-                "attack_delta": attack_delta, "rate": rate,
-            },
-        )  # fmt: skip
+        return Change(self.target, lambda x: signal(x, self.options["attack_delta"]))
