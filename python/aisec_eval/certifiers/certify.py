@@ -119,7 +119,10 @@ def certify(
         correct[part] = model.logits(samples.x[part]).argmax(axis=1) == samples.y[part]
         rows = np.flatnonzero(correct[part]) + start
         if len(rows):
-            regions = Regions.around(samples.x[rows], [threats[row] for row in rows])
+            each = [threats[row] for row in rows]
+            regions = Regions.around(
+                samples.x[rows], threat if isinstance(threat, ThreatModel) else each
+            )
             spec = margin_spec(samples.y[rows], classes)
             if isinstance(certifier, Complete):
                 explained = certifier.explain(
@@ -127,7 +130,7 @@ def certify(
                     regions,
                     spec,
                     memory_limit=memory_limit,
-                    broken=_attack(graph, samples.take(rows), [threats[row] for row in rows]),
+                    broken=_attack(graph, samples.take(rows), each),
                     progress=_counted(progress, start, n, certifier.name),
                 )
                 found = explained.bounds
@@ -166,14 +169,7 @@ def certify(
         certified=certified,
         margin_lower=np.where(correct, margin, -np.inf),
         margins_lower=margins,
-        certificate=tuple(
-            _certificate(certifier, graph, threats[row], samples.x[row], int(label), bounds)
-            if proven
-            else None
-            for row, (proven, label, bounds) in enumerate(
-                zip(certified, samples.y, margins, strict=True)
-            )
-        ),
+        certificate=_certificates(certifier.name, graph, threats, samples, certified, margins),
         method=certifier.name,
         reason=tuple(map(_reason, correct, certified, margin, why)),
         radius=reach,
@@ -184,12 +180,10 @@ def certify(
 
 def margin_spec(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
     """Return the rows `z_y - z_i` for each other class i ascending, float64 [n, K - 1, K]."""
-    n = len(labels)
-    others = np.arange(classes)[None, :] != labels[:, None]
-    other = np.nonzero(others)[1].reshape(n, classes - 1)
+    n, samples, rows = len(labels), np.arange(len(labels)), np.arange(classes - 1)
     spec = np.zeros((n, classes - 1, classes))
-    np.put_along_axis(spec, other[:, :, None], -1.0, axis=2)
-    spec[np.arange(n), :, labels] = 1.0
+    spec[samples[:, None], rows, rows + (rows >= labels[:, None])] = -1.0
+    spec[samples, :, labels] = 1.0
     return spec
 
 
@@ -263,22 +257,30 @@ def _block(graph: Graph, classes: int, memory_limit: int | None) -> int:
     return max(1, min(_BLOCK, memory_limit // 4 // held))
 
 
-def _certificate(
-    certifier: Certifier,
+def _certificates(
+    method: str,
     graph: Graph,
-    threat: ThreatModel,
-    x: NDArray[np.float32],
-    label: int,
-    bounds: NDArray[np.float64],
-) -> Certificate:
-    about = {
-        "method": certifier.name,
-        "graph": graph.digest,
-        "region": describe(threat),
-        "label": label,
-        "margins_lower": [float(bound).hex() for bound in bounds],
-    }
-    return Certificate(about, graph.digest, (Ball(x, label, threat, bounds, certifier.name),))
+    threats: Sequence[ThreatModel],
+    samples: Samples,
+    certified: NDArray[np.bool_],
+    margins: NDArray[np.float64],
+) -> tuple[Certificate | None, ...]:
+    digest = graph.digest
+    unlike = {id(threat): threat for threat in threats}  # most often one for all
+    described = {key: describe(threat) for key, threat in unlike.items()}
+    certificates: list[Certificate | None] = [None] * len(samples)
+    for row in np.flatnonzero(certified).tolist():
+        threat, label, bounds = threats[row], int(samples.y[row]), margins[row]
+        about = {
+            "method": method,
+            "graph": digest,
+            "region": described[id(threat)],
+            "label": label,
+            "margins_lower": [bound.hex() for bound in bounds.tolist()],
+        }
+        ball = Ball(samples.x[row], label, threat, bounds, method)
+        certificates[row] = Certificate(about, digest, (ball,))
+    return tuple(certificates)
 
 
 def _reason(correct: np.bool_, certified: np.bool_, margin: np.float64, why: str) -> str:

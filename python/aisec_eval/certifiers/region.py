@@ -43,19 +43,13 @@ class Regions:
             (threat.lower, threat.upper) if isinstance(threat, Box) else threat.bounds
             for threat in each
         ]
-        shape = (-1, *x.shape[1:])
-        lower, upper = (
-            np.ascontiguousarray(
-                np.broadcast_to(
-                    np.stack([np.broadcast_to(end[side], x.shape[1:]) for end in ends]), x.shape
-                ),
-                dtype=np.float64,
-            ).reshape(shape)
-            for side in (0, 1)
-        )
+        lower, upper = np.empty(x.shape), np.empty(x.shape)
+        for row, (low, high) in enumerate(ends):
+            rows = slice(None) if isinstance(threats, ThreatModel) else row
+            lower[rows], upper[rows] = low, high
         if isinstance(each[0], Box):
             return Regions(lower, upper)
-        center = np.ascontiguousarray(x, dtype=np.float64)
+        center = x.astype(np.float64, order="C")
         if isinstance(threats, ThreatModel):
             return Regions(lower, upper, center, threats.eps_upper, threats.norm)
         radius = np.array([threat.eps_upper for threat in each])
