@@ -21,6 +21,7 @@ _LEADING = 16
 _LEAST_LEADING = 4
 _WIDE = 64
 _RIDGE = 1e-3
+_MATRICES = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,23 +49,30 @@ class Sampled:
     z: NDArray[np.float64]
     """On the directions of `wide` [m, w]; the first r are the projection."""
 
+    def without(self, aside: NDArray[np.bool_]) -> Sampled:
+        """Return the samples that are not set aside [n], unless these are most of them."""
+        kept = ~aside[self.row]
+        if 2 * kept.sum() < len(kept):
+            return self
+        return Sampled(self.row[kept], self.z[kept])
+
 
 def read_spaces(
     reader: Reader,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], list[ClassSpace]]:
     """First pass: class labels, counts, and the spaces of every class large enough."""
-    from .._core import Statistics
-
-    statistics = None
-    for _, (x, y) in reader.batches("statistics"):
-        if statistics is None:
-            statistics = Statistics(
-                x.shape[1], reader.limit - reader.batch - reader.source.window_bytes
-            )
-        statistics.update(x, y)
-    if statistics is None:
-        raise InputError(f"{reader.source.name}: holds no rows")
+    width = reader.width()
+    room = reader.limit - reader.batch - reader.source.window_bytes
+    statistics = reader.statistics(width, room)
     labels, counts, means = statistics.classes()
+    # Matrices of a class while its space is found, and two bases of each class.
+    needed = 8 * (_MATRICES * width**2 + len(labels) * width * (2 * _WIDE + 1))
+    if needed > room:
+        raise InputError(
+            f"{reader.source.name}: the spaces of {len(labels)} classes of {width} features need "
+            f"{-(-needed >> 20)} MiB, memory_limit leaves {max(room, 0) >> 20} MiB; raise it, or "
+            "project the features to fewer dimensions"
+        )
     if len(labels) < 3:
         return labels, counts, []
     d = means.shape[1]

@@ -28,6 +28,10 @@ _MOST_DIRECTIONS = 128
 _LEAST_DIRECTIONS = 2
 _MATRICES = 8
 """Matrices of dim * dim numbers that are held at once while small algebra is done."""
+_MEANS, _POOLED_MEANS = 3, 5
+"""Arrays of a number a class and feature that are held at once; more where classes are compared."""
+_SHARE = 2 / 3
+"""Of the memory left: for the statistics. The rest is for projections."""
 
 
 @dataclass
@@ -44,6 +48,7 @@ class Moments:
         found: covariance matrices, or sketches.
         directions: that a sketch keeps of a class; 0 where covariances are exact.
         pooled: the covariance within classes, once it is known.
+        held: bytes of all this, with what is computed from it.
         notes: what the user should be told.
     """
 
@@ -55,6 +60,7 @@ class Moments:
     found: Statistics | Sketch
     directions: int = 0
     pooled: NDArray[np.float64] | None = None
+    held: int = 0
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -133,30 +139,26 @@ def gather(reader: Reader, *, pooled: bool = False, most: int = _MOST_DIRECTIONS
         InputError: no rows, or not even `most` or 2 directions of every class fit.
     """
     room = reader.limit - reader.batch - reader.source.window_bytes
-    dim = _width(reader)
+    dim = reader.width()
     if dim <= WIDE and _MATRICES * 8 * dim * dim <= room:
         try:
-            return _exact(reader, dim, room - _MATRICES * 8 * dim * dim)
+            return _exact(reader, dim, room - _MATRICES * 8 * dim * dim, pooled)
         except MemoryError:
             pass
     return _sketched(reader, dim, room, pooled, most)
 
 
-def _width(reader: Reader) -> int:
-    for x, _ in reader.source.batches(1):
-        return int(x.shape[1])
-    raise InputError(f"{reader.source.name}: holds no rows")
-
-
-def _exact(reader: Reader, dim: int, room: int) -> Moments:
-    from .._core import Statistics
-
-    statistics = Statistics(dim, room)
-    for _, (x, y) in reader.batches("statistics"):
-        statistics.update(x, y)
+def _exact(reader: Reader, dim: int, room: int, pooled: bool) -> Moments:
+    statistics = reader.statistics(dim, int(_SHARE * room))
     labels, counts, means = statistics.classes()
     variance = np.array([np.trace(statistics.covariance(c)) for c in labels.tolist()])
-    return Moments(labels, counts, means, variance, np.zeros(len(labels)), statistics)
+    moments = Moments(labels, counts, means, variance, np.zeros(len(labels)), statistics)
+    copies = _POOLED_MEANS if pooled else _MEANS
+    # The lower triangle of each scatter matrix, in blocks of 16.
+    wide = -(-dim // 16) * 16
+    moments.held = 8 * (len(labels) * (wide * (wide + 16) // 2 + copies * dim))
+    moments.held += _MATRICES * 8 * dim * dim
+    return moments
 
 
 def _sketched(reader: Reader, dim: int, room: int, pooled: bool, most: int) -> Moments:
@@ -177,12 +179,22 @@ def _sketched(reader: Reader, dim: int, room: int, pooled: bool, most: int) -> M
         seen.update(np.unique(y).tolist())
         if total is not None:
             total.update(x, np.zeros_like(y))
+    copies = 8 * (_POOLED_MEANS if pooled else _MEANS) * len(seen) * dim
+    room -= copies
+
+    def needed(directions: int) -> int:
+        return (len(seen) + 16) * Sketch.class_bytes(dim, directions)
+
     directions = most
-    # A sixth for what is computed from the sketch of one class after the other.
-    while directions > _LEAST_DIRECTIONS and (
-        (len(seen) + 16) * Sketch.class_bytes(dim, directions) > 5 * room // 6
-    ):
+    while directions > _LEAST_DIRECTIONS and needed(directions) > _SHARE * room:
         directions -= 1
+    if needed(directions) > _SHARE * room:
+        least = int(needed(directions) / _SHARE) + reader.limit - room
+        raise InputError(
+            f"{reader.source.name}: {len(seen)} classes of {dim} features need {-(-least >> 20)} "
+            f"MiB even where {directions} directions of each are kept, memory_limit is "
+            f"{reader.limit >> 20} MiB; raise it, or project the features to fewer dimensions"
+        )
     sketch = Sketch(dim, directions, max(room, 0))
     try:
         for _, (x, y) in reader.batches("sketch"):
@@ -192,6 +204,9 @@ def _sketched(reader: Reader, dim: int, room: int, pooled: bool, most: int) -> M
     labels, counts, means = sketch.classes()
     variance, error = np.array([sketch.leading(c, 1)[::3] for c in labels.tolist()]).T
     moments = Moments(labels, counts, means, variance, error, sketch, directions)
+    moments.held = needed(directions) + copies
+    if pooled:
+        moments.held += _MATRICES * 8 * dim * dim
     if total is not None:
         n = int(counts.sum())
         mean = total.classes()[2][0]
@@ -234,7 +249,7 @@ def reduced(reader: Reader) -> tuple[Source, list[str]]:
 
     source = reader.source
     room = reader.limit - reader.batch - source.window_bytes
-    dim = _width(reader)
+    dim = reader.width()
     if 2 * _MATRICES * 8 * dim * dim <= room and dim <= WIDE:
         return source, []
     directions = max(

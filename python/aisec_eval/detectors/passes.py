@@ -9,12 +9,14 @@ import numpy as np
 
 from ..errors import DatasetError, InputError
 from .source import MIB
+from .sources.gathered import GatheredSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
+    from .._core import Statistics
     from .source import Batch, Source
 
     Progress = Callable[[int, int, str], None] | None
@@ -41,6 +43,30 @@ class Reader:
         self._progress = progress
         self._done = 0
         self._read = False
+        self._gathered: bytes | None = None
+        if isinstance(source, GatheredSource):
+            self.label, self._read = source.label, True
+            self._gathered = source.statistics
+
+    def statistics(self, dim: int, limit: int) -> Statistics:
+        """Counts, means and products of the classes, in float64: the first pass.
+
+        Args:
+            dim: number of features.
+            limit: bytes for them.
+
+        Raises:
+            MemoryError: they do not fit.
+            ValueError: a feature is not finite.
+        """
+        from .._core import Statistics
+
+        if self._gathered is not None:
+            return Statistics.from_bytes(self._gathered, limit)
+        statistics = Statistics(dim, limit)
+        for _, (x, y) in self.batches("statistics"):
+            statistics.update(x, y)
+        return statistics
 
     def batches(self, note: str) -> Iterator[tuple[int, Batch]]:
         """Yield (first row, (features, labels)) over the whole source.
@@ -71,6 +97,20 @@ class Reader:
             self.label, self._read = np.concatenate(parts), True
         elif first != len(self.label):
             raise DatasetError(f"{self.source.name}: changed between two passes over it")
+
+    def width(self) -> int:
+        """Return the number of features.
+
+        Raises:
+            InputError: the source is empty.
+        """
+        source = self.source.source if isinstance(self.source, GatheredSource) else self.source
+        known = getattr(source, "dim", None)
+        if known is not None:
+            return int(known)
+        for x, _ in source.batches(1):
+            return int(x.shape[1])
+        raise InputError(f"{self.source.name}: holds no rows")
 
 
 def physical_memory() -> int:

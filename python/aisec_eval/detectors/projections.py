@@ -36,7 +36,7 @@ def project_classes(
 ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.float64]]]:
     """Yield (class index, its rows, those rows minus the mean in its basis [n_c, width]).
 
-    One pass over the data if half the memory holds all projections, else several, each for as many
+    One pass over the data if the memory left holds all projections, else several, each for as many
     classes as fit; so what comes out does not depend on memory.
 
     Args:
@@ -53,7 +53,7 @@ def project_classes(
     from .._core import Projection
 
     order, starts = rows_of_classes(reader.label)
-    budget = reader.limit // 2
+    budget = reader.limit - reader.batch - reader.source.window_bytes - moments.held
     for group in _groups(reader, moments, chosen, width, budget):
         labels = moments.labels[group]
         bases = np.stack([basis(i) for i in group])
@@ -80,23 +80,23 @@ def project_classes(
 
 def _groups(
     reader: Reader, moments: Moments, chosen: list[int], width: int, budget: int
-) -> Iterator[list[int]]:
-    """Classes whose projections and bases fit together."""
-    group: list[int] = []
+) -> list[list[int]]:
+    """Classes whose projections and bases fit together; refuses before any of them is read."""
+    # The basis is held twice, padded to registers in the second copy.
+    bases = 8 * moments.dim * (2 * width + 8)
+    groups: list[list[int]] = []
     used = 0
     for i in chosen:
-        # The basis is held twice, padded to registers in the second copy.
-        needed = 8 * (int(moments.counts[i]) * width + moments.dim * (2 * width + 8))
+        needed = 8 * int(moments.counts[i]) * width + bases
         if needed > budget:
             raise InputError(
                 f"{reader.source.name}: {moments.counts[i]} samples of class {moments.labels[i]} "
-                f"in {width} dimensions need {-(-2 * needed >> 20)} MiB, memory_limit is "
-                f"{reader.limit >> 20} MiB; raise it"
+                f"in {width} dimensions need {-(-needed >> 20)} MiB beside the statistics, "
+                f"memory_limit leaves {max(budget, 0) >> 20} of {reader.limit >> 20} MiB; raise it"
             )
-        if group and used + needed > budget:
-            yield group
-            group, used = [], 0
-        group.append(i)
+        if not groups or used + needed > budget:
+            groups.append([])
+            used = 0
+        groups[-1].append(i)
         used += needed
-    if group:
-        yield group
+    return groups

@@ -31,6 +31,8 @@ _ROUNDS = 100
 _TOLERANCE = 1e-6
 _RANK = 1e-10
 _WIDTH = 64
+_CHUNK = 1024
+"""Classes whose identities are computed at once."""
 _RESTARTS = 8
 _LEAST_ROWS = 4
 _NOISE_ROWS = 2000
@@ -88,9 +90,15 @@ def decompose(
     """
     n = float(counts.sum())
     weight = counts / n
-    centred = means - weight @ means
+    centre = weight @ means
     unbiased = n / max(n - 1, 1)
-    between = (centred * weight[:, None]).T @ centred * unbiased
+    # Some classes at a time: arrays of all of them may be larger than the statistics.
+    parts = [slice(first, first + _CHUNK) for first in range(0, len(counts), _CHUNK)]
+    between = np.zeros_like(within)
+    for part in parts:
+        centred = means[part] - centre
+        between += (centred * weight[part, None]).T @ centred
+    between *= unbiased
     variation = within * unbiased
     rounds, converged = 0, False
     while True:
@@ -99,16 +107,21 @@ def decompose(
             break
         rounds += 1
         # E-step: in the basis a class's identity is its mean, shrunk. M-step: covariances of both.
-        shrink = counts[:, None] * spread
-        shrink /= shrink + 1
         back = variation @ basis
-        identity = (shrink * (centred @ basis)) @ back.T
-        rest = centred - identity
-        identity -= weight @ identity
-        rest -= weight @ rest
         last = between, variation
-        between = (identity * weight[:, None]).T @ identity * unbiased
-        variation = (within + (rest * weight[:, None]).T @ rest) * unbiased
+        identities, rests = np.zeros_like(within), np.zeros_like(within)
+        means_of = np.zeros((2, len(within)))
+        for part in parts:
+            shrink = counts[part, None] * spread
+            shrink /= shrink + 1
+            centred = means[part] - centre
+            identity = (shrink * (centred @ basis)) @ back.T
+            rest = centred - identity
+            identities += (identity * weight[part, None]).T @ identity
+            rests += (rest * weight[part, None]).T @ rest
+            means_of += np.stack([weight[part] @ identity, weight[part] @ rest])
+        between = (identities - np.outer(means_of[0], means_of[0])) * unbiased
+        variation = (within + rests - np.outer(means_of[1], means_of[1])) * unbiased
         moved = sum(
             float(np.linalg.norm(new - old))
             for new, old in zip((between, variation), last, strict=True)

@@ -3,7 +3,8 @@
 Spectral signatures need two passes, so their shards come in three stages: statistics of each range,
 their sum in the order of the rows, and the scores of each range. Sums of parts do not depend on who
 adds them, so neither do scores: any number of shards and workers gives those of `scan`, to the bit.
-Other detectors scan a table in one shard, batch by batch.
+Other detectors that begin with statistics of all classes get them the same way, and do their later
+passes in one shard; those that do not scan a table in one shard, batch by batch.
 """
 
 from __future__ import annotations
@@ -32,6 +33,19 @@ if TYPE_CHECKING:
     from .store import Store
 
 STATISTICS, TOTAL, SCORES = "scan-statistics", "scan-total", "scan-scores"
+MOMENTS = "scan-moments"
+GATHERED = frozenset(
+    {
+        "activation-clustering",
+        "activation-clustering-ica",
+        "auto",
+        "lda",
+        "scan",
+        "spectre",
+        "split",
+    }
+)
+"""Methods that begin with statistics of all classes in float64, and go on in one shard."""
 TARGET_BYTES = 1 << 30
 """Bytes of features in one shard, about."""
 _BATCH = 16 << 20
@@ -44,8 +58,11 @@ class ScanPart:
     arrays: Mapping[str, NDArray[Any]] = field(repr=False)
 
 
+_NOTHING = ScanPart({"statistics": np.zeros(0, dtype=np.uint8)})
+
 PARTS: dict[str, tuple[str, ...]] = {
     STATISTICS: ("statistics",),
+    MOMENTS: ("statistics", "label"),
     TOTAL: ("statistics",),
     SCORES: ("label", "score", "row", "x"),
 }
@@ -71,18 +88,24 @@ def scan_shards(task: ScanTable, data: DataSource) -> tuple[Shard, ...]:
     }
     settings = {"method": task.method, "rate": None if task.rate is None else str(task.rate)}
     whole = (0, table.rows)
-    if task.method != "spectral" or table.source.dim > WIDE:
-        return (Shard({"kind": "scan", **common, **settings}, None, data, whole),)
+    alone = (Shard({"kind": "scan", **common, **settings}, None, data, whole),)
+    if task.method not in {"spectral", *GATHERED} or table.source.dim > WIDE:
+        return alone
     part = Statistics.PART_ROWS
     rows = task.shard_rows or TARGET_BYTES // table.source.row_bytes
     rows = max(1, -(-rows // part)) * part
     ranges = [(first, min(first + rows, table.rows)) for first in range(0, table.rows, rows)]
+    if task.method in GATHERED and len(ranges) == 1:
+        return alone
+    kind = MOMENTS if task.method in GATHERED else STATISTICS
     gathered = [
-        Shard({"kind": STATISTICS, **common, "rows": list(each)}, None, data, each)
-        for each in ranges
+        Shard({"kind": kind, **common, "rows": list(each)}, None, data, each) for each in ranges
     ]
     needs = [shard.key for shard in gathered]
     total = Shard({"kind": TOTAL, **common, "needs": needs, "stage": 1}, None, data, whole)
+    if task.method in GATHERED:
+        last = {"kind": "scan", **common, **settings, "needs": [total.key, *needs], "stage": 2}
+        return (*gathered, total, Shard(last, None, data, whole))
     scores: dict[str, Any] = {
         "kind": SCORES,
         **common,
@@ -102,15 +125,22 @@ def execute(shard: Shard, store: Store | None) -> Scan | ScanPart:
     """
     source = same_table(shard.data, shard.identity["table"])
     kind = shard.identity["kind"]
-    if kind == "scan":
+    if kind == "scan" and not shard.needs:
         return _whole(shard, source)
     if kind == STATISTICS:
         return _statistics(shard, source)
+    if kind == MOMENTS:
+        return _moments(shard, source)
     if store is None:
         raise RunError(f"shard {shard.key}: needs others, and there is no run folder")
+    parts = _read_all(shard, store)
     if kind == TOTAL:
-        return _part_of(_sum(_read_all(shard, store)))
-    fit, _ = _fit(_read_all(shard, store))
+        # A part that does not fit in memory is empty, and then so is the sum.
+        fits = all(part.arrays["statistics"].size for part in parts)
+        return _part_of(_sum(parts)) if fits else _NOTHING
+    if kind == "scan":
+        return _whole(shard, _with(source, parts))
+    fit, _ = _fit(parts)
     return _scores(shard, source, fit)
 
 
@@ -120,15 +150,20 @@ def assemble(shards: Sequence[Shard], store: Store) -> Scan:
     from ..detectors.spectral import spectral_result
 
     last = [shard for shard in shards if shard.identity["kind"] == SCORES]
+    if not last:
+        found = store.read(shards[-1])
+        if not isinstance(found, Scan):
+            raise RunError("the last shard of a scan holds something else")
+        return found
     source = same_table(last[0].data, last[0].identity["table"])
-    fit, found = _fit(_read_all(last[0], store))
+    fit, how = _fit(_read_all(last[0], store))
     parts = [_read(shard, store) for shard in last]
     label, score, rows, x = (
         np.concatenate([part.arrays[name] for part in parts]) for name in PARTS[SCORES]
     )
     rate = last[0].identity["rate"]
     rate = None if rate is None else float(Fraction(rate))
-    result = spectral_result(source, label, score, fit, found, rate)
+    result = spectral_result(source, label, score, fit, how, rate)
     top = worst(score)
     kept = (rows % _stride(source) == 0) | np.isin(rows, top)
     evidence = embed(x[kept].astype(np.float64), rows[kept], result, top)
@@ -151,11 +186,43 @@ def _statistics(shard: Shard, source: Source) -> ScanPart:
     gathered: Statistics | None = None
     for row, (x, y) in _batches(source, *shard.rows):
         if gathered is None:
-            gathered = Statistics(x.shape[1], _limit(), first=row)
+            gathered = Statistics(x.shape[1], _limit(), first=row, single=True)
         gathered.update(x, y)
     if gathered is None:
         raise RunError(f"shard {shard.key}: holds no rows")
     return _part_of(gathered)
+
+
+def _moments(shard: Shard, source: Source) -> ScanPart:
+    """Labels and, where they fit, statistics in float64."""
+    from .._core import Statistics
+
+    gathered: Statistics | None = None
+    label: list[NDArray[np.int64]] = []
+    for row, (x, y) in _batches(source, *shard.rows):
+        try:
+            if not label:
+                gathered = Statistics(x.shape[1], _limit(), first=row)
+            if gathered is not None:
+                gathered.update(x, y)
+        except MemoryError:
+            gathered = None
+        label.append(y)
+    if not label:
+        raise RunError(f"shard {shard.key}: holds no rows")
+    found = _NOTHING if gathered is None else _part_of(gathered)
+    return ScanPart({**found.arrays, "label": np.concatenate(label)})
+
+
+def _with(source: Source, parts: Sequence[ScanPart]) -> Source:
+    """The source, with the statistics of all its rows where they fit."""
+    from ..detectors.sources.gathered import gathered
+
+    total, *moments = parts
+    if not total.arrays["statistics"].size:
+        return source
+    label = np.concatenate([part.arrays["label"] for part in moments])
+    return gathered(source, total.arrays["statistics"].tobytes(), label)
 
 
 def _sum(parts: Sequence[ScanPart]) -> Statistics:
