@@ -11,6 +11,7 @@ __all__ = [
     "InputSplit",
     "Krylov",
     "MinHash",
+    "NeighbourGraph",
     "Neighbours",
     "NgramCounts",
     "NgramSketch",
@@ -27,9 +28,13 @@ __all__ = [
     "TableRows",
     "__version__",
     "apgd_start",
+    "blake3",
     "check_adversarial",
+    "check_bagging",
     "check_certificate",
     "check_constraint",
+    "check_run_off",
+    "check_votes",
     "confident_classes",
     "decide",
     "fast_ica",
@@ -275,7 +280,13 @@ class Statistics:
 
     PART_ROWS: int
     def __new__(
-        cls, dim: int, memory_limit: int, *, first: int = 0, part_rows: int = ...
+        cls,
+        dim: int,
+        memory_limit: int,
+        *,
+        first: int = 0,
+        part_rows: int = ...,
+        single: bool = False,
     ) -> Statistics: ...
     @staticmethod
     def from_bytes(data: bytes, memory_limit: int) -> Statistics: ...
@@ -563,6 +574,77 @@ def run_off_radii(
         class and radius, int64 `[n]`.
     """
 
+def blake3(data: bytes) -> str:
+    """BLAKE3 of bytes, 256 bits in hexadecimal."""
+
+def check_votes(
+    votes: NDArray[np.uint32],
+    classes: int,
+    prediction: NDArray[np.int64],
+    radius: NDArray[np.int64],
+    feeds: NDArray[np.uint32] | None = None,
+) -> list[str]:
+    """Re-checks predictions and radii of deep partition or finite aggregation.
+
+    Args:
+        votes: class of each model, uint32 `[n, models]`, below `classes`.
+        classes: number of classes.
+        prediction: claimed class, int64 `[n]`.
+        radius: claimed radius, int64 `[n]`; nothing is claimed where it is negative.
+        feeds: distinct models that each bucket feeds, uint32 `[buckets, d]`; one bucket a model
+            when None.
+
+    Returns:
+        For each sample why the claim is refused, empty where it holds.
+
+    Raises:
+        ValueError: an array does not fit the others, or a vote or model is out of range.
+    """
+
+def check_run_off(
+    logits: NDArray[np.float32],
+    prediction: NDArray[np.int64],
+    radius: NDArray[np.int64],
+    feeds: NDArray[np.uint32] | None = None,
+) -> list[str]:
+    """Re-checks predictions and radii of the run-off election.
+
+    Args:
+        logits: of each model, float32 `[n, models, classes]`.
+        prediction, radius, feeds: as for `check_votes`.
+
+    Returns:
+        For each sample why the claim is refused, empty where it holds.
+
+    Raises:
+        ValueError: an array does not fit the others, or a model is out of range.
+    """
+
+def check_bagging(
+    votes: NDArray[np.uint32],
+    classes: int,
+    prediction: NDArray[np.int64],
+    radius: NDArray[np.int64],
+    *,
+    training_size: int,
+    subsample: int,
+    alpha: float,
+) -> list[str]:
+    """Re-checks predictions and radii of bagging.
+
+    Args:
+        votes, classes, prediction, radius: as for `check_votes`.
+        training_size: samples in the training set.
+        subsample: samples each model was trained on, drawn with replacement.
+        alpha: probability that a radius is too large.
+
+    Returns:
+        For each sample why the claim is refused, empty where it holds.
+
+    Raises:
+        ValueError: an array does not fit the others, or a number is out of range.
+    """
+
 @final
 class Neighbours:
     """The exact nearest neighbours of every sample among the others, found in parts."""
@@ -579,6 +661,10 @@ class Neighbours:
             ValueError: a feature is not finite, or an argument does not fit.
         """
 
+    @staticmethod
+    def memory(samples: int, dim: int, k: int) -> int:
+        """Bytes that a search of `samples` holds, beside the features that it is given."""
+
     @property
     def progress(self) -> tuple[int, int]:
         """Pairs of blocks of samples that were compared, and that there are."""
@@ -591,6 +677,48 @@ class Neighbours:
 
         Raises:
             ValueError: pairs are left.
+        """
+
+@final
+class NeighbourGraph:
+    """Most of the nearest neighbours of every sample among the others, from a graph, in parts."""
+
+    def __new__(
+        cls, x: NDArray[np.float32], k: int, metric: str, *, seed: int = 0
+    ) -> NeighbourGraph:
+        """Prepares the search; the features are copied twice.
+
+        Args:
+            x: features, float32 `[n, d]`.
+            k: neighbours of each sample, below `n`, which is below 2^31.
+            metric: "cosine" or "euclidean".
+            seed: names the random choices.
+
+        Raises:
+            ValueError: a feature is not finite, or an argument does not fit.
+        """
+
+    @staticmethod
+    def memory(samples: int, dim: int, k: int) -> int:
+        """Bytes that a search of `samples` holds, beside the features that it is given."""
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Trees and rounds that are done, and that there are at most."""
+
+    def advance(self) -> None:
+        """Compares the leaves of one tree, or the choices of one round."""
+
+    def finish(
+        self,
+    ) -> tuple[NDArray[np.uint32], NDArray[np.float32], tuple[float, float, int]]:
+        """Indices and distances `[n, k]`, nearest first, and how many of the true ones these are.
+
+        The last are the mean share of true neighbours, measured on samples, its lower bound of
+        95 % confidence, and the number of these samples.
+
+        Raises:
+            ValueError: trees or rounds are left.
         """
 
 def optimal_bands(
