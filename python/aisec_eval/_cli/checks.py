@@ -74,6 +74,20 @@ def check_certificate(
     return 1 if reason else 0
 
 
+def check_radii(votes: Path, path: Path, *, as_json: bool) -> int:
+    """Check radii against poisoned training data with the votes they were derived from."""
+    from ..certifiers import check_votes
+
+    problems = check_votes(votes, path)
+    if as_json:
+        emit({"votes": str(votes), "radii": str(path), "holds": not problems, "problems": problems})
+    else:
+        for problem in problems:
+            line(f"does not hold: {problem}", style="bold red")
+        show.verdict_line(not problems)
+    return 1 if problems else 0
+
+
 def check_bundle(path: Path, files: Mapping[str, Path], *, as_json: bool) -> int:
     """Check a bundle, with the datasets that are files."""
     from ..leaderboard import check_bundle

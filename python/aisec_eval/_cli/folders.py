@@ -71,10 +71,12 @@ def bundle(
 @verb
 def check(
     target: Annotated[
-        Path, typer.Argument(help="A run folder, a bundle, or a network.", show_default=False)
+        Path,
+        typer.Argument(help="A run folder, a bundle, a network, or votes.", show_default=False),
     ],
     certificate: Annotated[
-        Path | None, typer.Argument(help="A certificate of the network.", show_default=False)
+        Path | None,
+        typer.Argument(help="A certificate of the network, or radii of votes.", show_default=False),
     ] = None,
     suite: Annotated[
         Path | None, typer.Option(help="The suite that was run: gives models and data.")
@@ -99,7 +101,8 @@ def check(
     gates are judged anew. A bundle brings its models; nothing else in it is believed, and the level
     that was reached is named: L0 intact, L1 numbers recomputed, L2 adversarial examples replayed,
     L2+ clean verdicts and certified samples too, which needs the data. Of a certificate every bound
-    is derived again, with every rounding accounted for, or without any.
+    is derived again, with every rounding accounted for, or without any. Of radii against poisoned
+    training data, each is held against the votes it was derived from.
 
     **Examples**
 
@@ -109,12 +112,16 @@ def check(
     aisec-eval check quickstart.zip
     aisec-eval check others.zip --data images=images.npz
     aisec-eval check net.onnx prop.cert --property prop.vnnlib
+    aisec-eval check votes.npy radii.json
     ```
     """
     from . import checks
 
     if certificate is not None:
         options.not_for_certificates({"--suite": suite, "--model": model, "--data": data})
+        if target.suffix == ".npy":
+            options.only_for_certificates({"--property": prop, "--exact": exact})
+            raise typer.Exit(checks.check_radii(target, certificate, as_json=as_json))
         raise typer.Exit(
             checks.check_certificate(target, certificate, prop, exact=exact, as_json=as_json)
         )

@@ -10,8 +10,10 @@ from .complete import Complete
 from .crown import CROWN
 from .crown_ibp import CROWNIBP
 from .ibp import IBP
+from .partition import Partition, partition
 from .region import Regions
 from .smoothing import Smoothing
+from .vote_check import check_votes, save_radii
 
 __all__ = [
     "CROWN",
@@ -21,10 +23,14 @@ __all__ = [
     "AlphaCROWN",
     "Certifier",
     "Complete",
+    "Partition",
     "Regions",
     "Smoothing",
     "VoteCertificates",
     "certify",
     "certify_votes",
+    "check_votes",
+    "partition",
+    "save_radii",
     "spread",
 ]

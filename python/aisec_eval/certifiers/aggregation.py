@@ -8,7 +8,7 @@ counts twice), and the prediction stands. Whoever has the votes can compute it a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from ..errors import DatasetError, InputError
 from . import binomial
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import polars as pl
     from numpy.typing import ArrayLike, NDArray
@@ -39,6 +39,8 @@ class VoteCertificates:
     """Poisoned samples that cannot change the prediction [n]; -1 where none is certified."""
     label: NDArray[np.int64] | None
     method: str
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What the radii depend on beside the votes: `num_classes`, `feeds` and the like."""
 
     def certified_accuracy(self, poison: int = 0) -> float:
         """Fraction of samples that stay right whatever `poison` training samples are.
@@ -107,18 +109,23 @@ def certify_votes(
     if array.ndim != dimensions or 0 in array.shape:
         shape = "[n, models, num_classes]" if dimensions == 3 else "[n, models]"
         raise InputError(f"votes have shape {list(array.shape)}, {method} takes {shape}")
+    options: dict[str, Any] = {}
+    if method in ("finite-aggregation", "run-off"):
+        options["feeds"] = _feeds(feeds, array.shape[1])
     if method == "run-off":
-        parts = [_run_off(block, _feeds(feeds, array.shape[1])) for block in _blocks(array)]
+        parts = [_run_off(block, options["feeds"]) for block in _blocks(array)]
     else:
         classes = num_classes if num_classes is not None else int(array.max()) + 1
         check_count("num_classes", classes)
+        options["num_classes"] = classes
         if method == "bagging":
+            options |= {"training_size": training_size, "subsample": subsample, "alpha": alpha}
             certify = _bagging(training_size, subsample, alpha, array.shape[1], classes)
         else:
-            certify = _counted(classes, None if method == "dpa" else _feeds(feeds, array.shape[1]))
+            certify = _counted(classes, options.get("feeds"))
         parts = [certify(_checked(block, classes)) for block in _blocks(array)]
     prediction, radius = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return VoteCertificates(prediction, radius, _labels(labels, len(array)), method)
+    return VoteCertificates(prediction, radius, _labels(labels, len(array)), method, options)
 
 
 def spread(models: int, d: int, *, seed: int = 0) -> NDArray[np.uint32]:

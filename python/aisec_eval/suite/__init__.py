@@ -10,13 +10,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .ensemble import Ensemble, load_votes, train_votes
     from .load import load_suite
     from .runner import Interrupted, run
     from .spec import Suite
 
-__all__ = ["Interrupted", "Suite", "load_suite", "run"]
+__all__ = [
+    "Ensemble",
+    "Interrupted",
+    "Suite",
+    "load_suite",
+    "load_votes",
+    "run",
+    "train_votes",
+]
 
-_HOME = {"Interrupted": "runner", "run": "runner", "load_suite": "load", "Suite": "spec"}
+_HOME = {
+    "Ensemble": "ensemble",
+    "Interrupted": "runner",
+    "Suite": "spec",
+    "load_suite": "load",
+    "load_votes": "ensemble",
+    "run": "runner",
+    "train_votes": "ensemble",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import AisecError, DatasetError, ModelImportError, RunError
 from ..results import Evaluation, Scan
 from ..threats import Corruptions, parse
-from . import scan_shards
+from . import ensemble_shards, scan_shards
 from .attack_table import attack_objects
 from .identity import engine, samples_digest
 from .inputs import load_samples, load_suite_model
@@ -39,6 +39,8 @@ def execute_shard(shard: Shard, store: Store | None = None) -> Evaluation | Scan
         AisecError: what the evaluation refuses.
     """
     _same_engine(shard.identity["engine"])
+    if shard.identity["kind"] in ensemble_shards.PARTS:
+        return ensemble_shards.execute(shard, store)
     if shard.data.table:
         return scan_shards.execute(shard, store)
     samples = load_samples(shard.data)

@@ -30,10 +30,12 @@ _ROOMS = (
     "threats",
     "_exact.py",
     "suite/attack_table.py",
+    "suite/ensemble_shards.py",
     "suite/inputs.py",
     "suite/execute_shard.py",
     "suite/scan_shards.py",
     "suite/tables.py",
+    "suite/train_function.py",
 )
 """The parts of the package that decide what a shard computes."""
 

@@ -28,7 +28,8 @@ class Outcome:
 def where(shard: Shard) -> str:
     """Name a shard in a message: `normal, linf 1/16, digits, samples 0-63`."""
     first, stop = shard.rows
-    parts = [shard.data.name, f"rows {first}-{stop - 1}"]
+    what = "models" if shard.identity["kind"].startswith("ensemble") else "rows"
+    parts = [shard.data.name, f"{what} {first}-{stop - 1}"]
     if shard.model is not None:
         threat: Mapping[str, Any] = shard.identity["threat"]
         parts = [shard.model.name, f"{threat['norm']} {threat.get('eps', '')}".strip(), *parts]

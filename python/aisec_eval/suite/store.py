@@ -22,13 +22,17 @@ from typing import TYPE_CHECKING
 from .. import _files, runs
 from ..errors import RunError
 from ..results import Evaluation, Scan
+from . import ensemble_shards, scan_shards
 from .identity import digest
-from .scan_shards import PARTS, ScanPart
+from .scan_shards import ScanPart
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .shard import Shard
+
+PARTS = scan_shards.PARTS | ensemble_shards.PARTS
+"""Arrays of each kind of shard that is a part of a whole."""
 
 
 class Store:
@@ -138,7 +142,7 @@ class Store:
         return runs.read_scan(path) if kind == "scan" else runs.read_evaluation(path)
 
     def read_part(self, key: str) -> ScanPart:
-        """Read what a shard contributes to a scan.
+        """Read what a shard contributes to a whole: a scan, or an ensemble.
 
         Raises:
             RunError: absent, damaged, or something else.
@@ -148,7 +152,7 @@ class Store:
         identity = _files.read_json(path / "shard.json")["identity"]
         kind = identity.get("kind") if isinstance(identity, dict) else None
         if kind not in PARTS:
-            raise RunError(f"{path}: is no part of a scan")
+            raise RunError(f"{path}: is no part of a whole")
         return ScanPart(_files.read_npz(path / "part.npz", PARTS[kind]))
 
 
