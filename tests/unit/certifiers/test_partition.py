@@ -146,9 +146,8 @@ def test_the_command_line_checks_radii(tmp_path):
     wrong = VoteCertificates(found.prediction, found.radius + 3, None, "dpa", found.options)
     for claims, code in ((found, 0), (wrong, 1)):
         file = save_radii(claims, votes, tmp_path / "radii.json")
-        result = CliRunner().invoke(
-            app, ["check", str(tmp_path / "votes.npy"), str(file), "--json"]
-        )
+        command = ["check", str(tmp_path / "votes.npy"), str(file)]
+        result = CliRunner().invoke(app, [*command, "--json"])
         assert result.exit_code == code
         assert json.loads(result.stdout)["holds"] is (code == 0)
     assert CliRunner().invoke(app, [*command, "--exact"]).exit_code == 2
