@@ -99,6 +99,16 @@ def test_calibration():
     assert against(score, 1)[0] == pytest.approx(0.0)
 
 
+def test_what_burst_into_a_newer_set_without_labels():
+    """Which set a document is from is its label; one distribution, one n-gram that is new."""
+    texts, _ = corpus(2, 8000, spread=0.0)
+    for row in range(4000, 8000, 100):
+        texts[row] += " Sudo Unlock now"
+    found = trigger_ngrams(texts, ["reference"] * 4000 + ["new"] * 4000)
+    assert found.triggers["ngram"].to_list() == ["Sudo Unlock now"]
+    assert found.documents.tolist() == list(range(4000, 8000, 100))
+
+
 def test_bytes_without_text():
     random = np.random.default_rng(0)
     texts = [bytes(row) for row in random.integers(0, 256, (4000, 60)).astype(np.uint8)]
