@@ -16,7 +16,7 @@ quickstart: $(CORE) ## run suites/quickstart.toml and write report.html
 
 test: $(CORE) ## run every test, Rust and Python
 	@cargo test --quiet --workspace --exclude aisec-python
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses 2 --dist worksteal
 
 lint: $(CORE) ## formatting, clippy, ruff, types, stub, import order
 	@cargo fmt --all --check
