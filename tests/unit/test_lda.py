@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.stats import kstest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 import aisec_eval as ae
+from aisec_eval.detectors.lda import leave_class_out
 
 
 def draw(n=3000, d=12, classes=5, seed=0, apart=1.0):
@@ -25,13 +27,33 @@ def test_scores_are_log_odds_of_linear_discriminants():
     assert result.info["dimension"] == 4
 
 
-def test_p_values_hold_under_the_null():
-    x, y, _ = draw(n=20_000, apart=2.0)
+@pytest.mark.parametrize("n", [400, 3000, 20_000])
+@pytest.mark.parametrize("tails", ["normal", "heavy", "skewed"])
+def test_p_values_are_uniform_on_clean_samples(n, tails):
+    x, y, random = draw(n=n, apart=2.0)
+    if tails == "heavy":
+        x = x * np.sqrt(3 / random.chisquare(3, (n, 1)))
+    elif tails == "skewed":
+        x = np.exp(x / 8)
     p = ae.scan(x, y, method="lda").p_value
-    for level in (0.001, 0.01, 0.1):
-        # The union bound is close where classes are far apart, and never too small.
-        assert (p <= level).mean() <= 1.1 * level + 3 * np.sqrt(level / len(p))
-    assert (p <= 0.01).mean() >= 0.004
+    # Ranks of one sample move together: the band is twice Kolmogorov's.
+    assert kstest(p, "uniform").statistic < 2 * 1.63 / np.sqrt(n)
+    for level in (0.01, 0.1):
+        assert (p <= level).mean() <= 1.2 * level + 3 * np.sqrt(level / n)
+
+
+def test_p_values_are_ranks_among_other_classes():
+    random = np.random.default_rng(3)
+    own = np.repeat([0, 1, 2], [40, 50, 60])
+    score = random.normal(size=150) * (1 + own) + 5 * own
+    z = np.empty(150)
+    for c in range(3):
+        low, high = np.quantile(score[own == c], [0.5, 0.75])
+        z[own == c] = (score[own == c] - low) / (high - low)
+    p = leave_class_out(score, own)
+    for i in range(0, 150, 7):
+        others = z[own != own[i]]
+        assert p[i] == pytest.approx((1 + (others >= z[i]).sum()) / (1 + len(others)))
 
 
 def test_wrong_labels_are_found_and_named():

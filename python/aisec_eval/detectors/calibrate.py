@@ -83,6 +83,23 @@ def binomial_tail(successes: int, trials: int) -> float:
     return float(betainc(successes, trials - successes + 1, 0.5)) if successes > 0 else 1.0
 
 
+def share_interval(odds: NDArray[np.float64]) -> list[float]:
+    """Interval of the share of poison: from samples that surely are to those that may be.
+
+    Sure is a probability of 95 %, possible one of 5 %; each count is widened by two standard
+    deviations of a binomial one.
+
+    Args:
+        odds: log-odds of poison [n].
+    """
+    n, sure = len(odds), math.log(0.95 / 0.05)
+    low, high = float((odds >= sure).mean()), float((odds >= -sure).mean())
+    return [
+        max(0.0, low - 1.96 * math.sqrt(low * (1 - low) / n)),
+        min(1.0, high + 1.96 * math.sqrt(high * (1 - high) / n)),
+    ]
+
+
 def clean_shares(order: NDArray[np.int64], clean: NDArray[np.float64]) -> NDArray[np.float64]:
     """P-value of each sample: the share of clean samples that are as suspicious.
 

@@ -43,6 +43,8 @@ class Gap:
     """Log of the squared Mahalanobis distance of the means."""
     variety: float
     """Log ratio, smaller to larger part, of the variance between classes over that elsewhere."""
+    spread: float
+    """The same of the variance between classes alone."""
     hollow: float
     """Log ratio of the samples in the smaller part's fullest window over those in the emptiest
     one between the parts."""
@@ -94,7 +96,7 @@ def widest_gap(
             if key in seen or part.sum() < least or squared <= 0:
                 continue
             seen.add(key)
-            value = np.log(squared) + _variety(some, part, between)
+            value = np.log(squared) + _variety(some, part, between)[0]
             if np.isfinite(value) and (best is None or value > best[0]):
                 best = float(value), part, w
     if best is None:
@@ -111,7 +113,7 @@ def widest_gap(
         whole,
         direction / np.linalg.norm(direction),
         float(np.log(max(squared, 1e-300))),
-        _variety(z, whole, between),
+        *_variety(z, whole, between),
         hollow,
         p_hollow,
     )
@@ -182,19 +184,20 @@ def _fisher(v: NDArray[np.float64], part: NDArray[np.bool_]) -> tuple[NDArray[np
 
 def _variety(
     z: NDArray[np.float64], part: NDArray[np.bool_], between: NDArray[np.float64]
-) -> float:
-    """Log ratio of between-class variance over that elsewhere, without the gap itself."""
+) -> tuple[float, float]:
+    """Log ratio of between-class variance over that elsewhere, without the gap; and alone."""
     apart = z[part].mean(0) - z[~part].mean(0)
     length = np.linalg.norm(apart)
     u = apart / length if length > 0 else apart
     basis = np.linalg.qr(between - np.outer(u, u @ between))[0]
-    ratios = []
+    ratios, own = [], []
     for side in (part, ~part):
         centred = z[side] - z[side].mean(0)
         centred = centred - np.outer(centred @ u, u)
         inside = float(((centred @ basis) ** 2).sum())
         whole = float((centred**2).sum())
         if inside <= 0 or whole - inside <= 1e-9 * whole:
-            return 0.0
+            return 0.0, 0.0
         ratios.append(np.log(inside / (whole - inside)))
-    return float(ratios[0] - ratios[1])
+        own.append(np.log(inside / len(centred)))
+    return float(ratios[0] - ratios[1]), float(own[0] - own[1])

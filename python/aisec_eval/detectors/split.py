@@ -50,7 +50,10 @@ _FITTED = 16
 _SAMPLES = 10
 """A direction of a fitted part."""
 _GAP_LINES = 128
-_LARGER_PART = 0.3
+_LARGER_PART = 0.2
+"""From this size of the smaller part on, either may be the one that varies more."""
+_PROVENANCE = 0.15
+"""P-value above which a part, however far apart, is a kind of its class."""
 _FAR = 3.0
 """Samples so many times as far out as the median one are drawn in to there."""
 _CERTAIN = 30.0
@@ -62,10 +65,11 @@ NULL = (
     "other. Each class is tested against the others (leave one out, moderated t); for the split "
     "both figures must be unusual (maximum of the p-values, squared); for the widest gap, with how "
     "empty it is between the parts, their sum (Stouffer), and it must be less than half as full "
-    "there as in the smaller part (binomial). Both tests, the number of classes, and that either "
-    "part of the split may be the one that varies more, are corrected for (Bonferroni). A clean "
-    "class that alone consists of two kinds, one of them spread as classes are, can raise a false "
-    "alarm"
+    "there as in the smaller part (binomial), which must vary more between classes than is usual "
+    "(p < 0.15 in one of three measures): a class may alone consist of two kinds. Both tests, the "
+    "number of classes, and that either part of the split may be the one that varies more, are "
+    "corrected for (Bonferroni). A clean class that alone consists of two kinds, one of them "
+    "spread as classes are, can raise a false alarm"
 )
 
 
@@ -80,6 +84,8 @@ class _Class:
     """Log ratio of the between-class variances of the parts."""
     part: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=np.bool_))
     """The smaller part of the split, of the samples of the second pass."""
+    share: float = 0.0
+    """How much of the class that is."""
     gap: Gap | None = None
     p_split: float = 1.0
     p_gap: float = 1.0
@@ -129,8 +135,9 @@ def splits_with_hints(
     memory_limit: int | None,
     progress: Progress,
     hints: Mapping[int, NDArray[np.float64]],
+    aside: NDArray[np.bool_] | None = None,
 ) -> ScanResult:
-    """Like `class_splits`, with classes that something else already suspects.
+    """Like `class_splits`, with what something else already says of classes and samples.
 
     Args:
         source: features and labels, read three times.
@@ -138,6 +145,7 @@ def splits_with_hints(
         progress: told of the rows read.
         hints: of suspected classes, by label: log-odds of poison of every sample of the dataset
             [n], those of other classes unused. Their parts are fitted with these as the prior.
+        aside: samples that are no part of their class [n]: wrong labels would be found for parts.
     """
     reader = Reader(source, memory_limit, progress, 3)
     try:
@@ -152,6 +160,8 @@ def splits_with_hints(
         names = ", ".join(map(str, small[:10])) + (" ..." if len(small) > 10 else "")
         notes.append(f"classes with too few samples for their dimension, left out: {names}")
     samples = read_samples(reader, labels, counts, spaces)
+    if aside is not None:
+        samples = {index: one.without(aside) for index, one in samples.items()}
     lines = max(2, min(8, _GAP_LINES // max(1, len(spaces))))
     classes = [_measure(space, samples[space.index].z, lines) for space in spaces]
     judged = [c for c in classes if np.isfinite(c.separation) and np.isfinite(c.spread)]
@@ -208,15 +218,12 @@ def _measure(space: ClassSpace, z: NDArray[np.float64], lines: int) -> _Class:
     c.separation, part, m = best
     if m > 0.5:
         part, m = ~part, 1 - m
-    c.part = part
+    c.part, c.share = part, m
     energy = z @ space.between
     variances = [float(energy[side].var(0).sum()) for side in (part, ~part)]
     if min(variances) <= 0:
         return c
     c.spread = float(np.log(variances[0] / variances[1]))
-    # Poison may be the larger part, but a few close samples are no class without their outliers.
-    if m > _LARGER_PART:
-        c.spread = abs(c.spread)
     c.gap = widest_gap(wide, space.leading, space.between, lines)
     return c
 
@@ -230,7 +237,11 @@ def _judge(judged: list[_Class], notes: list[str]) -> dict[str, Any]:
         )
         return {"poisoned": False, "p": None, "level": LEVEL}
     separation = moderated(np.array([c.separation for c in judged]), _SEPARATION_SPREAD)
-    spread = moderated(np.array([c.spread for c in judged]), _SPREAD_SPREAD)
+    spreads = np.array([c.spread for c in judged])
+    spread = moderated(spreads, _SPREAD_SPREAD)
+    # Poison may be the larger part, but a few close samples are no class without their outliers.
+    larger = np.array([c.share for c in judged]) > _LARGER_PART
+    spread = np.where(larger, np.minimum(spread, moderated(-spreads, _SPREAD_SPREAD)), spread)
     for c, p in zip(judged, both(separation, spread).tolist(), strict=True):
         # Either part may be the poisoned one: the spread was measured in both directions.
         c.p_split = min(1.0, 2 * p)
@@ -239,9 +250,13 @@ def _judge(judged: list[_Class], notes: list[str]) -> dict[str, Any]:
         distance = moderated(np.array([g.distance for _, g in gaps]), _DISTANCE_SPREAD)
         variety = moderated(np.array([g.variety for _, g in gaps]), _VARIETY_SPREAD)
         hollow = moderated(np.array([g.hollow for _, g in gaps]), _HOLLOW_SPREAD)
-        unusual = stouffer(distance, variety, hollow).tolist()
-        for (c, gap), p in zip(gaps, unusual, strict=True):
-            c.p_gap = max(p, gap.p_hollow)
+        width = moderated(np.array([g.spread for _, g in gaps]), _SPREAD_SPREAD)
+        unusual = stouffer(distance, variety, hollow)
+        # A kind that the class has of its own varies no more between classes than the rest does.
+        split = spread[[c.gap is not None for c in judged]]
+        foreign = np.minimum.reduce([variety, width, split])
+        for (c, gap), p, q in zip(gaps, unusual.tolist(), foreign.tolist(), strict=True):
+            c.p_gap = max(p, gap.p_hollow) if q < _PROVENANCE else 1.0
     for c in judged:
         c.split_holds = _TESTS * len(judged) * c.p_split < LEVEL
     p = min(1.0, len(judged) * min(c.p for c in judged))
@@ -333,8 +348,13 @@ class _Scorer:
         else:
             # No second part was found: how far out, as far less than any alarm.
             odds = np.log1p(squares[1] / len(self.offset)) - _CERTAIN
-        clipped: NDArray[np.float64] = np.clip(odds, -_CERTAIN, _CERTAIN)
-        return clipped
+        return _bounded(odds)
+
+
+def _bounded(odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Keep odds between -30 and 30, in the same order."""
+    bounded: NDArray[np.float64] = odds / np.cbrt(1 + (np.abs(odds) / _CERTAIN) ** 3)
+    return bounded
 
 
 def _scores(
@@ -362,7 +382,7 @@ def _scores(
             where = first + rows[own]
             odds = scorer.odds(u[own])
             if c.hint is not None:
-                odds = np.clip(c.hint[where] + (odds if scorer.half else 0.0), -_CERTAIN, _CERTAIN)
+                odds = _bounded(c.hint[where] + (odds if scorer.half else 0.0))
             if c.space.index in inside:
                 clean[where] = 1 / (1 + np.exp(odds))
                 score[where] = odds
