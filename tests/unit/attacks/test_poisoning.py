@@ -208,9 +208,8 @@ def test_matched_gradients_align_and_the_goals_are_reached():
     x, y = digits()
     test_x, test_y = digits("test")
     near = np.flatnonzero(test_y == 8)
-    near = near[np.argsort(-surrogate()(test_x[near])[:, 3])][[0, 2, 3, 4]]
+    near = near[np.argsort(-surrogate()(test_x[near])[:, 3])][[0, 2]]
     attack = GradientMatching(target=3, eps=0.25, steps=80, restarts=2)
-    hits = 0
     for row in near:
         goal = test_x[row : row + 1]
         done = attack.poison(
@@ -230,10 +229,10 @@ def test_matched_gradients_align_and_the_goals_are_reached():
         ]
         cosine = flat[0] @ flat[1] / np.linalg.norm(flat[0]) / np.linalg.norm(flat[1])
         assert rounded == pytest.approx(1 - cosine, abs=1e-4)
-        result = measure(done, test_x, test_y, trainer=TRAINER)
+        # One goal has one trial a training: less than four are no evidence, and are refused.
+        result = measure(done, test_x, test_y, trainer=TRAINER, seeds=range(4)).require(0.75)
+        assert result.trials == 4
         assert result.baseline_hits == 0
-        hits += result.hits
-    assert hits >= 3
 
 
 def test_what_does_not_work_is_refused():
