@@ -73,28 +73,42 @@ impl Climber {
 
     /// One step up, kept between `least` and `most`.
     fn step(&mut self, pace: Pace, least: &[f32], most: &[f32]) {
-        #[inline(always)]
-        fn body(climber: &mut Climber, pace: Pace, least: &[f32], most: &[f32]) {
-            let n = climber.now.len();
-            let (now, gradient) = (&mut climber.now[..n], &climber.gradient[..n]);
-            let (mean, square) = (&mut climber.mean[..n], &mut climber.square[..n]);
-            let (least, most) = (&least[..n], &most[..n]);
-            for i in 0..n {
-                let g = gradient[i];
-                mean[i] = MEAN * mean[i] + (1.0 - MEAN) * g;
-                square[i] = SQUARE * square[i] + (1.0 - SQUARE) * g * g;
-                let size = (square[i] * pace.square).sqrt() + 1e-8;
-                let moved = now[i] + pace.rate * mean[i] * pace.mean / size;
-                now[i] = if moved < least[i] {
-                    least[i]
-                } else if moved > most[i] {
-                    most[i]
-                } else {
-                    moved
-                };
-            }
+        pulp::Arch::new().dispatch(Step { climber: self, pace, least, most });
+    }
+}
+
+/// A loop that is a type of its own, to be inlined into the code for the instruction set found.
+struct Step<'a> {
+    climber: &'a mut Climber,
+    pace: Pace,
+    least: &'a [f32],
+    most: &'a [f32],
+}
+
+impl pulp::NullaryFnOnce for Step<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { climber, pace, least, most } = self;
+        let n = climber.now.len();
+        let (now, gradient) = (&mut climber.now[..n], &climber.gradient[..n]);
+        let (mean, square) = (&mut climber.mean[..n], &mut climber.square[..n]);
+        let (least, most) = (&least[..n], &most[..n]);
+        for i in 0..n {
+            let g = gradient[i];
+            mean[i] = MEAN * mean[i] + (1.0 - MEAN) * g;
+            square[i] = SQUARE * square[i] + (1.0 - SQUARE) * g * g;
+            let size = (square[i] * pace.square).sqrt() + 1e-8;
+            let moved = now[i] + pace.rate * mean[i] * pace.mean / size;
+            now[i] = if moved < least[i] {
+                least[i]
+            } else if moved > most[i] {
+                most[i]
+            } else {
+                moved
+            };
         }
-        pulp::Arch::new().dispatch(|| body(self, pace, least, most));
     }
 }
 

@@ -6,6 +6,7 @@
 //! closed form, so nothing is recorded and nothing differentiated.
 
 use aisec_graph::Operator;
+use pulp::{Arch, NullaryFnOnce};
 
 use crate::layout::{Layout, Lines, NONE, Role};
 
@@ -227,14 +228,31 @@ fn minimise(layout: &Layout, count: usize, workspace: &mut Workspace) {
     let len = layout.lower.len();
     for row in workspace.nodes[0][..count * len].chunks_exact_mut(len) {
         if layout.region.is_box() {
-            let ends = layout.lower.iter().zip(&layout.upper);
-            row.iter_mut().zip(ends).for_each(|(a, (&l, &u))| *a = if *a > 0.0 { l } else { u });
+            Arch::new().dispatch(Corner { row, lower: &layout.lower, upper: &layout.upper });
         } else {
             layout.region.minimiser(row);
         }
     }
     workspace.minimisers.clear();
     workspace.minimisers.extend_from_slice(&workspace.nodes[0][..count * len]);
+}
+
+/// Replaces coefficients by the ends that minimise them.
+struct Corner<'a> {
+    row: &'a mut [f32],
+    lower: &'a [f32],
+    upper: &'a [f32],
+}
+
+impl NullaryFnOnce for Corner<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        for ((a, &l), &u) in self.row.iter_mut().zip(self.lower).zip(self.upper) {
+            *a = if *a > 0.0 { l } else { u };
+        }
+    }
 }
 
 fn forward(layout: &Layout, lanes: &mut [&mut Lane], workspace: &mut Workspace) {
@@ -346,18 +364,29 @@ fn give_inputs(workspace: &mut Workspace, inputs: &[usize], taken: Vec<Vec<f32>>
     }
 }
 
-fn add_scaled(target: &mut [f32], row: &[f32], scale: &[f32]) {
-    pulp::Arch::new().dispatch(|| {
-        for ((t, &a), &s) in target.iter_mut().zip(row).zip(scale) {
-            *t += a * s;
+/// A loop over three slices. It is a type of its own because a closure would not be inlined into
+/// the code for the instruction set found.
+struct Scaled<'a, const ADD: bool> {
+    target: &'a mut [f32],
+    row: &'a [f32],
+    scale: &'a [f32],
+}
+
+impl<const ADD: bool> NullaryFnOnce for Scaled<'_, ADD> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        for ((t, &a), &s) in self.target.iter_mut().zip(self.row).zip(self.scale) {
+            *t = if ADD { *t + a * s } else { a * s };
         }
-    });
+    }
+}
+
+fn add_scaled(target: &mut [f32], row: &[f32], scale: &[f32]) {
+    Arch::new().dispatch(Scaled::<true> { target, row, scale });
 }
 
 fn set_scaled(target: &mut [f32], row: &[f32], scale: &[f32]) {
-    pulp::Arch::new().dispatch(|| {
-        for ((t, &a), &s) in target.iter_mut().zip(row).zip(scale) {
-            *t = a * s;
-        }
-    });
+    Arch::new().dispatch(Scaled::<false> { target, row, scale });
 }

@@ -12,6 +12,7 @@ mod certificate;
 mod complete;
 mod crown;
 mod forest;
+mod ibp;
 pub mod input_split;
 mod kernels;
 mod lanes;

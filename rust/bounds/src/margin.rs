@@ -5,6 +5,7 @@ use aisec_numeric::{Cancel, Cancelled};
 use rayon::prelude::*;
 
 use crate::crown::{Analysis, Method, Planes};
+use crate::ibp;
 use crate::prepared::Prepared;
 use crate::region::Region;
 
@@ -43,6 +44,9 @@ pub fn margin_bounds(
 ) -> Result<Vec<f64>, Cancelled> {
     if regions.is_empty() {
         return Ok(Vec::new());
+    }
+    if options.method == Method::Ibp && regions.iter().all(Region::is_box) {
+        return ibp::margins(&Prepared::new(graph, cancel), &regions, spec, cancel);
     }
     let rows = spec.len() / regions.len();
     let bounds = each(graph, regions, options, cancel, |analysis, sample, region| {

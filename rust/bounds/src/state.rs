@@ -52,7 +52,7 @@ impl State {
     /// to carry rows back through it if that will be asked for.
     pub fn push(&mut self, prepared: &Prepared, carried: bool) {
         let index = self.nodes.len();
-        let (graph, facts) = (prepared.graph, &prepared.nodes[index]);
+        let graph = prepared.graph;
         let node = &graph.nodes()[index];
         let shapes = graph.input_shapes(index);
         let site = Site { batch: 1, inputs: &shapes, output: &node.shape };
@@ -63,6 +63,14 @@ impl State {
         node.op.interval(&site, &inputs, &mut lower, &mut upper);
         kernels::widen(&mut lower, f64::NEG_INFINITY);
         kernels::widen(&mut upper, f64::INFINITY);
+        self.adopt(prepared, lower, upper, carried);
+    }
+
+    /// Adds the next node with bounds that are known.
+    pub fn adopt(&mut self, prepared: &Prepared, lower: Vec<f64>, upper: Vec<f64>, carried: bool) {
+        let index = self.nodes.len();
+        let (graph, facts) = (prepared.graph, &prepared.nodes[index]);
+        let node = &graph.nodes()[index];
         let mut state = NodeState {
             lower,
             upper,
@@ -72,6 +80,11 @@ impl State {
             lost: f64::INFINITY,
         };
         if carried {
+            let shapes = graph.input_shapes(index);
+            let site = Site { batch: 1, inputs: &shapes, output: &node.shape };
+            let sources: Vec<&NodeState> = node.inputs.iter().map(|&i| &self.nodes[i]).collect();
+            let inputs: Vec<Interval> =
+                sources.iter().map(|s| Interval { lower: &s.lower, upper: &s.upper }).collect();
             state.relaxation = node.op.relax(&site, &inputs);
             state.weight = weights(node, &site, &state.relaxation, &sources);
             let reach = sources.iter().fold(1.0, |sum, s| add_up(sum, reach(&s.size)));

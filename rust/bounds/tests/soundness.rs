@@ -214,3 +214,32 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(60) })]
+
+    /// Intervals are computed for several samples at a time.
+    #[test]
+    fn a_sample_has_the_same_interval_bounds_in_any_batch(seed: u64, nodes in 0usize..16) {
+        let graph = graph(seed, nodes);
+        let mut numbers = Numbers(seed);
+        let (count, len) = (2 * Graph::TOGETHER + 1, graph.input_len());
+        let centers = random_input(seed, &graph, count);
+        let regions: Vec<Region> = centers
+            .chunks_exact(len)
+            .map(|center| {
+                let radius = 0.5 + 0.5 * numbers.next();
+                let corner = |side: f64| Vec::from_iter(center.iter().map(|c| c + side * radius));
+                Region::cuboid(&corner(-1.0), &corner(1.0)).unwrap()
+            })
+            .collect();
+        let spec: Vec<f64> = (0..count * 2 * graph.output_len()).map(|_| numbers.next()).collect();
+        let options = Options { method: Method::Ibp, memory_limit: None };
+        let all = margin_bounds(&graph, regions.clone(), &spec, options, &Cancel::new()).unwrap();
+        for (sample, region) in regions.iter().enumerate() {
+            let rows = &spec[sample * 2 * graph.output_len()..][..2 * graph.output_len()];
+            let alone = bounds(&graph, region, rows, Method::Ibp);
+            prop_assert_eq!(&all[2 * sample..2 * sample + 2], &alone[..]);
+        }
+    }
+}

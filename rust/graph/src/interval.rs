@@ -12,6 +12,10 @@ use crate::{Error, Graph, Result};
 pub type Bounds = (Vec<f64>, Vec<f64>);
 
 impl Graph {
+    /// Samples whose intervals pass through the graph together: a matrix is read once for all of
+    /// them, and what they hold at a node stays in the cache.
+    pub const TOGETHER: usize = 4;
+
     /// Bounds of `node` over the boxes `lower <= x <= upper`, outward rounded: they hold for
     /// the graph in real arithmetic.
     ///
@@ -29,25 +33,28 @@ impl Graph {
         let (length, out) = (self.input_len(), self.nodes()[node].len());
         let mut result = (zeros(batch, out)?, zeros(batch, out)?);
         let needed = ancestors(self.nodes(), node);
+        let mut kept = vec![false; needed.len()];
+        kept[node] = true;
         let run = |lower: &[f64], upper: &[f64], below: &mut [f64], above: &mut [f64]| {
             cancel.check()?;
-            let bounds = self.walk(&needed, lower, upper, true);
+            let bounds = self.walk(&needed, &kept, (lower, upper), lower.len() / length, |_| {});
             let (lower, upper) = &bounds[node];
             below.copy_from_slice(lower);
             above.copy_from_slice(upper);
             Ok::<(), Error>(())
         };
+        let (boxes, bounds) = (Self::TOGETHER * length, Self::TOGETHER * out);
         if self.is_small(batch) {
-            let (below, above) = (result.0.chunks_mut(out), result.1.chunks_mut(out));
-            let boxes = lower.chunks(length).zip(upper.chunks(length));
+            let (below, above) = (result.0.chunks_mut(bounds), result.1.chunks_mut(bounds));
+            let boxes = lower.chunks(boxes).zip(upper.chunks(boxes));
             for ((lower, upper), (below, above)) in boxes.zip(below.zip(above)) {
                 run(lower, upper, below, above)?;
             }
         } else {
             lower
-                .par_chunks(length)
-                .zip(upper.par_chunks(length))
-                .zip(result.0.par_chunks_mut(out).zip(result.1.par_chunks_mut(out)))
+                .par_chunks(boxes)
+                .zip(upper.par_chunks(boxes))
+                .zip(result.0.par_chunks_mut(bounds).zip(result.1.par_chunks_mut(bounds)))
                 .try_for_each(|((lower, upper), (below, above))| run(lower, upper, below, above))?;
         }
         Ok(result)
@@ -56,7 +63,29 @@ impl Graph {
     /// Interval bounds of every node over one sample's box, which must be valid
     /// (see [`Graph::interval`]).
     pub fn intervals(&self, lower: &[f64], upper: &[f64]) -> Vec<Bounds> {
-        self.walk(&vec![true; self.nodes().len()], lower, upper, false)
+        let all = vec![true; self.nodes().len()];
+        self.walk(&all, &all, (lower, upper), 1, |_| {})
+    }
+
+    /// Interval bounds of the nodes that are `kept`, the others left empty, over the boxes of
+    /// `batch` samples, which must be valid. `mend` may widen the bounds of each node before they
+    /// are read.
+    pub fn intervals_of(
+        &self,
+        kept: &[bool],
+        lower: &[f64],
+        upper: &[f64],
+        batch: usize,
+        mend: impl FnMut(&mut Bounds),
+    ) -> Vec<Bounds> {
+        let mut needed = vec![false; kept.len()];
+        for node in (0..kept.len()).rev() {
+            needed[node] |= kept[node];
+            if needed[node] {
+                self.nodes()[node].inputs.iter().for_each(|&input| needed[input] = true);
+            }
+        }
+        self.walk(&needed, kept, (lower, upper), batch, mend)
     }
 
     /// Refuses boxes that are not `batch` samples, NaN or crossed.
@@ -83,9 +112,16 @@ impl Graph {
         }
     }
 
-    /// Bounds of the nodes of one sample that are `needed`; with `drop`, those that no later
-    /// one reads are emptied.
-    fn walk(&self, needed: &[bool], lower: &[f64], upper: &[f64], drop: bool) -> Vec<Bounds> {
+    /// Bounds of the nodes that are `needed`; what is not `kept` is emptied once no later one
+    /// reads it.
+    fn walk(
+        &self,
+        needed: &[bool],
+        kept: &[bool],
+        (lower, upper): (&[f64], &[f64]),
+        batch: usize,
+        mut mend: impl FnMut(&mut Bounds),
+    ) -> Vec<Bounds> {
         let nodes = (1..needed.len()).filter(|&node| needed[node]);
         let mut last_reader: Vec<usize> = (0..needed.len()).collect();
         for node in nodes.clone() {
@@ -93,21 +129,31 @@ impl Graph {
         }
         let mut bounds = vec![Bounds::default(); needed.len()];
         bounds[0] = (lower.to_vec(), upper.to_vec());
+        let mut spare: Vec<Vec<f64>> = Vec::new();
         for node in nodes {
             let described = &self.nodes()[node];
-            let mut own = (vec![0.0; described.len()], vec![0.0; described.len()]);
+            let len = batch * described.len();
+            let mut buffer = || {
+                // What an operator writes needs no zeros before.
+                let mut buffer = spare.pop().unwrap_or_default();
+                buffer.resize(len, 0.0);
+                buffer
+            };
+            let mut own = (buffer(), buffer());
             let shapes = self.input_shapes(node);
             let inputs: Vec<Interval> = described
                 .inputs
                 .iter()
                 .map(|&input| Interval { lower: &bounds[input].0, upper: &bounds[input].1 })
                 .collect();
-            let site = self.site(node, &shapes, 1);
+            let site = self.site(node, &shapes, batch);
             described.op.interval(&site, &inputs, &mut own.0, &mut own.1);
+            mend(&mut own);
             bounds[node] = own;
-            if drop {
-                for &input in described.inputs.iter().filter(|&&input| last_reader[input] == node) {
-                    bounds[input] = Bounds::default();
+            for &input in &described.inputs {
+                if last_reader[input] == node && !kept[input] {
+                    let (lower, upper) = std::mem::take(&mut bounds[input]);
+                    spare.extend([lower, upper].into_iter().filter(|part| !part.is_empty()));
                 }
             }
         }

@@ -28,7 +28,7 @@ pub use curve::{Curve, Touch};
 pub use error::{Error, Result};
 pub use execute::Workspace;
 pub use graph::{Graph, Node};
-pub use interval::{Bounds, TOGETHER};
+pub use interval::Bounds;
 pub use operator::{Activation, Interval, Operator, Reads, Relaxation, Site};
 pub use ops::Op;
 pub use patch::{Cropped, Patch};

@@ -1,5 +1,8 @@
 //! Outward-rounded bounds that several operators share.
 
+use std::cell::Cell;
+
+use aisec_numeric::absolute::Spread;
 use aisec_numeric::rounding::{add_down, add_up, gamma, mul_up, underflow};
 use pulp::{Arch, NullaryFnOnce};
 
@@ -48,26 +51,31 @@ const GROW: f64 = 1.0 + 16.0 * f64::EPSILON;
 /// More than eight products lose to underflow.
 const LOST: f64 = f64::from_bits(16);
 
-/// Bounds of `W·x + c` by midpoint and radius (Rump 1999): two plain products, `W·m + c` by
-/// `op` and `|W|·r` by `absolute` (whose constant must be zero), with their rounding errors
-/// covered by a wider radius. `terms` is the length of the sums, `largest` bounds `|c|`.
-pub(crate) fn midpoint_radius<O: Operator>(
-    op: &O,
-    absolute: &O,
-    site: &Site,
+/// Bounds of `W·x + c` by midpoint and radius (Rump 1999): two plain products, `W·m + c` and
+/// `|W|·r`, with their rounding errors covered by a wider radius. `products` writes them;
+/// `terms` is the length of the sums, `largest` bounds `|c|`.
+pub(crate) fn midpoint_radius(
     input: Interval,
     (terms, largest): (usize, f64),
     lower: &mut [f64],
     upper: &mut [f64],
+    products: impl FnOnce(Spread, &mut [f64], &mut [f64]),
 ) {
+    thread_local! {
+        static BUFFER: Cell<Vec<f64>> = const { Cell::new(Vec::new()) };
+    }
     // The computed centre is within gamma·(|W|·|m| + |c|) + lost of the real one; the first part
     // joins the radius before it is multiplied by |W|.
     let error = gamma(terms + 1);
-    let mut middle = vec![0.0; input.lower.len()];
-    let mut radius = vec![0.0; input.lower.len()];
-    Arch::new().dispatch(Centre { input, error, middle: &mut middle, radius: &mut radius });
-    op.forward(site, &[&middle], lower);
-    absolute.forward(site, &[&radius], upper);
+    let len = input.lower.len();
+    let mut buffer = BUFFER.take();
+    if buffer.len() < 2 * len {
+        buffer.resize(2 * len, 0.0);
+    }
+    let (middle, radius) = buffer[..2 * len].split_at_mut(len);
+    Arch::new().dispatch(Centre { input, error, middle, radius });
+    products(Spread { middle, radius }, lower, upper);
+    BUFFER.set(buffer);
     let excess = Excess::of(terms);
     let constant = add_up(mul_up(error, largest), underflow(terms));
     Arch::new().dispatch(Reach { excess, constant, lower, upper });

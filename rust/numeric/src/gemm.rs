@@ -18,10 +18,10 @@ use pulp::{Arch, Simd, WithSimd};
 use crate::Scalar;
 
 /// The most rows and vectors of columns of a register tile.
-const TILE_ROWS: usize = 8;
+pub(crate) const TILE_ROWS: usize = 8;
 const TILE_VECTORS: usize = 4;
 /// Values in the largest tile, with 512-bit vectors of float32.
-const TILE_LEN: usize = TILE_ROWS * TILE_VECTORS * 16;
+pub(crate) const TILE_LEN: usize = TILE_ROWS * TILE_VECTORS * 16;
 const CACHE_LINE: usize = 64;
 
 /// A right-hand matrix and the bias its products start from, laid out for the kernel.
@@ -38,10 +38,10 @@ pub struct PackedMatrix<T> {
 
 /// A range of columns, padded with zeros to whole vectors.
 #[derive(Debug, Clone, Copy)]
-struct Panel {
+pub(crate) struct Panel {
     first: usize,
     columns: usize,
-    vectors: usize,
+    pub vectors: usize,
 }
 
 /// A left-hand matrix: element (r, k) is `values[rows[r] + taps[k]]`.
@@ -107,6 +107,17 @@ impl<T: Scalar> PackedMatrix<T> {
         self.columns
     }
 
+    /// Each panel with its values, bias first, for vectors of `lanes`.
+    #[inline(always)]
+    pub(crate) fn panels(&self, lanes: usize) -> impl Iterator<Item = (Panel, &[T])> {
+        let mut values = &self.values[self.start..];
+        self.panels.iter().map(move |&panel| {
+            let (this, rest) = values.split_at((self.rows + 1) * panel.vectors * lanes);
+            values = rest;
+            (panel, this)
+        })
+    }
+
     /// `target (+)= bias + left × self`.
     ///
     /// # Panics
@@ -170,10 +181,10 @@ impl Packs {
 }
 
 /// Rows of a plain product that pass over a panel together while it is in the cache.
-const BLOCK_ROWS: usize = 48;
+pub(crate) const BLOCK_ROWS: usize = 48;
 
 /// Lends the table 0, 1, …, len - 1.
-fn with_identity<R>(len: usize, work: impl FnOnce(&[usize]) -> R) -> R {
+pub(crate) fn with_identity<R>(len: usize, work: impl FnOnce(&[usize]) -> R) -> R {
     use std::cell::Cell;
     thread_local! {
         static TABLE: Cell<Vec<usize>> = const { Cell::new(Vec::new()) };
@@ -210,11 +221,8 @@ impl<T: Scalar> WithSimd for Multiply<'_, '_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { left, right, mut target } = self;
-        let mut values = &right.values[right.start..];
         let lanes = size_of::<T::Vector<S>>() / size_of::<T>();
-        for &panel in &right.panels {
-            let (this, rest) = values.split_at((right.rows + 1) * panel.vectors * lanes);
-            values = rest;
+        for (panel, this) in right.panels(lanes) {
             match panel.vectors {
                 1 => product::<T, S, 1>(simd, left, this, panel, &mut target),
                 2 => product::<T, S, 2>(simd, left, this, panel, &mut target),
@@ -289,7 +297,13 @@ fn tile<T: Scalar, S: Simd, const M: usize, const W: usize>(
 impl<T: Scalar> Target<'_, T> {
     /// Writes a tile whose rows are `width` apart in `tile`.
     #[inline(never)]
-    fn store(&mut self, tile: &[T], width: usize, rows: std::ops::Range<usize>, panel: Panel) {
+    pub(crate) fn store(
+        &mut self,
+        tile: &[T],
+        width: usize,
+        rows: std::ops::Range<usize>,
+        panel: Panel,
+    ) {
         let rows = &self.rows[rows];
         if self.stride == 1 {
             for (&row, tile) in rows.iter().zip(tile.chunks_exact(width)) {

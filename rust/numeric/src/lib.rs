@@ -2,6 +2,7 @@
 //! accumulation order, outward rounding, norm balls, counter-based random numbers.
 #![forbid(unsafe_code)]
 
+pub mod absolute;
 pub mod beside;
 mod cancel;
 pub mod conv;

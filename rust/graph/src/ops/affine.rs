@@ -68,6 +68,13 @@ impl Affine {
         })
     }
 
+    fn forward_pack<T: Scalar>(&self) -> &PackedMatrix<T> {
+        let (out, length) = self.lengths();
+        let (weight, bias) = (self.weight.values::<T>(), self.bias.values::<T>());
+        let element = |i: usize, o: usize| weight[o * length + i];
+        self.forward.get::<T, _>(|| PackedMatrix::new(length, out, Some(bias), element))
+    }
+
     /// Products in the sum behind one output.
     fn summands(&self) -> usize {
         self.lengths().1
@@ -88,11 +95,7 @@ impl Operator for Affine {
     }
 
     fn forward<T: Scalar>(&self, _site: &Site, inputs: &[&[T]], output: &mut [T]) {
-        let (out, length) = self.lengths();
-        let (weight, bias) = (self.weight.values::<T>(), self.bias.values::<T>());
-        let element = |i: usize, o: usize| weight[o * length + i];
-        let pack = || PackedMatrix::new(length, out, Some(bias), element);
-        self.forward.get::<T, _>(pack).multiply_rows(inputs[0], output, false);
+        self.forward_pack::<T>().multiply_rows(inputs[0], output, false);
     }
 
     fn work(&self, site: &Site) -> usize {
@@ -152,9 +155,11 @@ impl Operator for Affine {
         true
     }
 
-    fn interval(&self, site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {
+    fn interval(&self, _site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {
         let sums = (self.summands(), outward::largest(self.bias.f64()));
-        outward::midpoint_radius(self, self.absolute(), site, inputs[0], sums, lower, upper);
+        outward::midpoint_radius(inputs[0], sums, lower, upper, |spread, centre, reach| {
+            self.forward_pack::<f64>().multiply_rows_absolute(spread, centre, reach);
+        });
     }
 
     fn terms(&self, _site: &Site) -> usize {

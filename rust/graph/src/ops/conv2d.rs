@@ -179,7 +179,14 @@ impl Operator for Conv2d {
 
     fn interval(&self, site: &Site, inputs: &[Interval], lower: &mut [f64], upper: &mut [f64]) {
         let sums = (self.summands(), outward::largest(self.bias.f64()));
-        outward::midpoint_radius(self, self.absolute(), site, inputs[0], sums, lower, upper);
+        outward::midpoint_radius(inputs[0], sums, lower, upper, |spread, centre, reach| {
+            let parts = (self.weight.f64(), self.bias.f64());
+            let place = self.place(site);
+            if !self.kernel.forward_absolute(&place, parts, spread, centre, reach) {
+                self.forward(site, &[spread.middle], centre);
+                self.absolute().forward(site, &[spread.radius], reach);
+            }
+        });
     }
 
     fn terms(&self, _site: &Site) -> usize {

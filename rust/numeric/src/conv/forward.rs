@@ -13,12 +13,12 @@ pub(super) enum Forward {
 #[derive(Debug, Clone)]
 pub(super) struct Channels {
     /// Height and width of what the windows see, padding included.
-    padded: [usize; 2],
+    pub padded: [usize; 2],
     /// Whether that is a copy, or the input itself.
-    copied: bool,
-    rows: Vec<usize>,
-    taps: Vec<usize>,
-    positions: Vec<usize>,
+    pub copied: bool,
+    pub rows: Vec<usize>,
+    pub taps: Vec<usize>,
+    pub positions: Vec<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -106,6 +106,23 @@ impl Convolution {
         }
     }
 
+    /// One matrix a group, its columns output channels.
+    pub(super) fn channel_packs<T: Scalar>(
+        &self,
+        weight: &[T],
+        bias: &[T],
+    ) -> &Vec<PackedMatrix<T>> {
+        let (out, inner) = (self.group_out(), self.inner());
+        self.packs.forward_channels.get::<T, _>(|| {
+            let pack = |group: usize| {
+                let weight = &weight[group * out * inner..];
+                let bias = &bias[group * out..][..out];
+                PackedMatrix::new(inner, out, Some(bias), |k, o| weight[o * inner + k])
+            };
+            Vec::from_iter((0..self.groups).map(pack))
+        })
+    }
+
     fn by_channels<T: Scalar>(
         &self,
         place: &Place,
@@ -116,15 +133,8 @@ impl Convolution {
         y: &mut [T],
     ) {
         let (count, length, out_length) = self.samples(place, x, y);
-        let (out, inner) = (self.group_out(), self.inner());
-        let packs = self.packs.forward_channels.get::<T, _>(|| {
-            let pack = |group: usize| {
-                let weight = &weight[group * out * inner..];
-                let bias = &bias[group * out..][..out];
-                PackedMatrix::new(inner, out, Some(bias), |k, o| weight[o * inner + k])
-            };
-            Vec::from_iter((0..self.groups).map(pack))
-        });
+        let out = self.group_out();
+        let packs = self.channel_packs(weight, bias);
         let Channels { padded, copied, rows, taps, positions } = tables;
         let plane = padded[0] * padded[1];
         let copy = if *copied { self.groups * self.channels * plane } else { 0 };

@@ -12,6 +12,7 @@
 //! gradient, each class of pixels sees its own subset of the kernel, and within a class the
 //! gradient is a convolution of the cotangent that moves by one.
 
+mod absolute;
 mod beside;
 mod forward;
 mod gradient;

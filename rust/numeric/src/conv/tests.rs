@@ -3,6 +3,7 @@ use std::ops::Range;
 use proptest::prelude::*;
 
 use super::*;
+use crate::absolute::Spread;
 
 #[derive(Debug, Clone)]
 struct Case {
@@ -179,6 +180,37 @@ fn strides_beyond_the_image() {
         let mut gradient = [0.0; 9];
         convolution.input_gradient::<f64>(&place, &weight, &[1.0, 10.0], &mut gradient);
         assert_eq!(gradient, [84.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    /// In channels, at least; lines are left to the caller.
+    #[test]
+    fn centres_and_reaches_have_the_bits_of_two_convolutions(case in cases()) {
+        let [channels, out] = case.channels;
+        let (groups, output, batch) = (case.groups, case.output().unwrap(), 2);
+        let shape = [out * groups, channels, case.kernel[0], case.kernel[1]];
+        let convolution = Convolution::new(shape, case.stride, case.dilation, groups);
+        let before = [case.padding[0], case.padding[1]];
+        let form = [Some(Form::Channels), None];
+        let place = convolution.place_as(case.input, before, output, form);
+        let weight = values::<f64>(shape.iter().product(), "weight");
+        let bias = values::<f64>(out * groups, "bias");
+        let length = batch * channels * groups * case.input[0] * case.input[1];
+        let (middle, radius) = (values::<f64>(length, "middle"), values::<f64>(length, "radius"));
+        let fresh = || vec![9.0; batch * out * groups * output[0] * output[1]];
+        let (mut centre, mut reach) = (fresh(), fresh());
+        let x = Spread { middle: &middle, radius: &radius };
+        let parts = (&weight[..], &bias[..]);
+        prop_assert!(convolution.forward_absolute(&place, parts, x, &mut centre, &mut reach));
+        let mut expected = [fresh(), fresh()];
+        convolution.forward(&place, &weight, &bias, &middle, &mut expected[0]);
+        let sizes: Vec<f64> = weight.iter().map(|w| w.abs()).collect();
+        let (absolute, none) = (convolution.unpacked(), vec![0.0; bias.len()]);
+        absolute.forward(&place, &sizes, &none, &radius, &mut expected[1]);
+        prop_assert_eq!([centre, reach], expected);
     }
 }
 
