@@ -12,8 +12,12 @@ import pytest
 import aisec_eval as ae
 from aisec_eval.errors import RunError, SuiteError, UnsafeArtifactError
 from aisec_eval.leaderboard import bundle
-from aisec_eval.suite import load_suite, run
+from aisec_eval.suite import load_suite, run, scan_shards
+from aisec_eval.suite.execute_shard import execute_shard
 from aisec_eval.suite.plan import make_plan
+from aisec_eval.suite.scan_shards import assemble
+from aisec_eval.suite.shard import Shard
+from aisec_eval.suite.store import Store
 from helpers.tiny_suite import tree
 
 ROWS, DIM = 530_000, 3
@@ -180,3 +184,49 @@ def test_a_table_that_changed_is_not_scanned(tmp_path):
     frame.head(5).write_parquet(tmp_path / "t.parquet")
     with pytest.raises(ae.errors.DatasetError, match="changed since the run was planned"):
         execute_shard(plan.shards[0])
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory):
+    """Two parts of rows in files and row groups of odd lengths; six classes."""
+    folder = tmp_path_factory.mktemp("kinds")
+    random = np.random.default_rng(6)
+    y = random.integers(0, 6, 270_001)
+    x = (random.normal(size=(len(y), 4)) + 2 * random.normal(size=(6, 4))[y]).astype(np.float32)
+    (folder / "parts").mkdir()
+    for index, part in enumerate((slice(0, 99_999), slice(99_999, None))):
+        frame = pl.DataFrame(x[part], schema=list("abcd")).with_columns(kind=pl.Series(y[part]))
+        frame.write_parquet(folder / "parts" / f"{index}.parquet", row_group_size=40_000)
+    return folder
+
+
+@pytest.mark.parametrize("method", ["lda", "scan"])
+def test_detectors_with_statistics_are_sharded(kinds, tmp_path, method):
+    suite = suite_of(kinds, f'method = "{method}"\nshard_rows = 1')
+    plan = make_plan(load_suite(suite))
+    shards = plan.cells[0].shards
+    assert [shard.stage for shard in shards] == [0, 0, 1, 2]
+    store = Store(tmp_path)
+    store.prepare()
+    # Whoever comes first: parts do not wait for each other.
+    for shard in (shards[1], shards[0], *shards[2:]):
+        store.write(shard, execute_shard(Shard.from_json(shard.to_json()), store))
+    found = assemble(shards, store).result
+    expected = ae.scan(kinds / "parts", "kind", method=method)
+    for name in ("score", "p_value", "flagged", "label"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+    assert found.info.get("dataset") == expected.info.get("dataset")
+
+
+def test_statistics_that_do_not_fit_leave_the_scan_as_it_was(kinds, tmp_path, monkeypatch):
+    monkeypatch.setattr(scan_shards, "_limit", lambda: 4096)
+    shards = (
+        make_plan(load_suite(suite_of(kinds, 'method = "lda"\nshard_rows = 1'))).cells[0].shards
+    )
+    store = Store(tmp_path)
+    store.prepare()
+    for shard in shards:
+        store.write(shard, execute_shard(shard, store))
+    assert store.read_part(shards[2].key).arrays["statistics"].size == 0
+    expected = ae.scan(kinds / "parts", "kind", method="lda")
+    np.testing.assert_array_equal(assemble(shards, store).result.score, expected.score)

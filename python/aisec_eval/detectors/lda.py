@@ -89,7 +89,8 @@ def _scan(reader: Reader, moments: Moments, rate: float | None, notes: list[str]
     score = np.empty(len(reader.label))
     suspect = np.empty(len(reader.label), dtype=np.int64)
     own = np.searchsorted(moments.labels, reader.label)
-    step = max(1, min(_CHUNK, _CELLS // c))
+    cells = min(_CELLS, reader.limit // 128)
+    step = max(1, min(_CHUNK, cells // c))
     for first, (x, y) in reader.batches("scores"):
         z = projection.apply(x, np.zeros_like(y), first)
         for start in range(0, len(y), step):
@@ -98,7 +99,7 @@ def _scan(reader: Reader, moments: Moments, rate: float | None, notes: list[str]
             score[part], suspect[part] = odds, other
     p_value = leave_class_out(score, own)
     if rate is None:
-        tails = _gaussian_tails(score, own, centres, prior)
+        tails = _gaussian_tails(score, own, centres, prior, cells)
         flagged = benjamini_hochberg(tails, _DISCOVERY_RATE)
         rule = (
             "Benjamini-Hochberg over all samples at a false discovery rate of "
@@ -212,6 +213,7 @@ def _gaussian_tails(
     own: NDArray[np.int64],
     centres: NDArray[np.float64],
     prior: NDArray[np.float64],
+    cells: int,
 ) -> NDArray[np.float64]:
     """Chance that a sample of its class has some log-odds as large: the union bound, at most 1.
 
@@ -233,7 +235,11 @@ def _gaussian_tails(
         grid = np.linspace(float(values.min()), float(values.max()), _GRID)
         # Fewer values than points of the grid are computed as they are.
         at = values if len(values) <= _GRID else grid
-        tails = log_ndtr(-(at[:, None] - mean) / distance)
-        log = np.minimum(np.logaddexp.reduce(tails, axis=1), 0.0)
+        log = np.empty(len(at))
+        step = max(1, cells // len(centres))
+        for first in range(0, len(at), step):
+            tails = log_ndtr(-(at[first : first + step, None] - mean) / distance)
+            log[first : first + step] = np.logaddexp.reduce(tails, axis=1)
+        np.minimum(log, 0.0, out=log)
         p_value[rows] = np.exp(log if at is values else np.interp(values, grid, log))
     return p_value

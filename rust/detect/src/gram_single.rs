@@ -176,8 +176,8 @@ mod tests {
 
     fn tile(width: usize, scale: f64) -> Vec<Vec<f64>> {
         let mut stream = aisec_numeric::random::Stream::new(3, "tile", 0).at(0, 0);
-        let mut row = || (0..width).map(|i| f64::from(stream.normal()) * scale + i as f64);
-        (0..TILE).map(|_| row().collect()).collect()
+        let mut value = |i: usize| f64::from(stream.normal()) * scale + i as f64;
+        (0..TILE).map(|_| (0..width).map(&mut value).collect()).collect()
     }
 
     fn pack_rows(rows: &[Vec<f64>], centre: &mut [f64], packed: &mut [f32]) -> bool {

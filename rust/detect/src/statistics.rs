@@ -148,7 +148,7 @@ impl Statistics {
             return Err(Error::Shape { values: x.len(), rows: labels.len(), dim: self.dim });
         }
         self.state = State::Broken;
-        let packed = (PACKED / self.dim).max(ROWS);
+        let packed = (PACKED.min(self.limit / 64) / self.dim).max(ROWS);
         let mut done = 0;
         while done < labels.len() {
             cancel.check()?;
