@@ -25,20 +25,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _files
+from ._entries import column, mapping, object_of, text, texts
+from ._scans import read_scan as read_scan
+from ._scans import write_scan as write_scan
 from .cases import CORRECT, UNKNOWN, WRONG, Cases
 from .errors import RunError
 from .findings import Findings
-from .results import (
-    BROKEN,
-    EVIDENCE,
-    VERDICTS,
-    Evaluation,
-    Run,
-    Scan,
-    ScanEvidence,
-    ScanResult,
-    Spent,
-)
+from .results import BROKEN, EVIDENCE, VERDICTS, Evaluation, Run, Scan, Spent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -49,7 +42,6 @@ if TYPE_CHECKING:
 SCHEMA = 1
 _ENTRY = re.compile(r"[0-9]{3,}-[a-z0-9][a-z0-9.-]*")
 _EVIDENCE = ("row", "x_clean", "x_adv")
-_LOOKS = ("row", "embedding", "top", "inputs")
 
 
 def save_evaluation(evaluation: Evaluation, folder: str | Path) -> Path:
@@ -184,7 +176,7 @@ def load_run(folder: str | Path) -> Run:
             f"{path}: no manifest.json; not a run folder, or a run that has not finished "
             "(run the suite again with the same output folder to resume it)"
         )
-    manifest = _object(path / "manifest.json")
+    manifest = object_of(path / "manifest.json")
     if manifest.get("schema") != SCHEMA:
         raise RunError(
             f"{path / 'manifest.json'}: schema {manifest.get('schema')!r}, this version reads "
@@ -256,7 +248,7 @@ def read_evaluation(folder: Path) -> Evaluation:
     """
     import polars as pl
 
-    about = _object(folder / "evaluation.json")
+    about = object_of(folder / "evaluation.json")
     verdicts = folder / "verdicts.parquet"
     integer, real = pl.Int64(), pl.Float64()
     moved = about.get("transforms") is True
@@ -281,32 +273,32 @@ def read_evaluation(folder: Path) -> Evaluation:
     )
     if frame.height == 0 or frame.height != about.get("samples"):
         raise RunError(f"{verdicts}: {frame.height} rows, expected {about.get('samples')!r}")
-    spent = Spent(*(_column(frame, name) for name in ("forwards", "gradients", "queries")))
+    spent = Spent(*(column(frame, name) for name in ("forwards", "gradients", "queries")))
     if min(spent.forwards.min(), spent.gradients.min(), spent.queries.min()) < 0:
         raise RunError(f"{verdicts}: negative counts of forwards, gradients or queries")
     verdict = frame["verdict"].to_physical().to_numpy().astype(np.int8)
     evidence = _files.read_npz(folder / "evidence.npz", _EVIDENCE)
     _check_evidence(folder, evidence, verdict, about.get("input_shape"))
     return Evaluation(
-        sample=_column(frame, "sample"),
-        label=_column(frame, "label"),
+        sample=column(frame, "sample"),
+        label=column(frame, "label"),
         verdict=verdict,
         x_adv=evidence["x_adv"],
         x_clean=evidence["x_clean"],
-        margin=_column(frame, "margin"),
-        margin_lower=_column(frame, "margin_lower"),
-        distance=_column(frame, "distance"),
+        margin=column(frame, "margin"),
+        margin_lower=column(frame, "margin_lower"),
+        distance=column(frame, "distance"),
         found_by=tuple(frame["found_by"]),
         evidence=tuple(frame["evidence"]),
         spent=spent,
-        model=_text(folder / "evaluation.json", about, "model"),
-        model_digest=_text(folder / "evaluation.json", about, "model_digest"),
-        threat=_text(folder / "evaluation.json", about, "threat"),
-        flags=_texts(folder / "evaluation.json", about, "flags"),
-        info=_mapping(folder / "evaluation.json", about, "info"),
+        model=text(folder / "evaluation.json", about, "model"),
+        model_digest=text(folder / "evaluation.json", about, "model_digest"),
+        threat=text(folder / "evaluation.json", about, "threat"),
+        flags=texts(folder / "evaluation.json", about, "flags"),
+        info=mapping(folder / "evaluation.json", about, "info"),
         findings=_findings(folder / "evaluation.json", about.get("findings")),
         transform=tuple(frame["transform"]) if moved else (),
-        draws=_column(frame, "draws") if drawn else None,
+        draws=column(frame, "draws") if drawn else None,
         cases=_cases(folder, about.get("cases"), len(verdict)),
     )
 
@@ -369,111 +361,6 @@ def _check_evidence(
             raise RunError(f"{path}: {name} holds values that are not finite")
 
 
-def write_scan(scan: Scan, folder: Path) -> Path:
-    """Write `scores.parquet` and `scan.json` into `folder`; return it."""
-    import polars as pl
-
-    frame = scan.result.frame
-    if scan.poison is not None:
-        frame = frame.with_columns(pl.Series("poison", scan.poison.astype(np.bool_)))
-    _files.write_parquet(folder / "scores.parquet", frame)
-    _files.write_json(
-        folder / "scan.json",
-        {
-            "data": scan.data,
-            "method": scan.result.method,
-            "classes": scan.result.classes.tolist(),
-            "eigenvalues": scan.result.eigenvalues.tolist(),
-            "info": dict(scan.result.info),
-            "samples": len(scan.result.score),
-            "truth": scan.poison is not None,
-        },
-    )
-    if scan.evidence is not None:
-        arrays = {name: getattr(scan.evidence, name) for name in _LOOKS}
-        about = {"label": scan.evidence.label, "bounds": list(scan.evidence.bounds)}
-        _files.write_npz(folder / "evidence.npz", arrays)
-        _files.write_json(folder / "evidence.json", about)
-    return folder
-
-
-def read_scan(folder: Path) -> Scan:
-    """Read what `write_scan` wrote.
-
-    Raises:
-        RunError: a file is missing, damaged or inconsistent with the other.
-    """
-    import polars as pl
-
-    path = folder / "scan.json"
-    about = _object(path)
-    schema: dict[str, pl.DataType] = {
-        "sample": pl.Int64(),
-        "label": pl.Int64(),
-        "score": pl.Float64(),
-        "p_value": pl.Float64(),
-        "flagged": pl.Boolean(),
-    }
-    if about.get("truth") is True:
-        schema["poison"] = pl.Boolean()
-    frame = _files.read_parquet(folder / "scores.parquet", schema)
-    if frame.height == 0 or frame.height != about.get("samples"):
-        raise RunError(
-            f"{folder / 'scores.parquet'}: {frame.height} rows, expected {about.get('samples')!r}"
-        )
-    try:
-        classes = np.asarray(about.get("classes"), dtype=np.int64)
-        eigenvalues = np.asarray(about.get("eigenvalues"), dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
-        raise RunError(f"{path}: classes and eigenvalues must be lists of numbers") from None
-    if classes.ndim != 1 or eigenvalues.shape not in (classes.shape, (0,)):
-        raise RunError(f"{path}: classes and eigenvalues must be lists of one length")
-    return Scan(
-        data=_text(path, about, "data"),
-        result=ScanResult(
-            score=_column(frame, "score"),
-            flagged=_column(frame, "flagged"),
-            p_value=_column(frame, "p_value"),
-            label=_column(frame, "label"),
-            method=_text(path, about, "method"),
-            classes=classes,
-            eigenvalues=eigenvalues,
-            info=_mapping(path, about, "info"),
-        ),
-        poison=_column(frame, "poison") if "poison" in schema else None,
-        evidence=_looks(folder, frame.height),
-    )
-
-
-def _looks(folder: Path, rows: int) -> ScanEvidence | None:
-    """Read what a scan shows beside its scores; it may be left out."""
-    path = folder / "evidence.npz"
-    if not path.exists():
-        return None
-    about, arrays = _object(folder / "evidence.json"), _files.read_npz(path, _LOOKS)
-    row, embedding, top, inputs = (arrays[name] for name in _LOOKS)
-    label, bounds = about.get("label"), about.get("bounds")
-    for name, index in (("row", row), ("top", top)):
-        inside = index.dtype == np.int64 and index.ndim == 1
-        if not inside or (len(index) and not 0 <= index.min() <= index.max() < rows):
-            raise RunError(f"{path}: {name} must be rows of scores.parquet")
-    if embedding.dtype != np.float32 or embedding.shape != (len(row), 2):
-        raise RunError(f"{path}: embedding must be float32 [{len(row)}, 2]")
-    if inputs.dtype != np.float32 or len(inputs) not in (0, len(top)):
-        raise RunError(f"{path}: inputs must be float32, one a row of top or none")
-    if not (np.isfinite(embedding).all() and np.isfinite(inputs).all()):
-        raise RunError(f"{path}: holds values that are not finite")
-    if (
-        type(label) is not int
-        or not isinstance(bounds, list)
-        or len(bounds) != 2
-        or not all(isinstance(v, (int, float)) and abs(v) < 1e30 for v in bounds)
-        or not bounds[0] < bounds[1]
-    ):
-        raise RunError(f"{folder / 'evidence.json'}: needs a label and bounds [low, high]")
-    return ScanEvidence(label, row, embedding, top, inputs, (float(bounds[0]), float(bounds[1])))
-
-
 def _entries(path: Path, manifest: Mapping[str, Any], kind: str) -> Iterable[Path]:
     names = manifest.get(kind, [])
     if not isinstance(names, list):
@@ -482,35 +369,3 @@ def _entries(path: Path, manifest: Mapping[str, Any], kind: str) -> Iterable[Pat
         if not isinstance(name, str) or not _ENTRY.fullmatch(name):
             raise RunError(f"{path / 'manifest.json'}: {name!r} is not the name of an entry")
         yield _files.confined(path, f"{kind}/{name}")
-
-
-def _object(path: Path) -> dict[str, Any]:
-    value = _files.read_json(path)
-    if not isinstance(value, dict):
-        raise RunError(f"{path}: expected a JSON object")
-    return value
-
-
-def _column(frame: pl.DataFrame, name: str) -> Any:
-    return frame[name].to_numpy(writable=True)
-
-
-def _text(path: Path, about: Mapping[str, Any], key: str) -> str:
-    value = about.get(key)
-    if not isinstance(value, str):
-        raise RunError(f"{path}: {key!r} must be a text, got {value!r}")
-    return value
-
-
-def _texts(path: Path, about: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    value = about.get(key)
-    if not isinstance(value, list) or not all(isinstance(line, str) for line in value):
-        raise RunError(f"{path}: {key!r} must be a list of texts")
-    return tuple(value)
-
-
-def _mapping(path: Path, about: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = about.get(key)
-    if not isinstance(value, dict):
-        raise RunError(f"{path}: {key!r} must be an object")
-    return value
