@@ -142,6 +142,11 @@ impl<T: Value> ListPages<T> {
         Ok(found)
     }
 
+    /// Whether pages are decoded in parallel, not row after row.
+    pub(super) fn in_parallel(&self) -> bool {
+        self.other.is_none()
+    }
+
     /// Fills `out` with the next rows.
     pub(super) fn read(&mut self, leaf: &Leaf, out: &mut [T]) -> Result<(), TableError> {
         let width = self.shape.len();

@@ -60,6 +60,12 @@ impl<T: Value> Rows<T> {
         self.table.dim
     }
 
+    /// Whether the row group that was read last is decoded by several threads; lists whose levels
+    /// have to be followed are not.
+    pub fn in_parallel(&self) -> bool {
+        self.lists.as_ref().is_none_or(ListPages::in_parallel)
+    }
+
     /// Fills `x`, row-major [labels.len(), dim], and `labels` (0 without a label column); fewer
     /// rows only at the end of the file. Returns their number.
     pub fn read(
