@@ -5,7 +5,7 @@ use aisec_graph::Activation;
 
 use crate::ascent::Ascent;
 use crate::lanes::{Lane, Workspace, evaluate};
-use crate::layout::{Layout, Role};
+use crate::layout::{Layout, Role, Step};
 use crate::simplex::Program;
 
 /// Most numbers in the program's matrix.
@@ -26,7 +26,8 @@ pub(crate) fn affine_optimum(
     let (cuts, rows) = (lane.cuts.len(), lane.rows.len());
     let hinges =
         layout.activations.iter().all(|free| matches!(free.kind, Activation::Hinge { .. }));
-    let selects = layout.steps.iter().any(|step| matches!(step.role, Role::Select { .. }));
+    let selects = |step: &Step| matches!(step.role, Role::Select { .. } | Role::Pair(_));
+    let selects = layout.steps.iter().any(selects);
     let size = (inputs + 1) * (cuts + rows);
     if !hinges || selects || cuts < layout.elements || !layout.region.is_box() || size > LARGEST {
         return None;

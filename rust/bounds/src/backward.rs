@@ -380,7 +380,15 @@ impl<'r> Pass<'r> {
                     self.join(*input, *patch, part, pool);
                 }
             }
-            Action::Relaxed { input, patch, shape } => {
+            Action::Relaxed { inputs } if inputs.len() > 1 => {
+                let parts = self.through_planes(step, inputs, &held.values, local, pool);
+                pool.give(held.values);
+                for ((input, patch, _), values) in inputs.iter().zip(parts) {
+                    self.join(*input, *patch, Held { values, alive: None }, pool);
+                }
+            }
+            Action::Relaxed { inputs } => {
+                let (input, patch, shape) = &inputs[0];
                 let part = match &local.lines {
                     Some(lines) => {
                         self.through_lines(index, &mut held.values, lines, local);
@@ -519,6 +527,68 @@ impl<'r> Pass<'r> {
             let error = add_up(mul_up(factor, totals.size[row]), lost);
             self.charge(row, totals.sum[row], error);
         }
+    }
+
+    /// The coefficients at both inputs; what several outputs read is summed, which the cost of the
+    /// step covers, as no sum is longer than the node.
+    fn through_planes(
+        &mut self,
+        step: &Step,
+        inputs: &[(usize, Option<Patch>, Vec<usize>)],
+        rows: &[f64],
+        local: &Local,
+        pool: &mut Pool,
+    ) -> [Vec<f64>; 2] {
+        let width = self.width;
+        let node = &self.route.state.nodes[step.node];
+        let Relaxation::Planes(planes) = &node.relaxation else {
+            unreachable!("two inputs have planes");
+        };
+        let whole = &self.route.prepared.graph.nodes()[step.node].shape;
+        let cut = |values| cut(values, whole, step.patch);
+        let none = vec![0.0; local.weight.len()];
+        let mut totals = None;
+        let parts = [0, 1].map(|slot| {
+            let mut part = pool.take_any(rows.len());
+            part.copy_from_slice(rows);
+            let (lower, upper) = (cut(&planes.lower.slopes[slot]), cut(&planes.upper.slopes[slot]));
+            let offsets =
+                (slot == 0).then(|| (cut(&planes.lower.offset), cut(&planes.upper.offset)));
+            let (lower_offset, upper_offset): (&[f64], &[f64]) = match &offsets {
+                Some((lower, upper)) => (lower, upper),
+                None => (&none, &none),
+            };
+            let lines = Lines {
+                lower_slope: &lower,
+                lower_offset,
+                upper_slope: &upper,
+                upper_offset,
+                size: &local.weight,
+                alive: None,
+            };
+            let sums = lines_beside(&mut part, width, lines);
+            totals.get_or_insert(sums);
+            match &planes.from[slot] {
+                None => part,
+                Some(from) => {
+                    let len: usize = inputs[slot].2.iter().product();
+                    let mut sum = pool.take(width * len);
+                    for (values, &at) in part.chunks_exact(width).zip(from.iter()) {
+                        let into = &mut sum[at as usize * width..][..width];
+                        into.iter_mut().zip(values).for_each(|(sum, &x)| *sum += x);
+                    }
+                    pool.give(part);
+                    sum
+                }
+            }
+        });
+        let totals = totals.expect("there are two inputs");
+        let factor = gamma(4 * local.weight.len() + 32);
+        for row in 0..self.count {
+            let error = add_up(mul_up(factor, totals.size[row]), node.lost);
+            self.charge(row, totals.sum[row], error);
+        }
+        parts
     }
 
     /// Takes the rows' multipliers of splits off the coefficients of the elements split; whether

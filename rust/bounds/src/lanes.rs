@@ -203,6 +203,23 @@ fn backward(layout: &Layout, lanes: &mut [&mut Lane], workspace: &mut Workspace)
                 kept.clear();
                 kept.extend_from_slice(&own[..own_len * count]);
             }
+            Role::Pair(pair) => {
+                for slot in 0..node.inputs.len() {
+                    let input_len = len(node.inputs[slot]);
+                    let target = &mut workspace.nodes[node.inputs[slot]];
+                    let rows = own.chunks_exact(own_len).zip(target.chunks_exact_mut(input_len));
+                    for (row, target) in rows.take(count) {
+                        let planes = pair.below.iter().zip(&pair.above).zip(&pair.places);
+                        for (&a, ((below, above), places)) in row.iter().zip(planes) {
+                            let slope = if a > 0.0 { below[slot] } else { above[slot] };
+                            target[places[slot] as usize] += a * slope;
+                        }
+                    }
+                }
+                let kept = &mut workspace.kept[step.node];
+                kept.clear();
+                kept.extend_from_slice(&own[..own_len * count]);
+            }
         }
         workspace.nodes[step.node] = own;
     }
@@ -312,6 +329,23 @@ fn forward(layout: &Layout, lanes: &mut [&mut Lane], workspace: &mut Workspace) 
                     {
                         let at = if a > 0.0 { below } else { above };
                         *y = if at == NONE { offset } else { source[at as usize] };
+                    }
+                }
+            }
+            Role::Pair(pair) => {
+                let [first, second] = [0, node.inputs.len() - 1].map(|slot| {
+                    let input = node.inputs[slot];
+                    workspace.nodes[input].chunks_exact(len(input))
+                });
+                let kept = workspace.kept[step.node].chunks_exact(own_len);
+                for ((row, kept), (x, z)) in
+                    own.chunks_exact_mut(own_len).zip(kept).zip(first.zip(second))
+                {
+                    let planes = pair.below.iter().zip(&pair.above).zip(&pair.places);
+                    for ((y, &a), ((below, above), places)) in row.iter_mut().zip(kept).zip(planes)
+                    {
+                        let [s, t, offset] = if a > 0.0 { below } else { above };
+                        *y = s * x[places[0] as usize] + t * z[places[1] as usize] + offset;
                     }
                 }
             }

@@ -1,7 +1,7 @@
 //! A graph up to one node as the search for slopes sees it: what is the same for all rows, in
 //! float32.
 
-use aisec_graph::{Activation, Node, Operator, Relaxation, Site};
+use aisec_graph::{Activation, Node, Operator, Plane, Planes, Relaxation, Site};
 
 use crate::lanes::Cut;
 use crate::prepared::Prepared;
@@ -51,6 +51,16 @@ pub(crate) enum Role {
         above: Vec<u32>,
         offset: Vec<f32>,
     },
+    /// A product, or lines that are no choice: planes over the whole region.
+    Pair(Pair),
+}
+
+/// Planes in float32, those below and those above.
+pub(crate) struct Pair {
+    pub places: Vec<[u32; 2]>,
+    /// Slopes and offset.
+    pub below: Vec<[f32; 3]>,
+    pub above: Vec<[f32; 3]>,
 }
 
 /// In `Role::Select`, no element: the constant counts.
@@ -170,6 +180,19 @@ impl<'a> Layout<'a> {
 }
 
 fn select(state: &State, index: usize) -> Option<Role> {
+    match &state.nodes[index].relaxation {
+        Relaxation::Planes(planes) => return pair(planes).map(Role::Pair),
+        Relaxation::Elementwise { lower_slope, lower_offset, upper_slope, upper_offset } => {
+            let plane = |slope: &[f64], offset: &[f64]| Plane {
+                slopes: [slope.to_vec(), vec![0.0; slope.len()]],
+                offset: offset.to_vec(),
+            };
+            let lower = plane(lower_slope, lower_offset);
+            let upper = plane(upper_slope, upper_offset);
+            return pair(&Planes { from: [None, None], lower, upper }).map(Role::Pair);
+        }
+        _ => {}
+    }
     let Relaxation::Select { lower_index, upper_index, upper_offset } =
         &state.nodes[index].relaxation
     else {
@@ -180,6 +203,24 @@ fn select(state: &State, index: usize) -> Option<Role> {
         below: lower_index.iter().map(|&at| narrow(at)).collect::<Option<_>>()?,
         above: upper_index.iter().map(|at| at.map_or(Some(NONE), narrow)).collect::<Option<_>>()?,
         offset: upper_offset.iter().map(|&offset| offset as f32).collect(),
+    })
+}
+
+/// `None` where a number is not finite in float32.
+fn pair(planes: &Planes) -> Option<Pair> {
+    let side = |plane: &Plane| -> Option<Vec<[f32; 3]>> {
+        let entry = |i: usize| {
+            let numbers =
+                [plane.slopes[0][i], plane.slopes[1][i], plane.offset[i]].map(|x| x as f32);
+            numbers.iter().all(|x| x.is_finite()).then_some(numbers)
+        };
+        (0..plane.offset.len()).map(entry).collect()
+    };
+    let places = (0..planes.lower.offset.len()).map(|i| planes.places(i).map(|at| at as u32));
+    Some(Pair {
+        places: places.collect(),
+        below: side(&planes.lower)?,
+        above: side(&planes.upper)?,
     })
 }
 

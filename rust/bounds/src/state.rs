@@ -95,6 +95,24 @@ impl State {
     }
 }
 
+impl State {
+    /// Replaces the lines of the last node, an activation, by those of other parameters (all
+    /// elements', as [`Operator::relax_with`] takes them).
+    pub fn choose(&mut self, prepared: &Prepared, parameters: &[f64]) {
+        let index = self.nodes.len() - 1;
+        let node = &prepared.graph.nodes()[index];
+        let shapes = prepared.graph.input_shapes(index);
+        let site = Site { batch: 1, inputs: &shapes, output: &node.shape };
+        let sources: Vec<&NodeState> = node.inputs.iter().map(|&i| &self.nodes[i]).collect();
+        let inputs: Vec<Interval> =
+            sources.iter().map(|s| Interval { lower: &s.lower, upper: &s.upper }).collect();
+        let relaxation = node.op.relax_with(&site, &inputs, parameters);
+        let weight = weights(node, &site, &relaxation, &sources);
+        let state = &mut self.nodes[index];
+        (state.relaxation, state.weight) = (relaxation, weight);
+    }
+}
+
 /// At least the sum of the values, which are not negative.
 fn reach(sizes: &[f64]) -> f64 {
     mul_up(sizes.len() as f64, sizes.iter().fold(0.0, |most: f64, &size| most.max(size)))
@@ -113,6 +131,17 @@ fn weights(node: &Node, site: &Site, relaxation: &Relaxation, sources: &[&NodeSt
                 let slope = lower_slope[i].abs().max(upper_slope[i].abs());
                 let offset = lower_offset[i].abs().max(upper_offset[i].abs());
                 *weight = add_up(mul_up(slope, sources[0].size[i]), offset);
+            }
+        }
+        Relaxation::Planes(planes) => {
+            for (i, weight) in weight.iter_mut().enumerate() {
+                let places = planes.places(i);
+                let most = |a: &[f64], b: &[f64]| a[i].abs().max(b[i].abs());
+                *weight = most(&planes.lower.offset, &planes.upper.offset);
+                for (slot, place) in places.into_iter().enumerate() {
+                    let slope = most(&planes.lower.slopes[slot], &planes.upper.slopes[slot]);
+                    *weight = add_up(*weight, mul_up(slope, sources[slot].size[place]));
+                }
             }
         }
         Relaxation::Select { lower_index, upper_index, upper_offset } => {

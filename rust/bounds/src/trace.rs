@@ -39,8 +39,8 @@ pub(crate) enum Action<'g> {
     Bound,
     /// They pass to the inputs through an affine operator, the graph's own or its part.
     Affine { op: Source<'g>, inputs: Vec<(usize, Option<Patch>, Vec<usize>)> },
-    /// They pass to the only input along its lines.
-    Relaxed { input: usize, patch: Option<Patch>, shape: Vec<usize> },
+    /// They pass to the inputs, mostly one, along lines or planes.
+    Relaxed { inputs: Vec<(usize, Option<Patch>, Vec<usize>)> },
 }
 
 pub(crate) enum Source<'g> {
@@ -135,8 +135,7 @@ impl<'g> Trace<'g> {
                 };
                 Action::Affine { op, inputs: (0..inputs.len()).map(described).collect() }
             } else {
-                let (input, patch, shape) = described(0);
-                Action::Relaxed { input, patch, shape }
+                Action::Relaxed { inputs: (0..node.inputs.len()).map(described).collect() }
             };
             if !stops {
                 for (&input, &extent) in node.inputs.iter().zip(&inputs) {
@@ -164,11 +163,11 @@ fn peak(steps: &[Step]) -> usize {
         let mut extra = 0;
         let inputs: Vec<usize> = match &step.action {
             Action::Bound => Vec::new(),
-            Action::Affine { inputs, .. } => {
+            Action::Relaxed { inputs } if inputs.len() == 1 => vec![inputs[0].0],
+            Action::Affine { inputs, .. } | Action::Relaxed { inputs } => {
                 extra = inputs.iter().map(|(_, _, shape)| shape.iter().product::<usize>()).sum();
                 inputs.iter().map(|input| input.0).collect()
             }
-            Action::Relaxed { input, .. } => vec![*input],
         };
         for input in inputs {
             if !alive.contains(&input) {

@@ -5,6 +5,7 @@ use aisec_numeric::conv::Unit;
 
 use crate::beside::{Part, Rows, by_rows};
 use crate::curve::Curve;
+use crate::pair::Planes;
 use crate::patch::{Cropped, Patch};
 
 /// Where an operator is applied: how many samples lie one after another in each buffer, and
@@ -48,6 +49,8 @@ pub enum Relaxation {
         upper_slope: Vec<f64>,
         upper_offset: Vec<f64>,
     },
+    /// Each output depends on one element of each of two inputs, and lies between two planes.
+    Planes(Planes),
     /// Each output is bounded below by one input element, and above by one input element plus
     /// `upper_offset` or, where `upper_index` is `None`, by the constant `upper_offset`.
     Select { lower_index: Vec<usize>, upper_index: Vec<Option<usize>>, upper_offset: Vec<f64> },
@@ -185,8 +188,8 @@ pub trait Operator {
         self.relax(site, inputs)
     }
 
-    /// Operators that are not affine, of one input: marks the input elements whose bounds, were
-    /// they tighter, would tighten [`Operator::relax`] (one sample).
+    /// Operators that are not affine: marks the elements of an input whose bounds, were they
+    /// tighter, would tighten [`Operator::relax`] (one sample).
     fn mark_loose(&self, site: &Site, input: Interval, loose: &mut [bool]) {
         let _ = (site, input, loose);
     }

@@ -243,8 +243,18 @@ impl Builder {
             "relu" | "sigmoid" | "tanh" => {
                 self.push(op, &[x], &[], json!({}), shape);
             }
-            "sin" | "cos" | "erf" | "softplus" | "elu" | "silu" | "gelu" => {
+            "sin" | "cos" | "erf" | "sign" | "softplus" | "elu" | "silu" | "gelu" => {
                 self.push(op, &[x], &[], json!({}), shape);
+            }
+            "mul" => {
+                // Another node that broadcasts to this one's shape.
+                let fits = |s: &[usize]| {
+                    let own = shape.iter().rev().zip(s.iter().rev());
+                    s.len() <= shape.len() && own.into_iter().all(|(&n, &m)| m == n || m == 1)
+                };
+                let other = self.source(fits).expect("x itself fits");
+                let x = self.push("tanh", &[x], &[], json!({}), shape.clone());
+                self.push(op, &[x, other], &[], json!({}), shape);
             }
             "exp" | "square" | "cube" => {
                 // Of small numbers: powers of powers soon leave all bounds.

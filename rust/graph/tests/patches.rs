@@ -67,7 +67,7 @@ proptest! {
                 let lower = &values[..site.input_len(0)];
                 let upper: Vec<f64> = lower.iter().map(|l| l + 0.3).collect();
                 let input = Interval { lower, upper: &upper };
-                if let Relaxation::Select { lower_index, .. } = node.op.relax(&site, &[input]) {
+                if let Relaxation::Select { lower_index, .. } = node.op.relax(&site, &vec![input; shapes.len()]) {
                     for picked in patch.gather(&node.shape, &lower_index) {
                         prop_assert!(part.inputs[0].locate(shapes[0], picked).is_some());
                     }

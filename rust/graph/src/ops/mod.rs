@@ -186,6 +186,8 @@ operators! {
     "elu" => elu::Elu,
     "silu" => silu::Silu,
     "gelu" => gelu::Gelu,
+    "mul" => mul::Mul,
+    "sign" => sign::Sign,
 }
 
 fn build<O: Build>(parts: &mut Parts) -> Result<O, String> {
