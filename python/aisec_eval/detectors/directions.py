@@ -26,9 +26,7 @@ def leading_directions(
 ) -> tuple[Spectral, NDArray[np.int64], dict[str, Any]]:
     """Find the leading eigenvector of each class's covariance.
 
-    One pass gathers the covariances (of 128 features or more, products beyond the first 2,048 rows
-    of a class are float32 and their sums float64: errors of about 1e-6 / sqrt(rows)). Where `limit`
-    does not allow that, or features are wider than
+    One pass gathers the covariances. Where `limit` does not allow that, or features are wider than
     `WIDE`, block Lanczos finds the vectors in up to 12 passes with `64 * dim` bytes a class and
     pass; its relative residual is in the result.
 
