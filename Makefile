@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 CORE := $(VENV)/.built
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 
-.PHONY: help quickstart test lint bench build clean doctor-tools
+.PHONY: help quickstart test lint bench fuzz build clean doctor-tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -29,6 +29,15 @@ lint: $(CORE) ## formatting, clippy, ruff, types, stub, import order
 
 bench: $(CORE) ## run the benchmarks (ratios; quiet machine preferred)
 	@$(BIN)/pytest benchmarks --benchmark-enable --benchmark-only -o testpaths=benchmarks
+
+FUZZ_SECONDS ?= 300
+FUZZ_TARGETS := certificate constraint graph parquet statistics text
+
+fuzz: $(CORE) ## fuzz every parser for FUZZ_SECONDS each (needs nightly Rust and cargo-fuzz)
+	@for target in $(FUZZ_TARGETS); do mkdir -p fuzz/corpus/$$target && \
+		cargo +nightly fuzz run -s none $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 -timeout=30 || exit 1; done
+	@AISEC_EVAL_FUZZ=20 $(BIN)/pytest -q tests/property/test_mutated_onnx.py tests/property/test_mutated_vnnlib.py
 
 build: $(CORE) ## build the native extension into .venv
 

@@ -116,7 +116,11 @@ impl Constraint {
     /// # Errors
     /// Text that is none, in one line.
     pub fn parse(text: &str) -> Result<Self, String> {
-        serde_json::from_str(text).map_err(|error| format!("constraint: {error}"))
+        serde_json::from_str(text).map_err(|error| {
+            let shown = |c: char| if c.is_control() { ' ' } else { c };
+            let line: String = error.to_string().chars().map(shown).take(200).collect();
+            format!("constraint: {line}")
+        })
     }
 
     /// What `x_adv`, an example for the clean `x`, violates. Of three axes the first are channels,
