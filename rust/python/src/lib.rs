@@ -11,12 +11,14 @@ mod certificate;
 mod checker;
 mod complete;
 mod detect;
+mod digest;
 mod graph;
 mod input_split;
 mod numeric;
 mod search;
 mod smoothing;
 mod text;
+mod votes;
 
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -31,7 +33,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     search::register(module)?;
     smoothing::register(module)?;
     detect::register(module)?;
+    digest::register(module)?;
     text::register(module)?;
+    votes::register(module)?;
     certificate::register(module)?;
     checker::register(module)
 }
