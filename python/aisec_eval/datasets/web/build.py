@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...errors import InputError
-from .fetch import Fetch, UnreachableError, fetch
-from .journal import work_through
-from .manifest import COLUMNS, Manifest, check_suffix, schema
-from .perceptual import NotAnImageError, describe, pillow
+from .bodies import Look
+from .fetch import Fetch
+from .journal import Output, work_through
+from .manifest import COLUMNS, EMBEDDING, Manifest, schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from .bodies import Embed
 
 
 def build_manifest(
@@ -22,6 +22,7 @@ def build_manifest(
     path: str | Path | None = None,
     *,
     perceptual: bool = True,
+    embed: Embed | None = None,
     fetch: Fetch | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Manifest:
@@ -32,6 +33,9 @@ def build_manifest(
         path: where the manifest is written, Parquet or JSON lines by its end, once it is complete.
             Beside it `<path>.part` keeps what is done: a call that was stopped goes on from there.
         perceptual: hash images by what they look like, too (needs Pillow: `aisec-eval[web]`).
+        embed: gives the embedding of a body, a list of at most 65,536 numbers, or None where it
+            has none; called with bytes, by one thread at a time. It goes into a column more,
+            `embedding`, and `verify` compares cosines.
         fetch: how to download.
         progress: called as `progress(URLs done, all, note)`.
 
@@ -39,7 +43,8 @@ def build_manifest(
         A row a URL; where nothing came, the row says why.
 
     Raises:
-        InputError: no text where a URL should be, a path of another kind, or Pillow is missing.
+        InputError: no text where a URL should be, a path of another kind, `embed` fails, or Pillow
+            is missing.
         DatasetError: the manifest cannot be written.
     """
     import polars as pl
@@ -51,46 +56,20 @@ def build_manifest(
     for row, url in enumerate(items):
         if not isinstance(url, str):
             raise InputError(f"urls: row {row} is no text but {type(url).__name__}")
-    if perceptual:
-        pillow()
-    target = None if path is None else Path(path)
-    if target is not None:
-        check_suffix(target)
-    journal = None if target is None else target.with_name(f"{target.name}.part")
+    look = Look(options, perceptual, embed)
+    look.check()
+    output = Output(None if path is None else Path(path))
     rows = work_through(
         items,
-        lambda url: record(url, options, perceptual),
+        lambda url: {"url": url, **look.at(url)[0]},
         workers=options.workers,
-        journal=journal,
-        identity=["manifest", perceptual, options.max_bytes],
+        journal=output.journal,
+        identity=["manifest", perceptual, embed is not None, options.max_bytes],
         progress=progress,
         note="URLs",
     )
-    columns = {name: [row[name] for row in rows] for name in COLUMNS}
-    manifest = Manifest(pl.DataFrame(columns, schema=schema()))
-    if target is not None and journal is not None:
-        manifest.save(target)
-        with suppress(FileNotFoundError):
-            journal.unlink()
+    names = COLUMNS if embed is None else (*COLUMNS, EMBEDDING)
+    columns = {name: [row[name] for row in rows] for name in names}
+    manifest = Manifest(pl.DataFrame(columns, schema=schema(names)))
+    output.finish(manifest.frame)
     return manifest
-
-
-def record(url: str, options: Fetch, perceptual: bool) -> dict[str, Any]:
-    """Return the row of one URL."""
-    row: dict[str, Any] = dict.fromkeys(COLUMNS)
-    row["url"] = url
-    try:
-        body = fetch(url, options)
-    except UnreachableError as error:
-        row["error"] = str(error)
-        return row
-    row |= {
-        "sha256": hashlib.sha256(body.data).hexdigest(),
-        "size": len(body.data),
-        "mime": body.mime or None,
-    }
-    if perceptual:
-        # What a body is, not what its server says.
-        with suppress(NotAnImageError):
-            row["phash"], row["mime"] = describe(body.data)
-    return row

@@ -11,11 +11,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 ALGORITHMS = (
-    "sha256", "md5", "sha1", "sha512", "sha224", "sha384", "blake2b", "blake2s", "sha3_256",
+    "sha256", "md5", "sha1", "sha512", "sha224", "sha384", "blake3", "blake2b", "blake2s",
+    "sha3_256",
 )  # fmt: skip
 WEAK = ("md5", "sha1")
 """Hashes for which anybody can make two files of the same hash."""
-_BITS = {name: 8 * hashlib.new(name, usedforsecurity=False).digest_size for name in ALGORITHMS}
+_BITS = {
+    name: 256 if name == "blake3" else 8 * hashlib.new(name, usedforsecurity=False).digest_size
+    for name in ALGORITHMS
+}
 _HEX = re.compile(r"[0-9a-f]+")
 
 
@@ -34,6 +38,10 @@ def normal(value: str) -> str:
 
 def digest(data: bytes, algorithm: str) -> str:
     """Hash in hexadecimal."""
+    if algorithm == "blake3":
+        from ..._core import blake3
+
+        return blake3(data)
     return hashlib.new(algorithm, data, usedforsecurity=False).hexdigest()
 
 

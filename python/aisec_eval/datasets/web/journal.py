@@ -6,14 +6,49 @@ import hashlib
 import json
 import os
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...errors import DatasetError
+from .manifest import check_suffix, save
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    import polars as pl
+
+
+@dataclass(frozen=True)
+class Output:
+    """A table that appears at `path` once it is whole, if anywhere; until then there is a journal.
+
+    Raises:
+        InputError: the path ends in nothing known.
+    """
+
+    path: Path | None
+
+    def __post_init__(self) -> None:
+        if self.path is not None:
+            check_suffix(self.path)
+
+    @property
+    def journal(self) -> Path | None:
+        """Where what is done is kept."""
+        return None if self.path is None else self.path.with_name(f"{self.path.name}.part")
+
+    def finish(self, frame: pl.DataFrame) -> None:
+        """Write the table and remove the journal.
+
+        Raises:
+            DatasetError: it cannot be written.
+        """
+        if self.path is not None and self.journal is not None:
+            save(frame, self.path)
+            with suppress(FileNotFoundError):
+                self.journal.unlink()
 
 
 def work_through(

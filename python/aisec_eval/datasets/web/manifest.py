@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ... import _files
 from ...errors import DatasetError, InputError, RunError
+from .bodies import unit_vector
 from .merkle import inclusion_proof, merkle_root
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 COLUMNS = ("url", "sha256", "size", "phash", "mime", "error")
+EMBEDDING = "embedding"
+"""A column more, where bodies were embedded."""
 JSON_LINES = (".jsonl", ".ndjson")
 PARQUET = (".parquet", ".pq")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -31,7 +34,8 @@ class Manifest:
     Attributes:
         frame: a row a URL, in the order given: `url`, `sha256` and `size` of the body, `phash`
             (see `perceptual_hash`; null where it is no image), `mime`, and `error`, which says why
-            where nothing came and the others are null.
+            where nothing came and the others are null. Where bodies were embedded, also
+            `embedding`: base64 of a vector of length 1, little-endian float32.
     """
 
     frame: pl.DataFrame
@@ -40,8 +44,9 @@ class Manifest:
     def root(self) -> str:
         """Merkle root over all rows in their order, in hexadecimal: what one signs or publishes.
 
-        A leaf is the row as a JSON list `[url, sha256, size, phash, mime]` without spaces, in
-        UTF-8; leaves and nodes are hashed as in RFC 6962. Errors do not count.
+        A leaf is the row as a JSON list `[url, sha256, size, phash, mime]`, with the embedding as a
+        sixth where there is one, without spaces, in UTF-8; leaves and nodes are hashed as in RFC
+        6962. Errors do not count.
         """
         return merkle_root(self._leaves())
 
@@ -80,37 +85,40 @@ def load_manifest(path: str | Path) -> Manifest:
     """
     path = Path(path)
     frame = read_table(path)
-    if tuple(frame.columns) != COLUMNS:
+    if tuple(frame.columns) not in (COLUMNS, (*COLUMNS, EMBEDDING)):
         raise DatasetError(f"{path}: columns are {frame.columns}, a manifest has {list(COLUMNS)}")
     import polars as pl
 
     try:
-        frame = frame.cast(pl.Schema(schema()))
+        frame = frame.cast(pl.Schema(schema(tuple(frame.columns))))
     except pl.exceptions.PolarsError:
         raise DatasetError(f"{path}: a column has values of another type") from None
     for number, row in enumerate(frame.iter_rows(named=True)):
-        reached = row["error"] is None
+        reached, embedded = row["error"] is None, row.get(EMBEDDING)
         fits = (
             row["url"] is not None
             and reached == (row["sha256"] is not None) == (row["size"] is not None)
             and (row["sha256"] is None or _SHA256.fullmatch(row["sha256"]))
             and (row["phash"] is None or (reached and _PHASH.fullmatch(row["phash"])))
             and (row["size"] is None or row["size"] >= 0)
+            and (embedded is None or (reached and unit_vector(embedded) is not None))
         )
         if not fits:
             raise DatasetError(f"{path}: row {number} is not one of a manifest")
     return Manifest(frame)
 
 
-def schema() -> dict[str, Any]:
+def schema(names: tuple[str, ...] = COLUMNS) -> dict[str, Any]:
     """Types of a manifest's columns."""
     import polars as pl
 
-    return {name: pl.Int64 if name == "size" else pl.String for name in COLUMNS}
+    return {name: pl.Int64 if name == "size" else pl.String for name in names}
 
 
 def _leaf(row: dict[str, Any]) -> bytes:
     values = [row[name] for name in COLUMNS[:-1]]
+    if row.get(EMBEDDING) is not None:
+        values.append(row[EMBEDDING])
     return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -10,16 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
+from .bodies import Look, cosine
 from .columns import ALGORITHMS, WEAK, algorithm_in, digest, explanations, guess, normal
-from .fetch import Fetch, UnreachableError, fetch
-from .journal import work_through
-from .manifest import Manifest, check_suffix, read_table, save
-from .perceptual import NotAnImageError, describe, perceptual_distance, pillow
+from .fetch import Fetch
+from .journal import Output, work_through
+from .manifest import EMBEDDING, Manifest, read_table
+from .perceptual import perceptual_distance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import polars as pl
+
+    from .bodies import Embed
 
 VERDICTS = ("identical", "similar", "changed", "unreachable", "unrecorded")
 _WRONG = 0.9
@@ -34,8 +36,8 @@ class Verification:
 
     frame: pl.DataFrame
     """A row a URL, in the order of the manifest: `url`, `verdict`, `distance` (of perceptual
-    hashes, where there are two), `sha256`, `size` and `mime` of what came, and `error`, which says
-    why nothing did."""
+    hashes, where there are two), `cosine` (of embeddings, likewise), `sha256`, `size` and `mime` of
+    what came, and `error`, which says why nothing did."""
     info: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -57,13 +59,16 @@ def verify(
     root: str | None = None,
     hash_column: str | None = None,
     most_bits: int = 8,
+    embed: Embed | None = None,
+    least_cosine: float = 0.9,
     fetch: Fetch | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Verification:
     """Download every URL again and compare with what was recorded.
 
     `identical`: the hash is the recorded one. `similar`: it is not, but the perceptual hash is at
-    most `most_bits` of 63 bits away: recompressed, scaled, or changed in a way it does not see.
+    most `most_bits` of 63 bits away: recompressed, scaled, or changed in a way it does not see;
+    and, where embeddings are compared, their cosine is at least `least_cosine`.
     `changed`: neither. `unreachable`: nothing came. `unrecorded`: something came, but nothing
     usable was recorded. Only identical data is what was reviewed: a perceptual hash is no defence
     against someone who knows it, `similar` tells drift from replacement.
@@ -82,6 +87,9 @@ def verify(
         hash_column: the column of hashes; default `sha256`, else the only one named after a hash.
             The algorithm is taken from its name, else from the length of the values.
         most_bits: see above.
+        embed: the function that the manifest was built with, see `build_manifest`. Where a body has
+            a perceptual hash and an embedding both must be close, else what it has.
+        least_cosine: see above.
         fetch: how to download.
         progress: called as `progress(URLs done, all, note)`.
 
@@ -97,51 +105,52 @@ def verify(
     options = Fetch() if fetch is None else fetch
     if not 0 <= most_bits <= 63:
         raise InputError(f"most_bits={most_bits!r} must be 0 to 63")
-    target = None if path is None else Path(path)
-    if target is not None:
-        check_suffix(target)
+    if not -1 <= least_cosine <= 1:
+        raise InputError(f"least_cosine={least_cosine!r} must be -1 to 1")
+    output = Output(None if path is None else Path(path))
     frame = _table(manifest, root)
     column = _hash_column(frame, hash_column)
     recorded = [None if value is None else normal(value) for value in frame[column].to_list()]
     algorithm = guess(column, (value for value in recorded if value))
     if algorithm is None:
         raise InputError(f"column {column!r}: neither its name nor its values are of a known hash")
-    perceptual: list[str | None] = [None] * frame.height
-    if "phash" in frame.columns and frame["phash"].dtype == pl.String:
-        perceptual = frame["phash"].to_list()
-    if any(perceptual):
-        pillow()
-    items = list(zip(frame["url"].to_list(), recorded, perceptual, strict=True))
-    journal = None if target is None else target.with_name(f"{target.name}.part")
+    perceptual, embedded = (_texts(frame, name) for name in ("phash", EMBEDDING))
+    if embed is not None and not any(embedded):
+        raise InputError("embed: the manifest has no embeddings to compare with")
+    look = Look(options, any(perceptual), embed)
+    look.check()
+    items = list(zip(frame["url"].to_list(), recorded, perceptual, embedded, strict=True))
     rows = work_through(
         items,
-        lambda item: _look(item, algorithm, options),
+        lambda item: _look(item, algorithm, look),
         workers=options.workers,
-        journal=journal,
-        identity=["verification", algorithm, options.max_bytes],
+        journal=output.journal,
+        identity=["verification", algorithm, embed is not None, options.max_bytes],
         progress=progress,
         note="URLs",
     )
     finding = _judge_column(column, algorithm, rows)
     verdicts = [
-        _verdict(item, row, finding, most_bits) for item, row in zip(items, rows, strict=True)
+        _verdict(item, row, finding, most_bits, least_cosine)
+        for item, row in zip(items, rows, strict=True)
     ]
     found = pl.DataFrame(
         {
             "url": pl.Series([url for url, *_ in items], dtype=pl.String),
             "verdict": pl.Series(verdicts, dtype=pl.Enum(VERDICTS)),
             "distance": pl.Series([row["distance"] for row in rows], dtype=pl.Int64),
+            "cosine": pl.Series([row["cosine"] for row in rows], dtype=pl.Float64),
             "sha256": pl.Series([row["sha256"] for row in rows], dtype=pl.String),
             "size": pl.Series([row["size"] for row in rows], dtype=pl.Int64),
             "mime": pl.Series([row["mime"] for row in rows], dtype=pl.String),
             "error": pl.Series([row["error"] for row in rows], dtype=pl.String),
         }
     )
-    if target is not None and journal is not None:
-        save(found, target)
-        with suppress(FileNotFoundError):
-            journal.unlink()
-    return Verification(found, {"hash_column": finding, "most_bits": most_bits})
+    output.finish(found)
+    info = {"hash_column": finding, "most_bits": most_bits}
+    if embed is not None:
+        info["least_cosine"] = least_cosine
+    return Verification(found, info)
 
 
 def _table(manifest: Manifest | pl.DataFrame | str | Path, root: str | None) -> pl.DataFrame:
@@ -188,35 +197,37 @@ def _hash_column(frame: pl.DataFrame, name: str | None) -> str:
     return named[0]
 
 
-def _look(item: Any, algorithm: str, options: Fetch) -> dict[str, Any]:
+def _texts(frame: pl.DataFrame, name: str) -> list[str | None]:
+    import polars as pl
+
+    if frame.schema.get(name) == pl.String:
+        return frame[name].to_list()
+    return [None] * frame.height
+
+
+def _look(item: Any, algorithm: str, look: Look) -> dict[str, Any]:
     """Download a URL and compare; what is found goes into the journal."""
-    url, recorded, perceptual = item
-    row: dict[str, Any] = dict.fromkeys(("distance", "sha256", "size", "mime", "error", "same"))
-    row["also"] = []
-    try:
-        body = fetch(url, options)
-    except UnreachableError as error:
-        row["error"] = str(error)
+    url, recorded, perceptual, embedded = item
+    row, data = look.at(url, perceptual=perceptual is not None, embed=embedded is not None)
+    hashed, vector = row.pop("phash"), row.pop("embedding")
+    row |= {"distance": None, "cosine": None, "same": None, "also": []}
+    if row["error"] is not None:
         return row
-    row |= {
-        "sha256": hashlib.sha256(body.data).hexdigest(),
-        "size": len(body.data),
-        "mime": body.mime or None,
-    }
     if recorded is not None:
-        row["same"] = digest(body.data, algorithm) == recorded
+        row["same"] = digest(data, algorithm) == recorded
         if not row["same"]:
-            row["also"] = explanations(url, body.data, recorded)
-    if perceptual is not None:
-        with suppress(NotAnImageError):
-            hashed, row["mime"] = describe(body.data)
-            with suppress(ValueError):
-                row["distance"] = perceptual_distance(perceptual, hashed)
+            row["also"] = explanations(url, data, recorded)
+    if hashed is not None:
+        with suppress(ValueError):
+            row["distance"] = perceptual_distance(perceptual, hashed)
+    if vector is not None:
+        row["cosine"] = cosine(embedded, vector)
     return row
 
 
 def _judge_column(column: str, algorithm: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Tell a wrong column of hashes from changed data."""
+    algorithm = _fitting(column, algorithm, rows)
     compared = [row for row in rows if row["same"] is not None]
     differ = [row for row in compared if not row["same"]]
     finding: dict[str, Any] = {
@@ -241,8 +252,24 @@ def _judge_column(column: str, algorithm: str, rows: list[dict[str, Any]]) -> di
     return finding
 
 
-def _verdict(item: Any, row: dict[str, Any], finding: dict[str, Any], most_bits: int) -> str:
-    _, recorded, _ = item
+def _fitting(column: str, algorithm: str, rows: list[dict[str, Any]]) -> str:
+    """Return which of the hashes of one length a column holds whose name does not say it."""
+    if algorithm_in(column):
+        return algorithm
+    also = Counter(name for row in rows for name in row["also"] if name in ALGORITHMS)
+    same = sum(row["same"] is True for row in rows)
+    if also and also.most_common(1)[0][1] > same:
+        algorithm = also.most_common(1)[0][0]
+        for row in rows:
+            if row["same"] is not None:
+                row["same"] = algorithm in row["also"]
+    return algorithm
+
+
+def _verdict(
+    item: Any, row: dict[str, Any], finding: dict[str, Any], most_bits: int, least_cosine: float
+) -> str:
+    recorded = item[1]
     if row["error"] is not None:
         return "unreachable"
     usable = recorded is not None
@@ -252,6 +279,8 @@ def _verdict(item: Any, row: dict[str, Any], finding: dict[str, Any], most_bits:
         same = finding["instead"] in row["also"] or same
     if usable and same:
         return "identical"
-    if row["distance"] is not None:
-        return "similar" if row["distance"] <= most_bits else "changed"
+    if row["distance"] is not None or row["cosine"] is not None:
+        seen = row["distance"] is None or row["distance"] <= most_bits
+        near = row["cosine"] is None or row["cosine"] >= least_cosine
+        return "similar" if seen and near else "changed"
     return "changed" if usable else "unrecorded"
