@@ -19,13 +19,15 @@ class AlphaCROWN(NativeBounds):
     """alpha-CROWN (Xu et al. 2021, arXiv:2011.13824): CROWN with optimised slopes.
 
     The lines of every ReLU, leaky ReLU, sigmoid and tanh are chosen for each row of the
-    specification by Adam on closed-form gradients, in float32; intermediate bounds are those of
-    CROWN. The bound is then computed in float64 for the best lines found, with every rounding
-    error taken off it, so it is never looser than CROWN's.
+    specification by Adam on closed-form gradients, in float32, over CROWN's intermediate bounds.
+    For rows that are still to be raised, the mean of the lines found bounds the intermediate
+    layers once more, and a second search, half as long, goes on over the better bounds. Each
+    bound is computed in float64 for the best lines found, with every rounding error taken off it,
+    so it is never looser than CROWN's.
     """
 
     iterations: int = 20
-    """Times each row is bounded; the first is CROWN, every other follows a step."""
+    """Times the first search bounds each row; the first is CROWN, every other follows a step."""
     rate: float = 0.1
     """Length of the first step."""
     decay: float = 0.98

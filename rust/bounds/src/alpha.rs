@@ -20,6 +20,10 @@ const LANES: usize = 16;
 impl Analysis<'_> {
     /// Raises lower bounds of `rows` (row-major, dense, over the output); with `tuning.stop`
     /// only of those that are not above zero.
+    ///
+    /// Slopes are searched twice. The mean of those found first bounds the intermediate nodes
+    /// again, which keep the better of both bounds; the second search starts where the first
+    /// ended and is half as long.
     pub fn tune_margins(
         &self,
         state: &State,
@@ -28,8 +32,12 @@ impl Analysis<'_> {
         bounds: &mut [f64],
     ) -> Result<(), Cancelled> {
         let output = self.prepared.graph.output();
-        let open: Vec<usize> =
-            (0..bounds.len()).filter(|&row| !(tuning.stop && bounds[row] > 0.0)).collect();
+        let len = self.prepared.graph.output_len();
+        let left = |bounds: &[f64]| -> Vec<usize> {
+            (0..bounds.len()).filter(|&row| !(tuning.stop && bounds[row] > 0.0)).collect()
+        };
+        let row = |at: usize| Row::new(&rows[at * len..(at + 1) * len], 0.0);
+        let open = left(bounds);
         if open.is_empty() {
             return Ok(());
         }
@@ -37,26 +45,93 @@ impl Analysis<'_> {
         if layout.parameters == 0 {
             return Ok(());
         }
-        let len = self.prepared.graph.output_len();
-        let dense = |row: usize| &rows[row * len..(row + 1) * len];
-        let rows: Vec<Row> = open.iter().map(|&row| Row::new(dense(row), 0.0)).collect();
-        let own_state = state.without_free(&layout);
-        let judge = Judge::new(self, &layout, state, &own_state);
-        let found: Vec<Vec<f64>> = rows
-            .par_chunks(self.lanes(&layout))
-            .map_init(Workspace::default, |workspace, rows| {
-                let mut ascents: Vec<Ascent> = rows
-                    .iter()
-                    .map(|row| Ascent::new(&layout, std::slice::from_ref(row), vec![1.0], None))
-                    .collect();
-                ascend(&layout, &mut ascents, tuning, 0.0, false, workspace)?;
-                Ok(judge.bounds(&ascents, &mut Pool::default()))
-            })
-            .collect::<Result<_, Cancelled>>()?;
-        for (row, bound) in open.into_iter().zip(found.into_iter().flatten()) {
-            bounds[row] = bounds[row].max(bound);
+        let first: Vec<Row> = open.iter().map(|&at| row(at)).collect();
+        let found = self.search(&layout, state, &first, None, tuning)?;
+        for (&at, (bound, _)) in open.iter().zip(&found) {
+            bounds[at] = bounds[at].max(*bound);
+        }
+        let still = left(bounds);
+        let slopes: Vec<&[f32]> = (open.iter().zip(&found))
+            .filter(|(at, _)| still.contains(at))
+            .map(|(_, (_, parameters))| &parameters[..])
+            .collect();
+        if slopes.is_empty() {
+            return Ok(());
+        }
+        let Some(closer) = self.bound_again(state, &layout, &slopes)? else { return Ok(()) };
+        let Some(fresh) = Layout::new(self.prepared, &closer, output, &[]) else { return Ok(()) };
+        let starts: Vec<Vec<f32>> =
+            slopes.into_iter().map(|slopes| fresh.adapt(&layout, slopes)).collect();
+        let second: Vec<Row> = still.iter().map(|&at| row(at)).collect();
+        let half = Tuning { iterations: tuning.iterations.div_ceil(2), ..*tuning };
+        let found = self.search(&fresh, &closer, &second, Some(&starts), &half)?;
+        for (at, (bound, _)) in still.into_iter().zip(found) {
+            bounds[at] = bounds[at].max(bound);
         }
         Ok(())
+    }
+
+    /// The best bound found for each row, in float64, and the parameters behind it.
+    fn search(
+        &self,
+        layout: &Layout,
+        state: &State,
+        rows: &[Row],
+        starts: Option<&[Vec<f32>]>,
+        tuning: &Tuning,
+    ) -> Result<Vec<(f64, Vec<f32>)>, Cancelled> {
+        let own_state = state.without_free(layout);
+        let judge = Judge::new(self, layout, state, &own_state);
+        let lanes = self.lanes(layout);
+        let found: Vec<Vec<(f64, Vec<f32>)>> = rows
+            .par_chunks(lanes)
+            .enumerate()
+            .map_init(Workspace::default, |workspace, (chunk, rows)| {
+                let start = |at: usize| starts.map(|starts| &starts[chunk * lanes + at][..]);
+                let ascent = |at: usize| {
+                    let row = std::slice::from_ref(&rows[at]);
+                    Ascent::new(layout, row, vec![1.0], start(at))
+                };
+                let mut ascents: Vec<Ascent> = (0..rows.len()).map(ascent).collect();
+                ascend(layout, &mut ascents, tuning, 0.0, false, workspace)?;
+                let bounds = judge.bounds(&ascents, &mut Pool::default());
+                let parameters = ascents.iter().map(|ascent| ascent.parameters().to_vec());
+                Ok(bounds.into_iter().zip(parameters).collect())
+            })
+            .collect::<Result<_, Cancelled>>()?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// The state with intermediate bounds that also hold for the mean of the slopes found for
+    /// some rows, and these lines; `None` where that bounds nothing tighter.
+    fn bound_again(
+        &self,
+        state: &State,
+        layout: &Layout,
+        slopes: &[&[f32]],
+    ) -> Result<Option<State>, Cancelled> {
+        let mut mean = vec![0.0; layout.parameters];
+        for slopes in slopes {
+            mean.iter_mut().zip(*slopes).for_each(|(sum, &slope)| *sum += slope);
+        }
+        mean.iter_mut().for_each(|sum| *sum /= slopes.len() as f32);
+        let chosen = layout.spread(&mean);
+        let mut closer = State::new(state.region.clone());
+        let mut tighter = false;
+        for index in 1..=layout.start {
+            closer.push(self.prepared, true);
+            closer.narrow(self.prepared, index, state, &[]);
+            if let Some((_, parameters)) = chosen.iter().find(|(node, _)| *node == index) {
+                closer.choose(self.prepared, parameters);
+            }
+            // What is affine in the input has one bound only, and the output is bounded by rows.
+            if index < layout.start && !self.prepared.nodes[index].affine_in_input {
+                self.refine(&mut closer, index)?;
+                let (now, before) = (&closer.nodes[index], &state.nodes[index]);
+                tighter |= now.lower != before.lower || now.upper != before.upper;
+            }
+        }
+        Ok(tighter.then_some(closer))
     }
 
     /// How many rows are optimised together.

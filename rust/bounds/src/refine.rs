@@ -161,7 +161,13 @@ impl Analysis<'_> {
 
 impl State {
     /// Brings what is known of a node, and the signs of its elements, into the last node's bounds.
-    fn narrow(&mut self, prepared: &Prepared, index: usize, known: &Self, signs: &[Sign]) {
+    pub(crate) fn narrow(
+        &mut self,
+        prepared: &Prepared,
+        index: usize,
+        known: &Self,
+        signs: &[Sign],
+    ) {
         let (node, known) = (&mut self.nodes[index], &known.nodes[index]);
         for (l, &k) in node.lower.iter_mut().zip(&known.lower) {
             *l = l.max(k);

@@ -155,6 +155,29 @@ impl State {
 }
 
 impl Layout<'_> {
+    /// Parameters found for a layout of wider bounds, within the ranges of this one.
+    pub fn adapt(&self, wider: &Self, parameters: &[f32]) -> Vec<f32> {
+        let mut adapted = Vec::with_capacity(self.parameters);
+        for free in &self.activations {
+            adapted.extend_from_slice(&free.usual);
+            let Some(before) = wider.activations.iter().find(|other| other.node == free.node)
+            else {
+                continue;
+            };
+            let start = adapted.len() - free.usual.len();
+            let own = &mut adapted[start..];
+            for (at, element) in free.at.iter().enumerate() {
+                let Ok(known) = before.at.binary_search(element) else { continue };
+                for side in 0..free.kind.parameters() {
+                    let here = side * free.at.len() + at;
+                    let there = before.first_parameter + side * before.at.len() + known;
+                    own[here] = parameters[there].max(free.least[here]).min(free.most[here]);
+                }
+            }
+        }
+        adapted
+    }
+
     /// A row's parameters activation by activation, for all elements in order, as
     /// [`Operator::relax_with`] takes them.
     pub fn spread(&self, parameters: &[f32]) -> Vec<(usize, Vec<f64>)> {
