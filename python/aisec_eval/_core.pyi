@@ -12,6 +12,7 @@ __all__ = [
     "Krylov",
     "MinHash",
     "NeighbourGraph",
+    "NeighbourVotes",
     "Neighbours",
     "NgramCounts",
     "NgramSketch",
@@ -719,6 +720,59 @@ class NeighbourGraph:
 
         Raises:
             ValueError: trees or rounds are left.
+        """
+
+@final
+class NeighbourVotes:
+    """How the neighbourhood of every sample votes, exact, counted in parts."""
+
+    def __new__(
+        cls,
+        x: NDArray[np.float32],
+        code: NDArray[np.uint32],
+        k: list[int],
+        near: int,
+        metric: str,
+    ) -> NeighbourVotes:
+        """Prepares the count; the features are copied twice.
+
+        Args:
+            x: features, float32 `[n, d]`.
+            code: class of each sample, uint32 `[n]`.
+            k: neighbours that vote, for samples of each class, below `n`.
+            near: neighbours that are kept, below `n`.
+            metric: "cosine" or "euclidean".
+
+        Raises:
+            ValueError: a feature is not finite, or an argument does not fit.
+        """
+
+    @staticmethod
+    def memory(samples: int, dim: int, near: int, threads: int) -> int:
+        """Bytes that a count for `samples` holds at most, beside the features it is given."""
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Panels of samples that are done, and that there are."""
+
+    def advance(self, panels: int) -> None:
+        """Counts the votes for up to `panels` further panels."""
+
+    def finish(
+        self,
+    ) -> tuple[
+        NDArray[np.uint32],
+        NDArray[np.uint32],
+        NDArray[np.uint32],
+        NDArray[np.uint32],
+        NDArray[np.float32],
+    ]:
+        """Votes for the own class `[n]`, for the most frequent other one, and that class.
+
+        The last two are indices and distances of the nearest neighbours `[n, near]`.
+
+        Raises:
+            ValueError: panels are left.
         """
 
 def optimal_bands(

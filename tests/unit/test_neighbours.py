@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binom
 
 import aisec_eval as ae
-from aisec_eval.detectors import neighbours
+from aisec_eval.detectors import knn, neighbours
 from aisec_eval.detectors.calibrate import binomial_tail
 from aisec_eval.runs import read_scan, write_scan
 
@@ -109,21 +109,40 @@ def test_copies_are_counted_once():
     assert copies.info["dataset"]["p"] >= once.info["dataset"]["p"]
 
 
-def test_what_cannot_be_scanned_is_refused_in_one_line(monkeypatch):
+def test_what_cannot_be_scanned_is_refused_in_one_line():
     x, y = blobs(200)
     with pytest.raises(ae.InputError, match="two classes"):
         ae.scan(x, method="neighbours")
-    with pytest.raises(ae.InputError, match="too many"):
+    with pytest.raises(ae.InputError, match=r"50000 samples .* need .* memory_limit is 4 MiB: .*"):
         ae.scan(np.zeros((50_000, 64), np.float32), method="neighbours", memory_limit=4 << 20)
-    monkeypatch.setattr(neighbours, "_MOST", 100)
-    with pytest.raises(ae.InputError, match=r"200 samples .* random sample of rows"):
-        ae.scan(x, y, method="neighbours")
-    x[5, 2] = np.nan
-    monkeypatch.setattr(neighbours, "_MOST", 1000)
-    with pytest.raises(ae.InputError, match="row 5"):
-        ae.scan(x, y, method="neighbours")
+    for bad in (np.nan, np.inf, -np.inf):
+        x[5, 2] = bad
+        with pytest.raises(ae.InputError, match=r"row 5: feature 2 is not finite") as error:
+            ae.scan(x, y, method="neighbours")
+        assert "\n" not in str(error.value)
     with pytest.raises(ae.InputError, match="one sample"):
         ae.scan(x[:1], y[:1], method="neighbours")
+
+
+def test_too_many_samples_are_searched_by_a_graph(monkeypatch):
+    x, y = blobs(3000)
+    given, wrong = flip(y, 0.05)
+    exact = ae.scan(x, given, method="neighbours")
+    assert exact.info["index"] == {"kind": "exact"}
+    monkeypatch.setattr(knn, "EXACT", 1000)
+    graph = ae.scan(x, given, method="neighbours")
+    index = graph.info["index"]
+    assert index["kind"] == "graph"
+    assert index["recall"] > 0.99
+    assert 0.95 < index["recall_at_least"] < index["recall"]
+    assert graph.info["dataset"]["poisoned"]
+    assert np.mean(graph.flagged[wrong]) > 0.95
+    assert np.mean(graph.flagged == exact.flagged) > 0.999
+    # Points of many dimensions without structure have no neighbourhoods to go through.
+    noise = np.random.default_rng(0).normal(size=(6000, 128)).astype(np.float32)
+    index = ae.scan(noise, y.repeat(2), method="neighbours").info
+    assert index["index"]["recall"] < 0.95
+    assert any("the graph found" in note for note in index["notes"])
 
 
 def test_few_samples_give_scores_and_no_verdict():
@@ -132,6 +151,17 @@ def test_few_samples_give_scores_and_no_verdict():
     assert len(result.score) == 12
     assert not result.flagged.any()
     assert any("no verdict" in note for note in result.info["notes"])
+
+
+@pytest.mark.reference
+def test_a_graph_of_the_reference_data(reference, monkeypatch):
+    monkeypatch.setattr(knn, "EXACT", 1000)
+    for name in ("clean_0", "badnets_5"):
+        with np.load(reference / "poison" / f"mnist_{name}.npz") as data:
+            x, y = data["features"], data["labels"].astype(np.int64)
+        index = ae.scan(x, y, method="neighbours").info["index"]
+        assert index["kind"] == "graph"
+        assert index["recall_at_least"] > 0.95
 
 
 @pytest.mark.reference

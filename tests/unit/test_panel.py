@@ -75,13 +75,18 @@ def test_clean_data_is_left_alone():
 
 
 def test_what_a_detector_cannot_do_is_said(monkeypatch):
-    from aisec_eval.detectors import neighbours
+    import importlib
+
+    def refuse(*_):
+        raise ae.InputError("memory_limit is too small")
 
     x, y, poison = backdoor(*draw(), 5, 80)
-    monkeypatch.setattr(neighbours, "_MOST", 100)
-    result = ae.scan(x, y, method="auto")
+    panel = importlib.import_module("aisec_eval.detectors.panel")
+    with monkeypatch.context() as patch:
+        patch.setattr(panel, "find_neighbours", refuse)
+        result = ae.scan(x, y, method="auto")
     assert result.info["alarming"] == ["split"]
-    assert any("too many for exact neighbours" in note for note in result.info["notes"])
+    assert any("neighbours did not run: memory_limit" in note for note in result.info["notes"])
     assert "neighbours" not in result.info["evidence"][0]
     assert np.mean(result.flagged[poison]) > 0.95
     alone = ae.scan(x[:300], method="auto")

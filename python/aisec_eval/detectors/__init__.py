@@ -13,6 +13,7 @@ from .activation_clustering import activation_clustering, independent_clustering
 from .beatrix import beatrix
 from .class_report import class_report
 from .confident import confident, confident_learning
+from .deep_knn import deep_knn
 from .extract import Extraction, extract, extract_source, layers_of
 from .frequency import frequency
 from .lda import discriminants
@@ -55,6 +56,7 @@ METHODS: dict[str, Callable[..., ScanResult]] = {
     "spectral": spectral_signatures,
     "split": class_splits,
     "neighbours": neighbour_disagreement,
+    "deep-knn": deep_knn,
     "auto": panel,
     "confident": confident,
     "activation-clustering": activation_clustering,
@@ -103,7 +105,8 @@ def scan(
             file beside one, the name of a column of frames, Parquet files and streams (default
             `"label"`, where there is one). None: all samples are one class.
         method: `"spectral"`, centred spectral signatures (arXiv:1811.00636); `"neighbours"`, labels
-            that the nearest neighbours do not share (exact, in memory, up to 300,000 samples);
+            that the nearest neighbours do not share (in memory; exact up to 300,000 samples, from a
+            graph above, `info["index"]` says which and how many of the neighbours it found);
             `"split"`, classes that fall into two parts as no other class does (read three times).
             `"auto"`, the last two and one-sided confusion of classes as one panel, which needs to
             be told nothing. These give a verdict on the dataset in `info["dataset"]`, with the
@@ -117,6 +120,7 @@ def scan(
             independent components), `"spectre"` (arXiv:2104.11315) and `"scan"` (SCAn, USENIX
             Security 2021) look for a second part of a class and give a verdict, too; `"lda"` scores
             the log-odds of another class in the subspace of discriminants.
+            `"deep-knn"` (arXiv:1909.13374) flags what a neighbourhood as large as a class outvotes.
             `"legacy_uncentred"`, `"art_logits"`, `"bdbench_np_exp"`: what other tools compute,
             where that differs from the papers (`detectors.parity`).
         model: a model whose features are scanned: then `features` are its inputs

@@ -15,22 +15,20 @@ import numpy as np
 from ..errors import InputError
 from ..results import ScanResult
 from .calibrate import binomial_tail, clean_shares
-from .passes import Reader
-from .source import MIB
+from .knn import DUPLICATE, find_neighbours, side_findings
+from .knn import K as _K
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .knn import Neighbourhoods
     from .passes import Progress
     from .source import Source
 
 LEVEL = 0.005
 """Chance of an alarm on a dataset without wrong labels, as far as the null is true."""
-_K = 20
-_MOST = 300_000
 _WINDOWS = (2, 4)
 _SHOWN = 100
-_DUPLICATE = 1e-6
 _PART = 1 << 14
 
 NULL = (
@@ -47,77 +45,21 @@ def neighbour_disagreement(
     """Score samples by how few of their 20 nearest neighbours (cosine) share their label.
 
     Args:
-        source: features and labels; all are held in memory, as float32.
+        source: features and labels; all are held in memory, three times over as float32.
         rate: not used: the rate is estimated.
         memory_limit: bytes for features and neighbours.
         progress: told of rows read and of pairs of blocks compared.
 
     Raises:
-        InputError: too many samples or too little memory for an exact search, or one class only.
+        InputError: too little memory, one class only, or a feature that is not finite.
     """
     del rate
-    label, ids, distance, dim = find_neighbours(source, memory_limit, progress)
-    return judge(label, ids, distance, source.name, dim)
+    return judge(find_neighbours(source, memory_limit, progress), source.name)
 
 
-def find_neighbours(
-    source: Source, memory_limit: int | None, progress: Progress
-) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.float32], int]:
-    """Return labels [n], indices and distances of the neighbours [n, 20], the number of features.
-
-    Raises:
-        InputError: too many samples or too little memory for an exact search.
-    """
-    reader = Reader(source, memory_limit, progress, 1)
-    x = _features(reader)
-    if len(x) < 2:
-        raise InputError(f"{source.name}: one sample has no neighbours")
-    ids, distance = _search(x, min(_K, len(x) - 1), source.name, progress)
-    return reader.label, ids, distance, x.shape[1]
-
-
-def _features(reader: Reader) -> NDArray[np.float32]:
-    rows = reader.source.rows
-    parts, count = [], 0
-    for _, (x, _y) in reader.batches("features"):
-        count += len(x)
-        # Features, the copies of the search, candidates and neighbours.
-        needed = max(count, rows or 0) * (x.shape[1] * 4 * 4 + 16 * (_K + 8))
-        if max(count, rows or 0) > _MOST or needed > reader.limit:
-            raise InputError(
-                f"{reader.source.name}: {max(count, rows or 0)} samples of {x.shape[1]} features "
-                f"are too many for exact neighbours (at most {_MOST}; these need "
-                f"{needed // MIB} MiB of {reader.limit // MIB}): scan a random sample of rows"
-            )
-        parts.append(x.astype(np.float32))
-    return np.ascontiguousarray(np.concatenate(parts))
-
-
-def _search(
-    x: NDArray[np.float32], k: int, name: str, progress: Progress
-) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
-    from .._core import Neighbours
-
-    try:
-        search = Neighbours(x, k, "cosine")
-        while search.progress[0] < search.progress[1]:
-            search.advance(256)
-            if progress is not None:
-                progress(*search.progress, "pairs of blocks compared")
-        ids, distance = search.finish()
-    except ValueError as error:
-        raise InputError(f"{name}: {error}") from None
-    return ids, distance
-
-
-def judge(
-    label: NDArray[np.int64],
-    ids: NDArray[np.uint32],
-    distance: NDArray[np.float32],
-    name: str,
-    dim: int,
-) -> ScanResult:
-    """Turn neighbours [n, k] and their distances into scores, p-values and a verdict."""
+def judge(found: Neighbourhoods, name: str) -> ScanResult:
+    """Turn neighbours and their distances into scores, p-values and a verdict."""
+    label, ids, distance = found.label, found.ids, found.distance
     n, k = ids.shape
     classes, code = np.unique(label, return_inverse=True)
     if len(classes) < 2:
@@ -130,7 +72,7 @@ def judge(
     counts = np.bincount(agree[clear], minlength=k + 1)
     # Copies agree and disagree together: one of them counts.
     earlier = (ids < np.arange(n)[:, None]) & (label[ids] == label[:, None])
-    copied = (earlier & (distance <= _DUPLICATE)).any(1)
+    copied = (earlier & (distance <= DUPLICATE)).any(1)
     deep_in = _inside(code, agree, suggested, distance)
     single = np.bincount(agree[clear & ~copied & deep_in], minlength=k + 1)
     p, width = 1.0, _WINDOWS[0]
@@ -143,16 +85,17 @@ def judge(
     odds, p_value, excess = _sample_values(clear, agree, margin, counts, width, alarm)
     info: dict[str, Any] = {
         "source": name,
-        "features": dim,
+        "features": found.dim,
         "neighbours": k,
         "metric": "cosine",
+        "index": found.index,
         "null": NULL,
         "rule": "where the dataset is alarming: samples more likely mislabelled than not",
         "dataset": {"poisoned": alarm, "p": p, "level": LEVEL},
         "agreement": np.bincount(agree, minlength=k + 1).tolist(),
         "rate": excess / n,
-        "notes": _notes(k, classes[~told]),
-    } | _side_findings(label, ids, distance)
+        "notes": found.notes + _notes(k, classes[~told]),
+    } | side_findings(found)
     if alarm:
         info["suggested_labels"] = _suggestions(odds, classes[suggested])
     return ScanResult(
@@ -265,22 +208,3 @@ def _notes(k: int, untold: NDArray[np.int64]) -> list[str]:
         names = ", ".join(map(str, untold[:10].tolist())) + (" ..." if len(untold) > 10 else "")
         notes.append(f"classes too small, or not told apart by the features, left out: {names}")
     return notes
-
-
-def _side_findings(
-    label: NDArray[np.int64], ids: NDArray[np.uint32], distance: NDArray[np.float32]
-) -> dict[str, Any]:
-    """Near-duplicates, those of other labels first, and samples far from all others."""
-    pairs = np.flatnonzero(distance[:, 0] <= _DUPLICATE)
-    pairs = pairs[np.argsort(label[pairs] == label[ids[pairs, 0]], kind="stable")]
-    far = np.log(distance[:, -1].astype(np.float64) + 1e-12)
-    middle = np.median(far)
-    spread = 1.4826 * np.median(np.abs(far - middle))
-    out = np.flatnonzero(far > middle + 5 * spread) if spread > 0 else np.empty(0, dtype=np.int64)
-    out = out[np.argsort(-far[out], kind="stable")]
-    return {
-        "near_duplicates": len(pairs),
-        "near_duplicate_pairs": [[int(i), int(ids[i, 0])] for i in pairs[:_SHOWN]],
-        "outliers": len(out),
-        "outlier_samples": out[:_SHOWN].tolist(),
-    }

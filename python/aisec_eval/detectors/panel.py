@@ -16,7 +16,8 @@ import numpy as np
 from ..errors import DatasetError, InputError
 from ..results import ScanResult
 from .calibrate import clean_shares
-from .neighbours import find_neighbours, judge
+from .knn import find_neighbours
+from .neighbours import judge
 from .one_sided import NULL as ONE_SIDED_NULL
 from .one_sided import one_sided
 from .split import splits_with_hints
@@ -86,8 +87,9 @@ def panel(
     ids, sided, label = None, None, None
     hints: dict[int, NDArray[np.float64]] = {}
     try:
-        label, ids, distance, dim = find_neighbours(source, memory_limit, progress)
-        neighbours = judge(label, ids, distance, source.name, dim)
+        found = find_neighbours(source, memory_limit, progress)
+        label, ids = found.label, found.ids
+        neighbours = judge(found, source.name)
         sided = one_sided(label, ids)
         hints = {c: odds[sided.agree] for c, odds in sided.odds.items()}
     except InputError as error:

@@ -39,7 +39,7 @@ pub use error::Error;
 pub use fastica::{FastIca, fast_ica};
 pub use gram_powers::{Maps, gram_deviations};
 pub use krylov::Krylov;
-pub use neighbours::{Metric, Neighbours};
+pub use neighbours::{Ballot, Metric, NeighbourGraph, NeighbourVotes, Neighbours, Recall};
 pub use projection::Projection;
 pub use que::{QuantumEntropy, Weighting, quantum_entropy};
 pub use robust_covariance::{Extreme, Trusted, trusted_rows};

@@ -303,6 +303,8 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyStatistics>()?;
     module.add_class::<PySpectral>()?;
     module.add_class::<neighbours::PyNeighbours>()?;
+    module.add_class::<neighbours::PyNeighbourGraph>()?;
+    module.add_class::<neighbours::PyNeighbourVotes>()?;
     module.add_class::<krylov::PyKrylov>()?;
     module.add_class::<table::PyTable>()?;
     module.add_class::<table::PyTableRows>()
