@@ -131,8 +131,8 @@ def certify_votes(
 def spread(models: int, d: int, *, seed: int = 0) -> NDArray[np.uint32]:
     """Return which models each of `models` buckets feeds under finite aggregation [models, d].
 
-    Bucket b feeds the models b + s (mod `models`) for `d` random shifts s, so that each model is
-    fed by `d` buckets.
+    Bucket b feeds the models b + s (mod `models`) for `d` shifts s, 0 and random ones, so that each
+    model is fed by `d` buckets.
 
     Raises:
         InputError: `d` is not between 1 and `models`.
@@ -140,8 +140,8 @@ def spread(models: int, d: int, *, seed: int = 0) -> NDArray[np.uint32]:
     check_count("models", models)
     if not 1 <= d <= models:
         raise InputError(f"d={d!r} must lie between 1 and models={models}")
-    shifts = np.random.Generator(np.random.Philox(seed)).permutation(models)[:d]
-    return ((np.arange(models)[:, None] + np.sort(shifts)) % models).astype(np.uint32)
+    shifts = np.sort(np.random.Generator(np.random.Philox(seed)).permutation(models)[:d])
+    return ((np.arange(models)[:, None] + shifts - shifts[0]) % models).astype(np.uint32)
 
 
 def _open(votes: Any) -> NDArray[Any]:
