@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .passes import Progress
     from .source import Source
 
-LEVEL = 0.005
+LEVEL = 0.003
 """Chance of an alarm on a dataset without wrong labels, as far as the null is true."""
 _WINDOWS = (2, 4)
 _SHOWN = 100
@@ -70,10 +70,8 @@ def judge(found: Neighbourhoods, name: str) -> ScanResult:
                      for c in range(len(classes))])  # fmt: skip
     clear = told[code] & (agree + rival >= 0.9 * k)
     counts = np.bincount(agree[clear], minlength=k + 1)
-    # Copies agree and disagree together: one of them counts.
-    earlier = (ids < np.arange(n)[:, None]) & (label[ids] == label[:, None])
-    copied = (earlier & (distance <= DUPLICATE)).any(1)
-    deep_in = _inside(code, agree, suggested, distance)
+    copied = copies(label, ids, distance)
+    deep_in = within_reach(code, agree, suggested, distance, 0.5)
     single = np.bincount(agree[clear & ~copied & deep_in], minlength=k + 1)
     p, width = 1.0, _WINDOWS[0]
     for w in _WINDOWS if k == _K else ():
@@ -110,13 +108,26 @@ def judge(found: Neighbourhoods, name: str) -> ScanResult:
     )
 
 
-def _inside(
+def copies(
+    label: NDArray[np.int64], ids: NDArray[np.uint32], distance: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Samples that an earlier one of their class is a near-duplicate of [n].
+
+    Copies agree and disagree together, and lie together: one of them counts.
+    """
+    earlier = (ids < np.arange(len(ids))[:, None]) & (label[ids] == label[:, None])
+    copied: NDArray[np.bool_] = (earlier & (distance <= DUPLICATE)).any(1)
+    return copied
+
+
+def within_reach(
     code: NDArray[np.int64],
     agree: NDArray[np.int64],
     suggested: NDArray[np.int64],
     distance: NDArray[np.float32],
+    share: float,
 ) -> NDArray[np.bool_]:
-    """Samples whose neighbours are as near as those of half the samples of the class they lie in.
+    """Samples whose neighbours are as near as those of a share of the class they lie in.
 
     A wrong label lies anywhere in the other class. Outliers, and inputs that a model is wrong
     about, lie at its fringe, where fewer neighbours of one's own class mean little.
@@ -125,7 +136,7 @@ def _inside(
     limit = np.zeros(int(code.max()) + 1)
     for c in range(len(limit)):
         own = far[(code == c) & (agree >= k / 2)]
-        limit[c] = np.median(own) if len(own) else 0.0
+        limit[c] = np.quantile(own, share) if len(own) else 0.0
     inside: NDArray[np.bool_] = far <= limit[np.where(agree >= k / 2, code, suggested)]
     return inside
 

@@ -14,24 +14,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .calibrate import binomial_tails, moderated
+from .neighbours import within_reach
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-LEVEL = 0.002
+LEVEL = 0.004
 """Chance of an alarm on a dataset without poison, as far as the null is true."""
 _LEAST_CLASSES = 5
 _SPREAD = 0.7
 """Deviation of the log ratio between classes of clean sets (found 0.4 to 1.2 on real features)."""
+_REACH = 0.9
+"""Share of a class; what is farther from it than that does not lie in it."""
 _MORE = 3.0
 """Added to both counts, so that a handful is no ratio."""
 
 NULL = (
     "how often samples of a class lie among another one (its share of the neighbours, for its "
-    "size, is larger), over how often others' samples lie in it, is alike in all classes on the "
-    "logarithmic scale: normal, with a variance of which something is known beforehand. Each class "
-    "is tested against the others (moderated t, Bonferroni); beside, more than half of its own "
-    "confusion must be outward (binomial)"
+    "size, is larger, and they are as near as those of 90 % of its own), over how often others' "
+    "samples lie in it, is alike in all classes on the logarithmic scale: normal, with a variance "
+    "of which something is known beforehand. Each class is tested against the others (moderated t, "
+    "Bonferroni); beside, more than half of its own confusion must be outward (binomial)"
 )
 
 
@@ -48,12 +51,14 @@ class OneSided:
     """Neighbours of the own label [n]."""
 
 
-def one_sided(label: NDArray[np.int64], ids: NDArray[np.uint32]) -> OneSided:
-    """Test every class, from the neighbours [n, k] of all samples."""
+def one_sided(
+    label: NDArray[np.int64], ids: NDArray[np.uint32], distance: NDArray[np.float32]
+) -> OneSided:
+    """Test every class, from the neighbours [n, k] of all samples and how far they are."""
     classes, code = np.unique(label, return_inverse=True)
     size = np.bincount(code).astype(np.float64)
     k = ids.shape[1]
-    agree, given, rival = _outside(code, ids, size)
+    agree, given, rival = _outside(code, ids, distance, size)
     # Counts for classes of one size.
     typical = np.median(size)
     outward = np.bincount(given, minlength=len(classes)) * typical / size
@@ -87,12 +92,16 @@ def one_sided(label: NDArray[np.int64], ids: NDArray[np.uint32]) -> OneSided:
 
 
 def _outside(
-    code: NDArray[np.int64], ids: NDArray[np.uint32], size: NDArray[np.float64]
+    code: NDArray[np.int64],
+    ids: NDArray[np.uint32],
+    distance: NDArray[np.float32],
+    size: NDArray[np.float64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Agreement of all samples; of those that lie in another class, their class and that one."""
     n, k = ids.shape
     agree = np.empty(n, dtype=np.int64)
-    given, rival = [], []
+    best_of = np.empty(n, dtype=np.int64)
+    outside = np.empty(n, dtype=np.bool_)
     for first in range(0, n, 1 << 14):
         part = slice(first, min(first + (1 << 14), n))
         found, own = np.sort(code[ids[part]], axis=1), code[part]
@@ -104,10 +113,12 @@ def _outside(
         votes[found == own[:, None]] = 0.0
         best = votes.argmax(1)
         rows = np.arange(len(own))
-        out = votes[rows, best] > agree[part] / size[own]
-        given.append(own[out])
-        rival.append(found[rows, best][out])
-    return agree, np.concatenate(given), np.concatenate(rival)
+        outside[part] = votes[rows, best] > agree[part] / size[own]
+        best_of[part] = found[rows, best]
+    # What lies at the fringe of another class lies there for being far from all: a class that
+    # varies more than the others has such samples, and they have none in it.
+    outside &= within_reach(code, agree, best_of, distance, _REACH)
+    return agree, code[outside], best_of[outside]
 
 
 def _odds(agree: NDArray[np.int64], inside: NDArray[np.bool_], k: int) -> NDArray[np.float64]:

@@ -15,9 +15,9 @@ import numpy as np
 
 from ..errors import DatasetError, InputError
 from ..results import ScanResult
-from .calibrate import clean_shares
+from .calibrate import clean_shares, share_interval
 from .knn import find_neighbours
-from .neighbours import judge
+from .neighbours import copies, judge
 from .one_sided import NULL as ONE_SIDED_NULL
 from .one_sided import one_sided
 from .split import splits_with_hints
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from .source import Source
 
 _SHOWN = 20
+_ALONE = 0.15
+"""With so few neighbours of its label a sample is the neighbours' case, no part of its class."""
 _ABOUT = ("source", "counts", "features")
 
 
@@ -84,18 +86,22 @@ def panel(
     del rate
     members: dict[str, Member] = {}
     notes: list[str] = []
-    ids, sided, label = None, None, None
+    ids, sided, label, aside = None, None, None, None
     hints: dict[int, NDArray[np.float64]] = {}
     try:
         found = find_neighbours(source, memory_limit, progress)
         label, ids = found.label, found.ids
         neighbours = judge(found, source.name)
-        sided = one_sided(label, ids)
+        sided = one_sided(label, ids, found.distance)
         hints = {c: odds[sided.agree] for c, odds in sided.odds.items()}
+        aside = sided.agree <= _ALONE * ids.shape[1]
+        for c in hints:
+            aside &= label != c
+        aside |= copies(label, ids, found.distance)
     except InputError as error:
         # What refuses neighbours (size, a single class) does not speak against the rest.
         notes.append(f"neighbours did not run: {error}")
-    split = splits_with_hints(source, memory_limit, progress, hints)
+    split = splits_with_hints(source, memory_limit, progress, hints, aside)
     if label is not None and not np.array_equal(label, split.label):
         raise DatasetError(f"{source.name}: changed between two passes over it")
     members["split"] = Member.of(split)
@@ -164,6 +170,7 @@ def _combine(
             dict.fromkeys(c for name in alarming for c in members[name].classes)
         ),
         "rate": float((1 - clean).mean()),
+        "rate_interval": share_interval(score) if alarming else None,
         "null": "the nulls of all detectors, under `detectors`, hold (Bonferroni over them)",
         "rule": "samples flagged by a detector that raised the alarm",
         "detectors": {name: dict(member.info) for name, member in members.items()},

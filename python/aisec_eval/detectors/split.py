@@ -54,6 +54,8 @@ _LARGER_PART = 0.2
 """From this size of the smaller part on, either may be the one that varies more."""
 _PROVENANCE = 0.15
 """P-value above which a part, however far apart, is a kind of its class."""
+_HOLLOW = 0.01
+"""P-value above which a part, however far apart, is the tail of its class."""
 _FAR = 3.0
 """Samples so many times as far out as the median one are drawn in to there."""
 _CERTAIN = 30.0
@@ -64,12 +66,12 @@ NULL = (
     "common mean and variance, of which something is known beforehand, and independent of each "
     "other. Each class is tested against the others (leave one out, moderated t); for the split "
     "both figures must be unusual (maximum of the p-values, squared); for the widest gap, with how "
-    "empty it is between the parts, their sum (Stouffer), and it must be less than half as full "
-    "there as in the smaller part (binomial), which must vary more between classes than is usual "
-    "(p < 0.15 in one of three measures): a class may alone consist of two kinds. Both tests, the "
-    "number of classes, and that either part of the split may be the one that varies more, are "
-    "corrected for (Bonferroni). A clean class that alone consists of two kinds, one of them "
-    "spread as classes are, can raise a false alarm"
+    "empty it is between the parts, their sum (Stouffer). Also it must be less than half as full "
+    "there as in the smaller part (binomial, p < 0.01), as tails are not, and that part must vary "
+    "more between classes than is usual (p < 0.15 in one of three measures), as a kind of its own "
+    "class does not. Both tests, the number of classes, and that either part of the split may be "
+    "the one that varies more, are corrected for (Bonferroni). A clean class that alone consists "
+    "of two kinds, one of them spread as classes are, can raise a false alarm"
 )
 
 
@@ -256,7 +258,7 @@ def _judge(judged: list[_Class], notes: list[str]) -> dict[str, Any]:
         split = spread[[c.gap is not None for c in judged]]
         foreign = np.minimum.reduce([variety, width, split])
         for (c, gap), p, q in zip(gaps, unusual.tolist(), foreign.tolist(), strict=True):
-            c.p_gap = max(p, gap.p_hollow) if q < _PROVENANCE else 1.0
+            c.p_gap = p if q < _PROVENANCE and gap.p_hollow < _HOLLOW else 1.0
     for c in judged:
         c.split_holds = _TESTS * len(judged) * c.p_split < LEVEL
     p = min(1.0, len(judged) * min(c.p for c in judged))
