@@ -68,6 +68,7 @@ def test_margins_are_no_looser(
         model.graph, Regions.around(x, threat), margin_spec(y, model.num_classes)
     )
     theirs = known["margin_lower"]
-    assert ((ours - theirs) / np.maximum(1.0, np.abs(theirs))).min() >= -1e-3
+    loosest = 0.0 if method == "alphaFix20" else -1e-3
+    assert ((ours - theirs) / np.maximum(1.0, np.abs(theirs))).min() >= loosest
     judged = np.isfinite(result.margin_lower)
     np.testing.assert_array_equal(result.margins_lower[judged], ours[judged])
