@@ -103,7 +103,7 @@ def test_what_changes_between_passes_is_one_line(method, tmp_path):
                 pl.DataFrame({"x": x + 1, "label": other}).write_parquet(path)
 
         result = outcome(path, method=method, progress=between)
-        if method == "neighbours":
+        if method in ("neighbours", "deep-knn"):
             # Read once: what happens to the file afterwards does not matter.
             assert len(result.score) == ROWS
             continue
