@@ -112,8 +112,9 @@ def scan(
             be told nothing. These give a verdict on the dataset in `info["dataset"]`, with the
             chance of an alarm without poison as its `level` (at most 1 %), as far as the null is
             true. After an alarm scores are log-odds, and the samples more likely poisoned than not
-            are flagged; `"auto"` with a model and an array of inputs shows the values that those
-            share, where they do, in `info["patches"]`.
+            are flagged; `"auto"` estimates their share in `info["rate"]`, from what is surely to
+            what may be poisoned in `info["rate_interval"]`, and with a model and an array of inputs
+            shows the values that those share, where they do, in `info["patches"]`.
             `"confident"`: wrong labels by confident learning (`detectors.confident_learning`, which
             has its options); the features are out-of-fold probabilities [n, K] here.
             `"activation-clustering"` (arXiv:1811.03728; `"activation-clustering-ica"` in
