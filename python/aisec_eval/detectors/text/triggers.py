@@ -94,8 +94,9 @@ def trigger_ngrams(
         min_count: documents an n-gram must be in to be tested, 5 to 65,535.
         level: false discovery rate, in (0, 0.5).
         column: the text column of tables.
-        memory_limit: bytes. Where the counts do not fit, `min_count` is doubled until they do;
-            `info["min_count"]` says what it was.
+        memory_limit: bytes for counting. Where the counts do not fit, `min_count` is doubled until
+            they do; `info["min_count"]` says what it was. Testing takes about 400 bytes an n-gram
+            (`info["ngrams"]`) beside that, and labels four bytes a document.
         seed: of the hash functions; the result does not depend on it.
         progress: called as `progress(documents done, 0, note)`.
 
