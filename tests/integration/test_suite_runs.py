@@ -15,7 +15,7 @@ import pytest
 from aisec_eval import scan
 from aisec_eval.errors import CapabilityError, InputError, RunError
 from aisec_eval.runs import load_run
-from aisec_eval.suite import Interrupted, load_suite, local, merge, plan, run
+from aisec_eval.suite import Interrupted, load_suite, local, merge, plan, run, train_votes
 from helpers.tiny_suite import tree, write_suite
 
 BLOCK = 16
@@ -140,6 +140,29 @@ def ray_cluster():
 def test_ray_gives_the_same_bytes(suite, undisturbed, tmp_path, workers):
     run(suite, executor="ray", workers=workers, out=tmp_path / "run")
     assert tree(tmp_path / "run") == undisturbed
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_ray_trains_ensembles_alike(tmp_path):
+    (tmp_path / "nearest_of_test.py").write_text(
+        "import numpy as np\n"
+        "def train(x, y, seed):\n"
+        "    return lambda z: y[np.abs(z[:, None] - x[None]).sum(axis=2).argmin(axis=1)]\n"
+    )
+    random = np.random.default_rng(0)
+    x, inputs = random.random((200, 3)), random.random((50, 3))
+    options = {"models": 9, "d": 2, "workers": 2}
+    train = f"{tmp_path / 'nearest_of_test.py'}:train"
+    y = (x[:, 0] > 0.5).astype(np.int64)
+    alone, ray = (
+        train_votes(train, x, y, inputs, folder=tmp_path / name, executor=name, **options)
+        for name in ("local", "ray")
+    )
+    np.testing.assert_array_equal(ray.votes, alone.votes)
+    names = [sorted(f.name for f in (e.folder / "shards").iterdir()) for e in (alone, ray)]
+    assert names[0] == names[1]
+    assert "ray-" in (tmp_path / "ray" / "timings.jsonl").read_text()
 
 
 @pytest.mark.ray
