@@ -39,6 +39,8 @@ impl Statistics {
     pub fn from_bytes(bytes: &[u8], memory_limit: usize) -> Result<Self, Error> {
         let mut input = Input(bytes.strip_prefix(MAGIC).ok_or(Error::Bytes)?);
         let dim = usize::try_from(input.number()?).map_err(|_| Error::Bytes)?;
+        let square = dim.checked_add(1).and_then(|next| next.checked_mul(dim));
+        square.and_then(|n| n.checked_mul(8)).ok_or(Error::Bytes)?;
         let (part_rows, first, rows) = (input.number()?, input.number()?, input.number()?);
         let empty = Self::new(dim, memory_limit, first, part_rows).map_err(|_| Error::Bytes)?;
         let mut parts = Vec::new();
