@@ -612,7 +612,9 @@ def check_run_off(
 
     Args:
         logits: of each model, float32 `[n, models, classes]`.
-        prediction, radius, feeds: as for `check_votes`.
+        prediction: as for `check_votes`.
+        radius: as for `check_votes`.
+        feeds: as for `check_votes`.
 
     Returns:
         For each sample why the claim is refused, empty where it holds.
@@ -634,7 +636,10 @@ def check_bagging(
     """Re-checks predictions and radii of bagging.
 
     Args:
-        votes, classes, prediction, radius: as for `check_votes`.
+        votes: as for `check_votes`.
+        classes: as for `check_votes`.
+        prediction: as for `check_votes`.
+        radius: as for `check_votes`.
         training_size: samples in the training set.
         subsample: samples each model was trained on, drawn with replacement.
         alpha: probability that a radius is too large.

@@ -141,7 +141,8 @@ def spread(models: int, d: int, *, seed: int = 0) -> NDArray[np.uint32]:
     if not 1 <= d <= models:
         raise InputError(f"d={d!r} must lie between 1 and models={models}")
     shifts = np.sort(np.random.Generator(np.random.Philox(seed)).permutation(models)[:d])
-    return ((np.arange(models)[:, None] + shifts - shifts[0]) % models).astype(np.uint32)
+    fed: NDArray[np.int64] = (np.arange(models)[:, None] + shifts - shifts[0]) % models
+    return fed.astype(np.uint32)
 
 
 def _open(votes: Any) -> NDArray[Any]:
