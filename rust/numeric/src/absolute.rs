@@ -46,7 +46,10 @@ impl PackedMatrix<f64> {
     /// When a slice does not hold whole rows, or not the same number of them.
     pub fn multiply_rows_absolute(&self, left: Spread, centre: &mut [f64], reach: &mut [f64]) {
         let (inner, columns) = (self.rows(), self.columns());
-        let count = centre.len().checked_div(columns).unwrap_or(0);
+        if columns == 0 {
+            return assert!(centre.is_empty(), "the centre has rows of length 0");
+        }
+        let count = centre.len() / columns;
         assert_eq!(centre.len(), count * columns, "the centre holds whole rows");
         assert_eq!(reach.len(), centre.len(), "the reach is as long as the centre");
         assert_eq!(left.middle.len(), count * inner, "left holds as many rows");
