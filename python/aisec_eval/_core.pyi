@@ -175,11 +175,7 @@ def margin_bounds(
 @final
 class SplitProof:
     @property
-    def bounds(self) -> list[dict[str, Any]]: ...
-    @property
-    def slopes_root(self) -> list[dict[str, Any]]: ...
-    @property
-    def leaves(self) -> list[dict[str, Any]]: ...
+    def ends(self) -> list[tuple[int, int]]: ...
     def write(
         self,
         graph: Graph,
@@ -208,6 +204,7 @@ def decide(
     effort: float = 1e11,
     most_domains: int | None = None,
     record: bool = False,
+    start: SplitProof | None = None,
 ) -> tuple[str, NDArray[np.float64] | None, float, int, SplitProof | None]: ...
 
 @final

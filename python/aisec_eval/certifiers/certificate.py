@@ -136,7 +136,7 @@ class Certificate(Mapping[str, Any]):
             InputError: the method keeps no proof.
         """
         cases = [case.case() if isinstance(case, Ball) else case for case in self.cases]
-        head = json.dumps({"format": FORMAT, "version": 1, "graph": self.graph})
+        head = json.dumps({"format": FORMAT, "version": 2, "graph": self.graph})
         return f'{head[:-1]},"cases":[{",".join(case.text() for case in cases)}]}}\n'
 
     def save(self, path: str | os.PathLike[str]) -> Path:

@@ -57,6 +57,7 @@ def decide(
     memory_limit: int | None = None,
     most_domains: int | None = None,
     record: bool = False,
+    start: SplitProof | None = None,
     **region: Any,
 ) -> Decided:
     """Decide whether an input of the case meets one of its clauses.
@@ -68,6 +69,7 @@ def decide(
         memory_limit: bytes that coefficients and open domains may take.
         most_domains: parts of the box after which to give up.
         record: keep what a certificate is written from.
+        start: proof of the same clauses over a region of another size, to begin with.
         region: `center`, `radius` and `norm` of a ball that cuts the box.
     """
     from .._core import decide as native
@@ -87,6 +89,7 @@ def decide(
         effort=WORK_PER_SECOND * min(max(timeout, 1.0), 600.0),
         most_domains=most_domains,
         record=record,
+        start=start,
         **region,
     )
     return Decided(*found)
@@ -191,6 +194,34 @@ class Complete:
             if found.point is not None:
                 points[i] = found.point.reshape(graph.input_shape)
         return Explained(bounds, why, points)
+
+    def decide(
+        self,
+        graph: Graph,
+        regions: Regions,
+        rows: NDArray[np.float64],
+        *,
+        start: SplitProof | None,
+        memory_limit: int | None = None,
+    ) -> Decided:
+        """Decide one sample, and keep its proof: where another radius may begin.
+
+        Args:
+            graph: the network.
+            regions: one.
+            rows: margins, over the logits [m, K].
+            start: proof of the same rows for a smaller radius.
+            memory_limit: bytes that coefficients and open domains may take.
+        """
+        return decide(
+            graph,
+            self._case(regions, rows, 0),
+            timeout=self.timeout,
+            memory_limit=memory_limit,
+            record=True,
+            start=start,
+            **regions.ball(0),
+        )
 
     def _case(self, regions: Regions, rows: NDArray[np.float64], i: int) -> Case:
         """One clause a row: a margin of at most zero."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,12 +61,19 @@ class Search:
             hits |= (outputs @ clause.rows.T <= clause.rhs_upper).all(axis=1)
         return self.replay(self.case, points[hits])
 
-    def scattered(self) -> Counterexample | None:
-        """Try the centre, corners and random points."""
+    def scattered(self, left: Callable[[], float] = lambda: np.inf) -> Counterexample | None:
+        """Try the centre, corners and random points, as many as half of `left()` seconds allow."""
+        each = 0.0
         for points in self._scattered():
-            found = self.candidates(points)
+            room = 0.5 * left() / each if each else len(points)
+            if room < 1:
+                return None
+            some = points[: int(min(room, len(points)))]
+            started = time.monotonic()
+            found = self.candidates(some)
             if found is not None:
                 return found
+            each = (time.monotonic() - started) / len(some)
         return None
 
     def descend(self, clauses: Iterable[int], late: Callable[[], bool]) -> Counterexample | None:

@@ -23,6 +23,8 @@ MEMORY = 1 << 30
 """Bytes that boxes which wait may take where no limit is given."""
 WAVES = 200
 """Of boxes between two looks at the clock; a matter of milliseconds each."""
+FIRST_WAVES = 8
+"""Where other cases wait: in the first turn; four times as many in each next one."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,15 @@ class Tree:
         """The tree, once it is refuted, as the entries of a certificate; None if not kept."""
         return self._tree.proof()
 
-    def advance(self, left: float) -> Outcome | None:
+    def advance(
+        self, left: float, turn: int | None = None, share: float = np.inf
+    ) -> Outcome | None:
         """Bound and split boxes for a while; the first call bounds the whole box.
 
         Args:
             left: seconds until the deadline.
+            turn: how often the case had its turn before, where other cases wait.
+            share: seconds that this turn may take.
 
         Returns:
             How the case ended, None while it goes on.
@@ -99,8 +105,9 @@ class Tree:
             return Outcome("unsat")
         if left <= 0:
             return self._ended("timeout")
-        first = not self.domains
-        status, points = self._tree.advance(1 if first else WAVES, max(left, 0.0))
+        waves = WAVES if turn is None else min(WAVES, FIRST_WAVES << 2 * min(turn, 8))
+        waves = waves if self.domains else 1
+        status, points = self._tree.advance(waves, max(min(left, share), 0.0))
         if status == "refuted":
             return Outcome("unsat")
         if status == "points" and self._search.possible:

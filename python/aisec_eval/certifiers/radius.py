@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import InputError
 from ..threats import L1, L2, Linf
-from .attacking import farthest, nearest
+from .attacking import broken, farthest, nearest
+from .complete import Complete
 from .region import Regions
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from aisec_eval._core import Graph
+    from aisec_eval._core import Graph, SplitProof
 
     from .._validate import Samples
     from ..threats import ThreatModel
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 ROUNDS = 12
 """Most radii that are tried for a sample."""
+FURTHER = (0.0, 1e-5, 1e-4, 1e-3, 1e-2)
+"""What a counterexample on the boundary is moved outward by, until it is one in float32."""
 CLOSE = 0.01
 """Relative distance of the certified from the refuted radius at which a sample is done."""
 
@@ -79,11 +83,41 @@ def bracket_radii(
         memory_limit: bytes that working memory may take.
         progress: called with rounds done, rounds in all.
     """
-    n, threat = len(samples), threats[0]
+    threat = threats[0]
     found = nearest(graph, samples, threat)
-    low, high = np.zeros(n), np.where(np.isfinite(found), found, farthest(samples.x, threat))
+    ends = np.where(np.isfinite(found), found, farthest(samples.x, threat))
+    at = np.array([threat.eps_upper for threat in threats])
+    if isinstance(certifier, Complete):
+        # One sample after the other: each radius goes on from what the last one was proven by.
+        low = np.zeros(len(samples))
+        for row in range(len(samples)):
+            if progress is not None:
+                progress(row, len(samples), "radius")
+            one = slice(row, row + 1)
+            sample = samples.take(np.array([row]))
+            tree = _Tree(certifier, graph, sample, spec[row], threat, memory_limit)
+            low[one] = _bracket(tree, ends[one], at[one], margin[one], None)
+            found[row] = min(found[row], tree.nearest)
+        return Radii(low, found)
+
+    def margins(rows: NDArray[np.int64], at: NDArray[np.float64]) -> NDArray[np.float64]:
+        return _margins(certifier, graph, samples.x, spec, threat, rows, at, block, memory_limit)
+
+    # A radius is certified for the ball that was bounded; there is no going beyond an example.
+    return Radii(_bracket(margins, ends, at, margin, progress), found)
+
+
+def _bracket(
+    margins: Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.float64]],
+    high: NDArray[np.float64],
+    at: NDArray[np.float64],
+    value: NDArray[np.float64],
+    progress: Callable[[int, int, str], None] | None,
+) -> NDArray[np.float64]:
+    """Return certified radii, from radii above and a radius with its margin."""
+    n = len(high)
+    low = np.zeros(n)
     below, above = np.full(n, np.inf), np.full(n, -np.inf)
-    at, value = np.array([threat.eps_upper for threat in threats]), margin
     rows = np.arange(n)
     for turn in range(ROUNDS):
         # A comparison with NaN is false, and a bound that is not finite proves nothing.
@@ -100,9 +134,74 @@ def bracket_radii(
         if progress is not None:
             progress(turn, ROUNDS, f"radius, {len(rows)} samples")
         at = _between(low[rows], high[rows], below[rows], above[rows])
-        value = _margins(certifier, graph, samples.x, spec, threat, rows, at, block, memory_limit)
-    # A radius is certified for the ball that was bounded; there is no going beyond an example.
-    return Radii(low, found)
+        value = margins(rows, at)
+        if isinstance(margins, _Tree):
+            high[:] = np.minimum(high, margins.nearest)
+    return low
+
+
+class _Tree:
+    """Margins of one sample by branch and bound, each radius from the tree of the last one.
+
+    The ends of a tree of signs cover a ball of any radius, so what the largest certified radius was
+    proven by, slopes and splits, is where the next radius begins; that is always a larger one.
+    """
+
+    def __init__(
+        self,
+        certifier: Complete,
+        graph: Graph,
+        sample: Samples,
+        spec: NDArray[np.float64],
+        threat: ThreatModel,
+        memory_limit: int | None,
+    ) -> None:
+        self.nearest = np.inf
+        """Distance of the nearest counterexample met on the way."""
+        self._certifier, self._graph, self._sample = certifier, graph, sample
+        self._spec, self._threat, self._memory_limit = spec, threat, memory_limit
+        self._proof: SplitProof | None = None
+
+    def __call__(self, _: NDArray[np.int64], at: NDArray[np.float64]) -> NDArray[np.float64]:
+        whole = Regions.around(self._sample.x, self._threat)
+        regions = Regions(whole.lower, whole.upper, whole.center, at, whole.norm)
+        found = self._certifier.decide(
+            self._graph, regions, self._spec, start=self._proof, memory_limit=self._memory_limit
+        )
+        if found.answer == "refuted":
+            self._proof = found.proof or self._proof
+            return np.array([found.bound])
+        if found.point is not None:
+            self.nearest = min(self.nearest, self._distance(found.point))
+        else:
+            threat = replace(self._threat, eps=Fraction(float(at[0])))
+            for point in broken(self._graph, self._sample, [threat]).values():
+                self.nearest = min(self.nearest, self._distance(point))
+        # Either answer is final, so that margins tell nothing: the next radius is in the middle.
+        return np.array([-np.inf])
+
+    def _distance(self, point: NDArray[Any]) -> float:
+        from .._core import check_adversarial
+
+        low, high = self._threat.bounds
+        sample = self._sample
+        center = sample.x.astype(np.float64)
+        step = point.reshape(sample.x.shape) - center
+        for further in FURTHER:
+            shaped = np.clip(center + (1 + further) * step, low, high).astype(np.float32)
+            holds, _, distance, _ = check_adversarial(
+                self._graph,
+                sample.x,
+                shaped,
+                sample.y,
+                norm=self._threat.norm,
+                lower=low,
+                upper=high,
+                eps=np.inf,
+            )
+            if holds[0]:
+                return float(distance[0])
+        return np.inf
 
 
 def _between(

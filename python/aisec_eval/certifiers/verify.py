@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from concurrent.futures import Future
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from threading import Thread
+from typing import TYPE_CHECKING, TypeVar
 
 from .._validate import check_count, check_seed
 from ..errors import InputError, UnsupportedOperationError
@@ -13,11 +15,9 @@ from ..models import Model, load_network
 from ..results import VerifyResult
 from .certificate import Certificate, case_of
 from .complete import WHY
-from .falsify import Search
-from .input_split import MAX_INPUTS, Outcome, Tree
 from .property import Property
 from .replay import Replay
-from .sign_split import SignTree
+from .rounds import Cases
 from .vnnlib import read_vnnlib
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aisec_eval._core import Graph
-
-    from ..results import Counterexample
 
 
 def verify(
@@ -78,13 +76,20 @@ def verify(
     def left() -> float:
         return start + timeout - time.monotonic()
 
-    question = property if isinstance(property, Property) else read_vnnlib(property)
-    try:
+    def read() -> tuple[Property, Model]:
+        question = property if isinstance(property, Property) else read_vnnlib(property)
         model = net if isinstance(net, Model) else _load(net, question)
+        _check_sizes(model, question)
+        return question, model
+
+    try:
+        read_ = read() if isinstance(net, Model) else _within(timeout, read)
     except UnsupportedOperationError as error:
         result = VerifyResult("unknown", reason=f"unsupported operator: {error}")
+    except TimeoutError:
+        result = VerifyResult("unknown", reason="timeout: the network was still being read")
     else:
-        _check_sizes(model, question)
+        question, model = read_
         if question.unsupported:
             result = VerifyResult("unknown", reason=f"unsupported property: {question.unsupported}")
         elif model.graph is None:
@@ -99,6 +104,26 @@ def verify(
     if certificate is not None and isinstance(result.certificate, Certificate):
         result.certificate.save(certificate)
     return replace(result, seconds=time.monotonic() - start)
+
+
+TOO_LARGE = "not kept: its record is larger than 256 MiB"
+"""What is said of an `unsat` without the certificate that was asked for."""
+
+T = TypeVar("T")
+
+
+def _within(seconds: float, work: Callable[[], T]) -> T:
+    """Return what the work returns, or give up on it: reading a large network has no other end."""
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return done.result(seconds)
 
 
 def _load(net: str | os.PathLike[str], question: Property) -> Model:
@@ -130,62 +155,29 @@ def _decide(
     record: bool,
     progress: Callable[[int, int, str], None] | None,
 ) -> VerifyResult:
-    def sat(found: Counterexample | None, domains: int) -> VerifyResult:
-        return VerifyResult("sat", found, domains=domains, info={"replay": replay.note})
-
-    trees: list[Tree | SignTree] = []
-    decided = 0
-    for at, case in enumerate(question.cases):
-        search = Search(graph, case, at, seed, replay)
-        kind = Tree if len(case.lower) <= MAX_INPUTS else SignTree
-        tree = kind(graph, case, search, memory_limit, record=record)
-        scattered = False
-        if kind is SignTree and search.possible:
-            # A few forward passes, where bounds take many.
-            scattered = True
-            found = search.scattered()
-            if found is not None:
-                return sat(found, 0)
-        outcome = tree.advance(left())
-        if outcome is None and search.possible:
-            found = None if scattered else search.scattered()
-            found = found or search.descend(tree.open_clauses, lambda: left() <= 0)
-            if found is not None:
-                return sat(found, tree.domains)
-        if outcome is not None and outcome.status == "sat":
-            return sat(outcome.counterexample, tree.domains)
-        if record or outcome is None or outcome.status != "unsat":
-            trees.append(tree)
-        else:
-            # Properties may have thousands of cases: what is decided is not kept.
-            decided += tree.domains
-    unknown: list[Outcome] = []
-    for tree in trees:
-        while (outcome := tree.advance(left())) is None:
-            if progress is not None:
-                progress(tree.domains, tree.domains + tree.waiting, tree.name)
-        decided += tree.domains
-        if outcome.status == "sat":
-            return sat(outcome.counterexample, decided)
-        if outcome.status == "unknown":
-            unknown.append(outcome)
-    if unknown:
-        worst = min(unknown, key=lambda outcome: outcome.bound)
+    cases = Cases(graph, question.cases, replay, seed, left, memory_limit, record, progress)
+    settled = cases.settle()
+    if settled.status == "sat":
+        info = {"replay": replay.note}
+        return VerifyResult("sat", settled.counterexample, domains=settled.domains, info=info)
+    if settled.worst is not None:
+        worst = settled.worst
         bound = worst.bound if math.isfinite(worst.bound) else math.nan
         reason = worst.reason
         if replay.contradicted:
             reason = f"counterexample {replay.contradicted}"
             # What ran out is still the first word.
             reason = reason if worst.reason == WHY["met"] else f"{worst.reason}; {reason}"
-        return VerifyResult("unknown", reason=reason, bound=bound, domains=decided)
-    proofs = [tree.proof for tree in trees] if record else [None]
+        return VerifyResult("unknown", reason=reason, bound=bound, domains=settled.domains)
+    proofs = [tree.proof for tree in settled.trees] if record else [None]
     if any(proof is None for proof in proofs):
-        return VerifyResult("unsat", domains=decided)
-    cases = tuple(
+        info = {"certificate": TOO_LARGE} if record else {}
+        return VerifyResult("unsat", domains=settled.domains, info=info)
+    proven = tuple(
         case_of(case, proof or "") for case, proof in zip(question.cases, proofs, strict=True)
     )
-    methods = " and ".join(sorted({tree.name for tree in trees}))
-    about = {"method": methods, "graph": graph.digest, "domains": decided}
+    methods = " and ".join(sorted({tree.name for tree in settled.trees}))
+    about = {"method": methods, "graph": graph.digest, "domains": settled.domains}
     return VerifyResult(
-        "unsat", certificate=Certificate(about, graph.digest, cases), domains=decided
+        "unsat", certificate=Certificate(about, graph.digest, proven), domains=settled.domains
     )

@@ -6,6 +6,7 @@ use aisec_numeric::Cancelled;
 
 use crate::lanes::{Cut, Lane, Row, Workspace, pass};
 use crate::layout::{Layout, Lines};
+use crate::tuned::PACKED;
 
 /// How bounds are optimised.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -178,6 +179,16 @@ impl<'a> Ascent<'a> {
     pub fn settle(&mut self, betas: Vec<f32>, weights: Vec<f32>) {
         self.betas.best = betas;
         self.weights.best = weights;
+    }
+
+    /// Takes the nearest slopes that a certificate packs.
+    pub fn round(&mut self, layout: &Layout) {
+        for free in layout.activations.iter().filter(|free| free.packs()) {
+            let range = free.first_parameter..free.first_parameter + free.usual.len();
+            for slope in &mut self.parameters.best[range] {
+                *slope = (*slope * PACKED).round() / PACKED;
+            }
+        }
     }
 
     pub fn parameters(&self) -> &[f32] {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use aisec_graph::{Graph, Interval, Operator, Relaxation, Site};
 
 use crate::crown::Method;
-use crate::proof::{BoxProof, Leaf, Proof, Split};
+use crate::proof::{BoxProof, Inside, Leaf, Parameters, Part, Proof, Split, USUAL};
 use crate::region::Region;
 
 /// Claims are this much weaker than what was computed, relative to 1 or themselves, so that other
@@ -80,34 +80,119 @@ impl Proof {
         clauses: usize,
         compact: bool,
     ) -> Result<String, Unwritable> {
-        let writer = Writer { graph, region, proof: self };
-        let mut entries = vec![writer.bounds(compact)?];
-        let each: Vec<Vec<&Leaf>> = (0..clauses)
-            .map(|k| self.leaves.iter().filter(|leaf| leaf.clause == k).collect())
-            .collect();
-        if each.iter().all(|leaves| leaves.len() == 1 && leaves[0].splits.is_empty()) {
-            let all: Vec<&Leaf> = each.into_iter().flatten().collect();
-            entries.push(writer.leaf(&all)?);
-        } else {
-            writer.clauses(&each, 0, &mut entries)?;
-        }
+        let all: Vec<usize> = (0..clauses).collect();
+        let mut entries = Vec::new();
+        Writer { graph, region, proof: self, compact }.all(&all, 0, &mut entries)?;
         Ok(format!("[{}]", entries.join(",")))
     }
+}
+
+fn numbers(values: &[usize]) -> String {
+    values.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// Slopes of ReLU's lower lines, of all elements or of those listed, whichever is shorter.
+fn packed(node: usize, slopes: &[u8]) -> Option<String> {
+    let chosen: Vec<usize> = (0..slopes.len()).filter(|&i| slopes[i] != USUAL).collect();
+    let listed = numbers(&chosen);
+    let mut text = String::new();
+    let mut digits = |slope: u8| match slope {
+        USUAL => text.push_str(".."),
+        slope => write!(text, "{slope:02x}").expect("text can grow"),
+    };
+    if chosen.is_empty() {
+        return None;
+    }
+    if listed.len() + 2 * chosen.len() + 8 < 2 * slopes.len() {
+        chosen.iter().for_each(|&i| digits(slopes[i]));
+        return Some(format!("{{\"node\":{node},\"at\":[{listed}],\"packed\":\"{text}\"}}"));
+    }
+    slopes.iter().for_each(|&slope| digits(slope));
+    Some(format!("{{\"node\":{node},\"packed\":\"{text}\"}}"))
 }
 
 struct Writer<'a> {
     graph: &'a Graph,
     region: &'a Region,
     proof: &'a Proof,
+    compact: bool,
 }
 
-impl Writer<'_> {
-    fn bounds(&self, compact: bool) -> Result<String, Unwritable> {
+/// What ends a branch of a proof's tree.
+#[derive(Clone, Copy)]
+enum End<'a> {
+    Leaf(&'a Leaf),
+    Part(&'a Part),
+}
+
+impl<'a> End<'a> {
+    fn splits(self) -> &'a [Split] {
+        match self {
+            Self::Leaf(leaf) => &leaf.splits,
+            Self::Part(part) => &part.splits,
+        }
+    }
+}
+
+impl<'a> Writer<'a> {
+    /// The proof for some clauses, in a part that so many splits lead to.
+    fn all(
+        &self,
+        clauses: &[usize],
+        depth: usize,
+        entries: &mut Vec<String>,
+    ) -> Result<(), Unwritable> {
+        entries.push(self.bounds()?);
+        let leaves = self.proof.leaves.iter().filter(|leaf| clauses.contains(&leaf.clause));
+        let leaves: Vec<&Leaf> = leaves.collect();
+        let shared = |part: &&Part| part.clauses.len() > 1 && part.splits.len() == depth;
+        if let Some(part) = self.proof.parts.iter().find(shared) {
+            // The others are done, each by one leaf.
+            let others: Vec<usize> =
+                clauses.iter().copied().filter(|k| !part.clauses.contains(k)).collect();
+            if !others.is_empty() {
+                entries.push(format!("{{\"apart\":[{}]}}", numbers(&others)));
+                entries.push(self.leaf(&leaves)?);
+            }
+            return self.part(part, depth, entries);
+        }
+        if leaves.len() == clauses.len() && leaves.iter().all(|leaf| leaf.splits.len() == depth) {
+            entries.push(self.leaf(&leaves)?);
+            return Ok(());
+        }
+        let ends = |clause: usize| {
+            let leaves = self.proof.leaves.iter().filter(move |leaf| leaf.clause == clause);
+            let parts = self.proof.parts.iter().filter(move |part| part.clauses == [clause]);
+            leaves.map(End::Leaf).chain(parts.map(End::Part)).collect::<Vec<End>>()
+        };
+        let each: Vec<(usize, Vec<End>)> = clauses.iter().map(|&k| (k, ends(k))).collect();
+        self.clauses(&each, depth, entries)
+    }
+
+    fn part(
+        &self,
+        part: &'a Part,
+        depth: usize,
+        entries: &mut Vec<String>,
+    ) -> Result<(), Unwritable> {
+        match &part.inside {
+            Inside::Nothing { node, index } => {
+                entries.push("{\"bounds\":{\"rule\":\"crown\"}}".to_owned());
+                entries.push(format!("{{\"nothing\":[{node},{index}]}}"));
+                Ok(())
+            }
+            Inside::Proof(proof) => {
+                Self { proof, compact: true, ..*self }.all(&part.clauses, depth, entries)
+            }
+        }
+    }
+
+    fn bounds(&self) -> Result<String, Unwritable> {
         let mut claims = Vec::new();
         for known in &self.proof.bounds {
             let parts: Vec<_> =
                 self.proof.slopes_root.iter().filter(|part| part.node == known.node).collect();
-            if compact && parts.is_empty() {
+            if self.compact && parts.is_empty() {
                 continue;
             }
             let finite = |x: f64| x.clamp(-f64::MAX, f64::MAX);
@@ -139,40 +224,45 @@ impl Writer<'_> {
     /// A tree for each clause, set apart from the others by halves.
     fn clauses(
         &self,
-        each: &[Vec<&Leaf>],
-        first: usize,
-        entries: &mut Vec<String>,
-    ) -> Result<(), Unwritable> {
-        if let [leaves] = each {
-            return self.tree(leaves, 0, entries);
-        }
-        let (left, right) = each.split_at(each.len() / 2);
-        let listed: Vec<String> = (first..first + left.len()).map(|k| k.to_string()).collect();
-        entries.push(format!("{{\"apart\":[{}]}}", listed.join(",")));
-        self.clauses(left, first, entries)?;
-        self.clauses(right, first + left.len(), entries)
-    }
-
-    /// Leaves that share their first `depth` splits.
-    fn tree(
-        &self,
-        leaves: &[&Leaf],
+        each: &[(usize, Vec<End>)],
         depth: usize,
         entries: &mut Vec<String>,
     ) -> Result<(), Unwritable> {
-        if let Some(whole) = leaves.iter().find(|leaf| leaf.splits.len() == depth) {
-            entries.push(self.leaf(&[whole])?);
-            return Ok(());
+        if let [(_, ends)] = each {
+            return self.tree(ends, depth, entries);
         }
+        let (left, right) = each.split_at(each.len() / 2);
+        let listed: Vec<usize> = left.iter().map(|(clause, _)| *clause).collect();
+        entries.push(format!("{{\"apart\":[{}]}}", numbers(&listed)));
+        self.clauses(left, depth, entries)?;
+        self.clauses(right, depth, entries)
+    }
+
+    /// Ends that share their first `depth` splits.
+    fn tree(
+        &self,
+        ends: &[End],
+        depth: usize,
+        entries: &mut Vec<String>,
+    ) -> Result<(), Unwritable> {
         let broken = || Unwritable("its leaves are not the ends of one tree".to_owned());
-        let Split { node, index, .. } = leaves.first().ok_or_else(broken)?.splits[depth];
-        let same =
-            |leaf: &&Leaf| (leaf.splits[depth].node, leaf.splits[depth].index) == (node, index);
-        if !leaves.iter().all(same) {
+        if let Some(end) = ends.iter().find(|end| end.splits().len() <= depth) {
+            return match *end {
+                End::Leaf(leaf) if leaf.splits.len() == depth => {
+                    entries.push(self.leaf(&[leaf])?);
+                    Ok(())
+                }
+                End::Part(part) if part.splits.len() == depth => self.part(part, depth, entries),
+                _ => Err(broken()),
+            };
+        }
+        let at = |end: &End| (end.splits()[depth].node, end.splits()[depth].index);
+        let (node, index) = at(ends.first().ok_or_else(broken)?);
+        if !ends.iter().all(|end| at(end) == (node, index)) {
             return Err(broken());
         }
-        let (above, below): (Vec<&Leaf>, Vec<&Leaf>) =
-            leaves.iter().partition(|leaf| leaf.splits[depth].positive);
+        let (above, below): (Vec<End>, Vec<End>) =
+            ends.iter().partition(|end| end.splits()[depth].positive);
         entries.push(format!("{{\"split\":[{node},{index},\"0x0p+0\"]}}"));
         self.tree(&below, depth + 1, entries)?;
         self.tree(&above, depth + 1, entries)
@@ -200,9 +290,20 @@ impl Writer<'_> {
     }
 
     /// The slopes that operators' parameters stand for, where they are not the usual ones.
-    fn slopes(&self, chosen: &[(usize, Vec<f64>)], splits: &[Split]) -> Result<String, Unwritable> {
+    fn slopes(
+        &self,
+        chosen: &[(usize, Parameters)],
+        splits: &[Split],
+    ) -> Result<String, Unwritable> {
         let mut parts = Vec::new();
         for (at, parameters) in chosen {
+            let parameters = match parameters {
+                Parameters::Packed(slopes) => {
+                    parts.extend(packed(*at, slopes));
+                    continue;
+                }
+                Parameters::Each(parameters) => parameters,
+            };
             let node = &self.graph.nodes()[*at];
             let (lower, upper) = self.known(node.inputs[0], splits)?;
             let shapes = self.graph.input_shapes(*at);
@@ -281,7 +382,14 @@ impl BoxProof {
                     format!("{{\"clause\":{},\"weights\":{weights}}}", joint.clause)
                 })
                 .collect();
-            entries.push(format!("{{\"clip\":[{}]}}", joint.join(",")));
+            let mut parts = Vec::new();
+            if self.by_intervals {
+                parts.push("\"rule\":\"interval\"".to_owned());
+            }
+            if !joint.is_empty() {
+                parts.push(format!("\"joint\":[{}]", joint.join(",")));
+            }
+            entries.push(format!("{{\"clip\":{{{}}}}}", parts.join(",")));
             match &node.halves {
                 None => entries.push("{\"leaf\":[]}".to_owned()),
                 Some(halves) => {

@@ -4,24 +4,27 @@
 //! and bound. A refutation is float64 with every rounding error taken off; a point that meets a
 //! clause is confirmed by interval arithmetic.
 
+use std::sync::Arc;
+
 use aisec_graph::Graph;
-use aisec_numeric::rounding::{add_up, mul_up, sub_down};
+use aisec_numeric::rounding::sub_down;
 use aisec_numeric::{Cancel, Cancelled};
-use rayon::prelude::*;
 
 use crate::ascent::Tuning;
 use crate::crown::{Analysis, Method};
-use crate::forest::{Forest, Grown, Seed, Taken, grow};
+use crate::forest::{Family, Forest, Seed};
 use crate::lanes::Row;
 use crate::layout::Layout;
 use crate::margin::share;
 use crate::prepared::Prepared;
-use crate::proof::{Leaf, NodeBounds, Proof, RootSlopes, Split};
+use crate::proof::{Inside, Leaf, Part, Proof};
+use crate::record::{Record, begun, leaf};
 use crate::refine::{Effort, TunedBound};
 use crate::region::Region;
-use crate::split_tree::{Domain, Progress, Refuted, SplitTree};
+use crate::split_tree::{Domain, Progress, SplitTree};
 use crate::state::State;
 use crate::trace::Stop;
+use crate::warm::Warm;
 
 /// Outputs with `row · y <= rhs` in every row.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +48,8 @@ pub struct Search {
     pub most_domains: usize,
     /// Whether to keep what a certificate is written from.
     pub record: bool,
+    /// A proof that no point of a region of another size meets the clauses, to begin with.
+    pub start: Option<Arc<Proof>>,
     /// Points between these corners are in the region beyond doubt; the region's own otherwise.
     pub inner: Option<(Vec<f64>, Vec<f64>)>,
 }
@@ -56,6 +61,7 @@ impl Default for Search {
             effort: 1e11,
             most_domains: usize::MAX,
             record: false,
+            start: None,
             inner: None,
         }
     }
@@ -103,6 +109,7 @@ const MEMORY: usize = 2 << 30;
 
 /// Passes of the whole region, of one half of a domain.
 const ROOT: Tuning = Tuning { iterations: 40, rate: 0.1, beta_rate: 0.05, decay: 0.98, stop: true };
+const FURTHER: Tuning = Tuning { iterations: 20, ..ROOT };
 pub(crate) const HALF: Tuning =
     Tuning { iterations: 10, rate: 0.05, beta_rate: 0.05, decay: 0.97, stop: true };
 
@@ -132,69 +139,89 @@ pub fn decide(
     let (bound, least) = (f64::NEG_INFINITY, f64::INFINITY);
     let corners = || (region.lower().to_vec(), region.upper().to_vec());
     let inner = search.inner.clone().unwrap_or_else(corners);
-    let mut run = Run { analysis, clauses, search, inner, bound, least, domains: 0 };
-    let (answer, proof) = match run.decide(region) {
-        Ok((Answer::Refuted, proof)) => (Answer::Refuted, proof),
-        Ok((answer, _)) => (answer, None),
-        Err(Cancelled) => (Answer::Open(Why::Timeout), None),
-    };
-    let bound = if answer == Answer::Refuted { run.least } else { run.bound };
+    let record = Record::new(search.record);
+    let warm = search.start.as_deref().map(|proof| Warm::new(proof, clauses.len()));
+    let mut run = Run { analysis, clauses, search, inner, bound, least, domains: 0, record, warm };
+    let answer = run.decide(region).unwrap_or(Answer::Open(Why::Timeout));
+    let refuted = answer == Answer::Refuted;
+    let proof = if refuted { run.record.finish() } else { None };
+    let bound = if refuted { run.least } else { run.bound };
     Decision { answer, bound, domains: run.domains, proof }
 }
 
-struct Run<'a> {
-    analysis: Analysis<'a>,
-    clauses: &'a [Clause],
-    search: &'a Search,
-    inner: (Vec<f64>, Vec<f64>),
+pub(crate) struct Run<'a> {
+    pub analysis: Analysis<'a>,
+    pub clauses: &'a [Clause],
+    pub search: &'a Search,
+    pub inner: (Vec<f64>, Vec<f64>),
     /// The best that is known of what is open.
-    bound: f64,
+    pub bound: f64,
     /// The smallest bound of what was refuted.
-    least: f64,
-    domains: usize,
+    pub least: f64,
+    pub domains: usize,
+    pub record: Record,
+    pub warm: Option<Warm<'a>>,
 }
-
-/// Intermediate bounds and what they were found with.
-struct Root {
-    state: State,
-    tuned: Vec<TunedBound>,
-}
-
-type Found = (Answer, Option<Proof>);
 
 impl Run<'_> {
-    fn decide(&mut self, region: Region) -> Result<Found, Cancelled> {
+    fn decide(&mut self, region: Region) -> Result<Answer, Cancelled> {
         let rows: Vec<Vec<Row>> = self.clauses.iter().map(|clause| self.rows(clause)).collect();
         if rows.iter().any(Vec::is_empty) {
             // Every output meets it.
-            return Ok((Answer::Met(self.inside(&middle(&region))), None));
+            return Ok(Answer::Met(self.inside(&middle(&region))));
         }
         let state = self.analysis.state(region.clone())?;
-        let root = Root { state, tuned: Vec::new() };
-        let (open, leaves) = self.by_crown(&root.state)?;
+        let all: Vec<usize> = (0..rows.len()).collect();
+        let number = self.begin(&state, &[], &all);
+        let (open, leaves) = self.by_crown(&state)?;
+        self.record.extend(number, leaves);
         self.domains += 1;
         if open.is_empty() {
-            let proof = self.search.record.then(|| self.proof(&root, leaves));
-            return Ok((Answer::Refuted, proof.flatten()));
+            return Ok(Answer::Refuted);
         }
-        let first = self.split(&root, &rows, &open, leaves, false)?;
-        let Some(open) = first.1 else { return Ok(first.0.expect("an answer or open clauses")) };
+        // What was split before will be again.
+        let split = |clause: &usize| self.warm.as_ref().is_some_and(|warm| warm.is_split(*clause));
+        let (mut later, first): (Vec<usize>, Vec<usize>) = open.into_iter().partition(split);
+        if !first.is_empty() {
+            match self.split(&state, &rows, &first, number, false)? {
+                Left::Open(open) => later.extend(open),
+                Left::Answer(Answer::Refuted) => {}
+                Left::Answer(answer) => return Ok(answer),
+            }
+        }
+        if later.is_empty() {
+            return Ok(Answer::Refuted);
+        }
+        later.sort_unstable();
+        let open = later;
         let effort = Effort {
             work: self.search.effort,
             iterations: INTERMEDIATE,
-            record: self.search.record,
+            record: self.record.wanted(),
+            warm: self.warm.as_ref(),
         };
-        let (state, tuned) = self.analysis.tuned_state(region, effort)?;
-        let root = Root { state, tuned };
-        // A certificate has one set of intermediate bounds, so all clauses start again from them.
-        let (open, leaves) =
-            if self.search.record { self.by_crown(&root.state)? } else { (open, Vec::new()) };
-        if open.is_empty() {
-            let proof = self.search.record.then(|| self.proof(&root, leaves));
-            return Ok((Answer::Refuted, proof.flatten()));
+        let known = state.known(self.analysis.prepared);
+        drop(state);
+        let (state, tuned) = self.analysis.tuned_state(region, &known, effort)?;
+        let number = self.begin(&state, &tuned, &open);
+        drop(tuned);
+        match self.split(&state, &rows, &open, number, true)? {
+            Left::Answer(answer) => Ok(answer),
+            Left::Open(_) => unreachable!("the search goes on until there is an answer"),
         }
-        let last = self.split(&root, &rows, &open, leaves, true)?;
-        Ok(last.0.expect("the search goes on until there is an answer"))
+    }
+
+    /// Notes that bounds were found for the whole region; returns the number of the part.
+    fn begin(&mut self, state: &State, tuned: &[TunedBound], clauses: &[usize]) -> usize {
+        if !self.record.wanted() {
+            return 0;
+        }
+        let Some(proof) = begun(self.analysis.prepared, state, tuned) else {
+            self.record = Record::new(false);
+            return 0;
+        };
+        let inside = Inside::Proof(proof);
+        self.record.add(0, Part { clauses: clauses.to_vec(), splits: Vec::new(), inside })
     }
 
     fn rows(&self, clause: &Clause) -> Vec<Row> {
@@ -238,33 +265,42 @@ impl Run<'_> {
     }
 
     /// Bounds the open clauses with tuned lines; with `deep` splits domains until there is an
-    /// answer, and otherwise returns the clauses that stay open.
+    /// answer, and otherwise returns the clauses that stay open. `number` is the part that `state`
+    /// has the bounds of.
     fn split(
         &mut self,
-        root: &Root,
+        state: &State,
         rows: &[Vec<Row>],
         open: &[usize],
-        leaves: Vec<Leaf>,
+        number: usize,
         deep: bool,
-    ) -> Result<(Option<Found>, Option<Vec<usize>>), Cancelled> {
+    ) -> Result<Left, Cancelled> {
         let prepared = self.analysis.prepared;
         let output = prepared.graph.output();
-        let Some(layout) = Layout::new(prepared, &root.state, output, &[]) else {
-            return Ok((Some((Answer::Open(Why::NotFinite), None)), None));
+        let Some(layout) = Layout::new(prepared, state, output, &[]) else {
+            return Ok(Left::Answer(Answer::Open(Why::NotFinite)));
         };
-        let own_state = root.state.without_free(&layout);
+        let own_state = state.without_free(&layout);
         let limit = self.search.memory_limit.unwrap_or(MEMORY) / 2;
+        let record = self.record.wanted();
         let mut tree = SplitTree::new(
             &self.analysis,
             &layout,
-            (&root.state, &own_state),
+            (state, &own_state),
             rows,
             (HALF, limit),
-            self.search.record,
+            (0.0, record),
         );
-        let start = open.iter().map(|&clause| Domain::whole(clause, weights(rows[clause].len())));
+        let weights = |clause: usize| weights(rows[clause].len());
+        let start: Vec<Domain> = open
+            .iter()
+            .flat_map(|&clause| match &self.warm {
+                Some(warm) => warm.domains(&layout, state, clause, &weights(clause)),
+                None => vec![Domain::whole(clause, weights(clause))],
+            })
+            .collect();
         let before = self.domains;
-        let mut progress = tree.begin(start.collect(), &ROOT)?;
+        let mut progress = tree.begin(start, if self.warm.is_some() { &FURTHER } else { &ROOT })?;
         let answer = loop {
             self.domains = before + tree.domains;
             self.least = self.least.min(tree.least);
@@ -280,16 +316,19 @@ impl Run<'_> {
                     }
                 }
             }
+            let leaves = tree.refuted.drain(..).map(|refuted| leaf(&layout, &refuted, &[], 0));
+            self.record.extend(number, leaves.collect());
             if tree.waiting() > 0 && !deep {
-                return Ok((None, Some(tree.clauses())));
+                return Ok(Left::Open(tree.clauses()));
             }
             if self.domains >= self.search.most_domains && tree.waiting() > 0 {
                 break Answer::Open(Why::Domains);
             }
-            if !self.search.record && tree.domains >= FIRST && tree.waiting() > 0 {
-                let seeds = tree.into_open().map(|domain| Seed::new(&layout, domain)).collect();
-                let answer = self.grow(&root.state, rows, seeds)?;
-                return Ok((Some((answer, None)), None));
+            if tree.domains >= FIRST && tree.waiting() > 0 {
+                let family = Family { known: state.known(prepared), number };
+                let seeds = tree.into_open().map(|domain| Seed::new(&layout, domain, &family));
+                let forest = Forest::new(seeds.collect(), limit);
+                return Ok(Left::Answer(self.grow(&state.region, rows, forest)));
             }
             progress = match tree.advance() {
                 Ok(progress) => progress,
@@ -299,150 +338,15 @@ impl Run<'_> {
         if matches!(answer, Answer::Open(_)) {
             self.bound = self.bound.max(tree.worst());
         }
-        let proof = match (&answer, &tree.refuted) {
-            (Answer::Refuted, Some(refuted)) => {
-                let mut all = leaves;
-                all.extend(refuted.iter().map(|refuted| leaf(&layout, refuted)));
-                self.proof(root, all)
-            }
-            _ => None,
-        };
-        Ok((Some((answer, proof)), None))
-    }
-
-    /// Goes on from open domains, each with intermediate bounds of its own.
-    fn grow(
-        &mut self,
-        known: &State,
-        rows: &[Vec<Row>],
-        seeds: Vec<Seed>,
-    ) -> Result<Answer, Cancelled> {
-        let limit = self.search.memory_limit.unwrap_or(MEMORY) / 2;
-        let mut forest = Forest::new(seeds, limit);
-        loop {
-            let taken = match forest.take() {
-                Taken::Nothing => return Ok(Answer::Refuted),
-                Taken::Full => {
-                    self.bound = self.bound.max(forest.worst());
-                    return Ok(Answer::Open(Why::Memory));
-                }
-                Taken::Seeds(taken) => taken,
-            };
-            let grown = taken
-                .par_iter()
-                .map(|seed| grow(&self.analysis, known, rows, seed))
-                .collect::<Result<Vec<Grown>, Cancelled>>();
-            let grown = match grown {
-                Ok(grown) => grown,
-                Err(Cancelled) => {
-                    taken.into_iter().for_each(|seed| forest.put(seed));
-                    self.bound = self.bound.max(forest.worst());
-                    return Ok(Answer::Open(Why::Timeout));
-                }
-            };
-            let mut stuck = false;
-            for grown in grown {
-                self.domains += grown.domains;
-                self.least = self.least.min(grown.least);
-                stuck |= grown.stuck;
-                if let Some(point) = self.counterexample(&grown.points) {
-                    return Ok(Answer::Met(point));
-                }
-                grown.open.into_iter().for_each(|seed| forest.put(seed));
-            }
-            let why = match (stuck, self.domains >= self.search.most_domains) {
-                (true, _) => Why::NothingToSplit,
-                (_, true) if !forest.is_empty() => Why::Domains,
-                _ => continue,
-            };
-            self.bound = self.bound.max(forest.worst());
-            return Ok(Answer::Open(why));
-        }
-    }
-
-    /// The first of the points that meets its clause beyond doubt.
-    fn counterexample(&self, points: &[(usize, Vec<f32>)]) -> Option<Vec<f64>> {
-        let graph = self.analysis.prepared.graph;
-        let len = graph.output_len();
-        let points: Vec<&(usize, Vec<f32>)> =
-            points.iter().filter(|(_, x)| !x.is_empty()).collect();
-        let flat: Vec<f32> = points.iter().flat_map(|(_, x)| x.iter().copied()).collect();
-        let outputs = graph.forward::<f32>(&flat, points.len());
-        for ((clause, x), y) in points.into_iter().zip(outputs.chunks_exact(len)) {
-            let clause = &self.clauses[*clause];
-            let near = clause.rows.chunks_exact(len).zip(&clause.rhs_upper).all(|(row, &rhs)| {
-                let value: f64 = row.iter().zip(y).map(|(a, &y)| a * f64::from(y)).sum();
-                value <= rhs + 1e-4 * (1.0 + rhs.abs())
-            });
-            if !near {
-                continue;
-            }
-            let x = self.inside(x);
-            let Ok((low, high)) =
-                graph.interval(graph.output(), &x, &x, 1, self.analysis.prepared.cancel)
-            else {
-                continue;
-            };
-            let met = clause.rows.chunks_exact(len).zip(&clause.rhs_lower).all(|(row, &rhs)| {
-                let ends = row.iter().zip(low.iter().zip(&high));
-                let most = ends.fold(0.0, |sum, (&a, (&l, &h))| {
-                    if a == 0.0 { sum } else { add_up(sum, mul_up(a, if a > 0.0 { h } else { l })) }
-                });
-                most <= rhs
-            });
-            if met {
-                return Some(x);
-            }
-        }
-        None
-    }
-
-    /// A point moved between the inner corners.
-    fn inside(&self, x: &[f32]) -> Vec<f64> {
-        let ends = self.inner.0.iter().zip(&self.inner.1);
-        x.iter().zip(ends).map(|(&x, (&l, &h))| f64::from(x).max(l).min(h)).collect()
-    }
-
-    fn proof(&self, root: &Root, leaves: Vec<Leaf>) -> Option<Proof> {
-        let prepared = self.analysis.prepared;
-        let read = |node: &usize| !prepared.nodes[*node].readers.is_empty();
-        let bounds = (1..root.state.nodes.len()).filter(read).map(|node| NodeBounds {
-            node,
-            lower: root.state.nodes[node].lower.clone(),
-            upper: root.state.nodes[node].upper.clone(),
-        });
-        let mut slopes_root = Vec::new();
-        for same in root.tuned.chunk_by(|a, b| a.node == b.node) {
-            let layout = Layout::new(prepared, &root.state, same[0].node, &[])?;
-            slopes_root.extend(same.iter().map(|tuned| RootSlopes {
-                node: tuned.node,
-                rows: vec![(tuned.element, tuned.upper)],
-                slopes: layout.spread(&tuned.parameters),
-            }));
-        }
-        Some(Proof { slopes_root, bounds: bounds.collect(), leaves })
+        Ok(Left::Answer(answer))
     }
 }
 
-fn leaf(layout: &Layout, refuted: &Refuted) -> Leaf {
-    let wide = |values: &[f32]| values.iter().map(|&x| f64::from(x)).collect();
-    Leaf {
-        clause: refuted.clause,
-        splits: refuted
-            .cuts
-            .iter()
-            .map(|cut| {
-                let free = &layout.activations[cut.activation];
-                Split { node: free.input, index: free.at[cut.at] as usize, positive: cut.positive }
-            })
-            .collect(),
-        slopes: layout.spread(&refuted.parameters),
-        betas: wide(&refuted.betas),
-        weights: wide(&refuted.weights),
-        bound: refuted.bound,
-        lower: None,
-        upper: None,
-    }
+/// What a search leaves.
+enum Left {
+    Answer(Answer),
+    /// The clauses that stay open.
+    Open(Vec<usize>),
 }
 
 /// Where the weights of a clause's rows start: all alike.

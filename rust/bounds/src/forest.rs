@@ -8,14 +8,22 @@ use std::collections::BinaryHeap;
 
 use aisec_graph::Operator;
 use aisec_numeric::Cancelled;
+use rayon::prelude::*;
 
 use crate::ascent::Tuning;
-use crate::complete::HALF;
+use crate::complete::{Answer, HALF, Run, Why};
 use crate::crown::Analysis;
 use crate::lanes::{Cut, Row};
 use crate::layout::{Layout, Sign};
+use crate::proof::{Inside, Part, Proof};
+use crate::record::{begun, leaf, splits};
+use crate::refine::{Known, Signed};
+use crate::region::Region;
 use crate::split_tree::{Domain, Progress, SplitTree};
 use crate::state::State;
+
+/// Bounds over those found anew must be above zero by this fraction of the numbers involved.
+const MARGIN: f64 = 1e-9;
 
 /// Trees grown at a time.
 const WAVE: usize = 8;
@@ -27,10 +35,21 @@ const DOMAINS: (usize, usize) = (64, 4096);
 /// and in small groups: by the count of scalar operations.
 const PRICE: f64 = 4.0;
 
+/// What seeds from one tree share: the bounds it was grown over, and its number in the record.
+#[derive(Clone)]
+pub(crate) struct Family {
+    pub known: Known,
+    pub number: usize,
+}
+
 /// An open domain, apart from the tree it comes from.
 pub(crate) struct Seed {
     clause: usize,
+    /// From the whole region on.
     signs: Vec<Sign>,
+    family: Family,
+    /// Its share of the family's bytes.
+    share: usize,
     betas: Vec<f32>,
     weights: Vec<f32>,
     bound: f32,
@@ -59,10 +78,13 @@ impl Ord for Seed {
 }
 
 impl Seed {
-    pub fn new(layout: &Layout, domain: Domain) -> Self {
+    /// All of a domain's signs are among its cuts.
+    pub fn new(layout: &Layout, domain: Domain, family: &Family) -> Self {
         Self {
             clause: domain.clause,
             signs: domain.cuts.iter().map(|cut| layout.sign(cut)).collect(),
+            family: family.clone(),
+            share: 0,
             betas: domain.betas,
             weights: domain.weights,
             bound: domain.bound,
@@ -72,6 +94,7 @@ impl Seed {
 
     fn bytes(&self) -> usize {
         size_of::<Self>()
+            + self.share
             + size_of::<Sign>() * self.signs.len()
             + 4 * (self.betas.len() + self.weights.len())
     }
@@ -99,8 +122,18 @@ impl Forest {
     pub fn new(seeds: Vec<Seed>, limit: usize) -> Self {
         let mut forest =
             Self { open: BinaryHeap::new(), deep: Vec::new(), bytes: 0, limit, next: 0 };
-        seeds.into_iter().for_each(|seed| forest.put(seed));
+        forest.put_all(seeds);
         forest
+    }
+
+    /// Puts seeds that one tree leaves.
+    fn put_all(&mut self, seeds: Vec<Seed>) {
+        let count = seeds.len();
+        for mut seed in seeds {
+            let known = seed.family.known.iter().map(|(_, lower, _)| 16 * lower.len());
+            seed.share = known.sum::<usize>() / count;
+            self.put(seed);
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -143,21 +176,76 @@ impl Forest {
 }
 
 /// What became of a seed.
-pub(crate) struct Grown {
-    pub open: Vec<Seed>,
-    pub domains: usize,
-    pub least: f64,
+struct Grown {
+    open: Vec<Seed>,
+    domains: usize,
+    least: f64,
     /// Points where a clause may be met.
-    pub points: Vec<(usize, Vec<f32>)>,
-    pub stuck: bool,
+    points: Vec<(usize, Vec<f32>)>,
+    stuck: bool,
+    /// Where it hangs, and what was found; if that is kept.
+    part: Option<(usize, Part)>,
+}
+
+impl Run<'_> {
+    /// Goes on from open domains, each with intermediate bounds of its own.
+    pub(crate) fn grow(
+        &mut self,
+        region: &Region,
+        rows: &[Vec<Row>],
+        mut forest: Forest,
+    ) -> Answer {
+        loop {
+            let taken = match forest.take() {
+                Taken::Nothing => return Answer::Refuted,
+                Taken::Full => {
+                    self.bound = self.bound.max(forest.worst());
+                    return Answer::Open(Why::Memory);
+                }
+                Taken::Seeds(taken) => taken,
+            };
+            let record = self.record.wanted();
+            let grown = taken
+                .par_iter()
+                .map(|seed| grow(&self.analysis, region, rows, seed, record))
+                .collect::<Result<Vec<Grown>, Cancelled>>();
+            let Ok(grown) = grown else {
+                taken.into_iter().for_each(|seed| forest.put(seed));
+                self.bound = self.bound.max(forest.worst());
+                return Answer::Open(Why::Timeout);
+            };
+            let mut stuck = false;
+            for mut grown in grown {
+                self.domains += grown.domains;
+                self.least = self.least.min(grown.least);
+                stuck |= grown.stuck;
+                if let Some(point) = self.counterexample(&grown.points) {
+                    return Answer::Met(point);
+                }
+                if let Some((parent, part)) = grown.part {
+                    let number = self.record.add(parent, part);
+                    grown.open.iter_mut().for_each(|seed| seed.family.number = number);
+                }
+                forest.put_all(grown.open);
+            }
+            let why = match (stuck, self.domains >= self.search.most_domains) {
+                (true, _) => Why::NothingToSplit,
+                (_, true) if !forest.is_empty() => Why::Domains,
+                _ => continue,
+            };
+            self.bound = self.bound.max(forest.worst());
+            return Answer::Open(why);
+        }
+    }
 }
 
 /// Grows a tree from a seed.
-pub(crate) fn grow(
+fn grow(
     analysis: &Analysis,
-    known: &State,
+    region: &Region,
     rows: &[Vec<Row>],
     seed: &Seed,
+    record: bool,
 ) -> Result<Grown, Cancelled> {
     let mut grown = Grown {
         open: Vec::new(),
@@ -165,25 +253,36 @@ pub(crate) fn grow(
         least: f64::INFINITY,
         points: Vec::new(),
         stuck: false,
+        part: None,
     };
     let prepared = analysis.prepared;
     let output = prepared.graph.output();
-    let state = analysis.signed_state(known, &seed.signs)?;
-    let Some(state) = state else {
-        grown.domains = 1;
-        return Ok(grown); // there are no such points
+    let part = |inside| {
+        let (clauses, splits) = (vec![seed.clause], splits(prepared, &seed.signs));
+        Some((seed.family.number, Part { clauses, splits, inside }))
+    };
+    let state = match analysis.signed_state(region.clone(), &seed.family.known, &seed.signs)? {
+        Signed::There(state) => state,
+        Signed::Nowhere(node, index) => {
+            grown.domains = 1;
+            grown.part = part(Inside::Nothing { node, index }).filter(|_| record);
+            return Ok(grown);
+        }
     };
     let Some(layout) = Layout::new(prepared, &state, output, &seed.signs) else {
         grown.stuck = true;
         return Ok(grown);
     };
     let own_state = state.without_free(&layout);
+    // Who checks a certificate finds these bounds again, in another order of summation.
+    let kept = (MARGIN, record);
     let mut tree =
-        SplitTree::new(analysis, &layout, (&state, &own_state), rows, (HALF, usize::MAX), false);
+        SplitTree::new(analysis, &layout, (&state, &own_state), rows, (HALF, usize::MAX), kept);
     let cuts: Vec<Cut> = seed.signs.iter().filter_map(|sign| layout.cut(sign)).collect();
     let mut root = Domain::whole(seed.clause, seed.weights.clone());
     root.bound = seed.bound;
-    if cuts.len() == seed.signs.len() {
+    let begun_with = if cuts.len() == seed.signs.len() { cuts.len() } else { 0 };
+    if begun_with > 0 {
         (root.cuts, root.betas) = (cuts, seed.betas.clone());
     }
     let most = domains_worth(analysis, &layout, &state);
@@ -203,7 +302,25 @@ pub(crate) fn grow(
         progress = tree.advance()?;
     }
     (grown.domains, grown.least) = (tree.domains, tree.least);
-    grown.open = tree.into_open().map(|domain| Seed::new(&layout, domain)).collect();
+    if record {
+        let leaves = tree.refuted.iter().map(|r| leaf(&layout, r, &seed.signs, begun_with));
+        let proof = begun(prepared, &state, &[]).unwrap_or_default();
+        let proof = Proof { leaves: leaves.collect(), ..proof };
+        grown.part = part(Inside::Proof(proof));
+    }
+    let family = Family { known: state.known(prepared), number: 0 };
+    grown.open = tree
+        .into_open()
+        .map(|domain| {
+            let mut next = Seed::new(&layout, domain, &family);
+            if begun_with < seed.signs.len() {
+                // The cuts are those after the seed's.
+                next.betas.splice(..0, vec![0.0; seed.signs.len()]);
+                next.signs.splice(..0, seed.signs.iter().copied());
+            }
+            next
+        })
+        .collect();
     Ok(grown)
 }
 

@@ -20,6 +20,7 @@ mod layout;
 mod margin;
 mod prepared;
 mod proof;
+mod record;
 mod refine;
 mod region;
 mod simplex;
@@ -28,11 +29,16 @@ mod split_tree;
 mod state;
 mod trace;
 mod tuned;
+mod warm;
+mod witness;
 
 pub use ascent::Tuning;
 pub use certificate::{Unwritable, hex, plain_proof};
 pub use complete::{Answer, Clause, Decision, Search, Why, decide};
 pub use crown::{Method, Planes};
 pub use margin::{Options, margin_bounds, margin_planes, on_one_thread};
-pub use proof::{BoxNode, BoxProof, Halves, Joint, Leaf, NodeBounds, Proof, RootSlopes, Split};
+pub use proof::{
+    BoxNode, BoxProof, Halves, Inside, Joint, Leaf, NodeBounds, Parameters, Part, Proof,
+    RootSlopes, Split, USUAL,
+};
 pub use region::{Norm, Region, RegionError};

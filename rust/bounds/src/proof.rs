@@ -6,17 +6,70 @@
 //! For each clause the leaves that name it cover the region: their splits are the ends of a
 //! binary tree, or their boxes fill the region's box.
 
-/// A proof that no point of a region meets any of the clauses.
+/// A proof that no point of a region, or of a part of it, meets any of some clauses.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Proof {
     /// How the root's intermediate bounds were found; what no entry names has the lines that
     /// `Operator::relax` chooses.
     pub slopes_root: Vec<RootSlopes>,
-    /// Bounds over the whole region of every node that an activation reads (and that is not the
-    /// input), in topological order. Each follows from the ones before it.
+    /// Bounds over the region or part of every node that an activation reads (and that is not the
+    /// input), in topological order. Each follows from the ones before it. Those of parts may be
+    /// left out where `Parameters::Packed` are all there are.
     pub bounds: Vec<NodeBounds>,
     pub leaves: Vec<Leaf>,
+    /// Parts with a proof of their own, from bounds that are found anew.
+    pub parts: Vec<Part>,
 }
+
+impl Proof {
+    /// Clause and number of splits of everything that ends a branch, of parts as well.
+    pub fn ends(&self) -> Vec<(usize, usize)> {
+        let mut ends: Vec<(usize, usize)> =
+            self.leaves.iter().map(|leaf| (leaf.clause, leaf.splits.len())).collect();
+        for part in &self.parts {
+            match &part.inside {
+                Inside::Nothing { .. } => {
+                    ends.extend(part.clauses.iter().map(|&clause| (clause, part.splits.len())));
+                }
+                Inside::Proof(proof) => ends.extend(proof.ends()),
+            }
+        }
+        ends
+    }
+}
+
+/// Where some clauses are refuted by a proof of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    pub clauses: Vec<usize>,
+    /// From the whole region on.
+    pub splits: Vec<Split>,
+    pub inside: Inside,
+}
+
+/// Why clauses cannot be met in a part.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Inside {
+    /// It holds no point: once its bounds are found anew, those of this node's element exclude each
+    /// other.
+    Nothing {
+        node: usize,
+        index: usize,
+    },
+    Proof(Proof),
+}
+
+/// What an activation's lines are chosen by, for all of its elements.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Parameters {
+    /// As `Operator::relax_with` takes them.
+    Each(Vec<f64>),
+    /// Slopes of ReLU's lower lines in 1/128, or `USUAL`.
+    Packed(Vec<u8>),
+}
+
+/// The slope that `Operator::relax` chooses.
+pub const USUAL: u8 = 255;
 
 /// Parameters of the activations for some of the bounds of one node.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +79,7 @@ pub struct RootSlopes {
     /// Its elements, and whether their upper bound is meant (their lower one otherwise).
     pub rows: Vec<(usize, bool)>,
     /// Per activation node before it: see [`Leaf::slopes`].
-    pub slopes: Vec<(usize, Vec<f64>)>,
+    pub slopes: Vec<(usize, Parameters)>,
 }
 
 /// Bounds of all elements of one node.
@@ -47,10 +100,9 @@ pub struct Leaf {
     /// Which clause it refutes.
     pub clause: usize,
     pub splits: Vec<Split>,
-    /// Per activation node (its own index, not its input's): the operator's parameters as
-    /// `Operator::relax_with` takes them. A node that is not listed has the lines that
-    /// `Operator::relax` chooses.
-    pub slopes: Vec<(usize, Vec<f64>)>,
+    /// Per activation node (its own index, not its input's). A node that is not listed has the lines
+    /// that `Operator::relax` chooses.
+    pub slopes: Vec<(usize, Parameters)>,
     /// One a split, none negative.
     pub betas: Vec<f64>,
     /// One a row of the clause, none negative, not all zero.
@@ -75,13 +127,16 @@ pub struct Split {
 /// the first is the whole region.
 ///
 /// At every node bounds and lines are found for its box as `Operator::relax` chooses them, by rows
-/// carried back, from those of the node above it. Then, for each clause that is not refuted yet,
+/// carried back, from those of the node above it; before that by rows carried back through
+/// elements whose sign is known, or by interval arithmetic. Then, for each clause that is not refuted yet,
 /// the box is clipped to where counterexamples may be: by the plane of each row, twice, and by
 /// that of its joint condition, twice. A clause for which nothing is left is refuted. What is left
 /// for the others, the hull, is cut in two.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct BoxProof {
     pub nodes: Vec<BoxNode>,
+    /// Whether interval arithmetic comes first.
+    pub by_intervals: bool,
 }
 
 /// One box.

@@ -1,6 +1,8 @@
 //! Intermediate bounds with slopes of their own: every element whose relaxation is loose is
 //! optimised like a row of the output, layer by layer, each over the bounds found before it.
 
+use std::sync::Arc;
+
 use aisec_graph::{Activation, Operator};
 use aisec_numeric::Cancelled;
 use rayon::prelude::*;
@@ -14,6 +16,10 @@ use crate::layout::{Layout, Sign};
 use crate::prepared::Prepared;
 use crate::region::Region;
 use crate::state::State;
+use crate::warm::Warm;
+
+/// Bounds of the nodes that activations read, by node.
+pub(crate) type Known = Arc<Vec<(usize, Vec<f64>, Vec<f64>)>>;
 
 /// Parameters behind one intermediate bound.
 pub(crate) struct TunedBound {
@@ -24,30 +30,38 @@ pub(crate) struct TunedBound {
 }
 
 /// How much may be spent on intermediate bounds.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Effort {
+#[derive(Clone, Copy)]
+pub(crate) struct Effort<'a> {
     /// Scalar operations.
     pub work: f64,
     /// Passes of one element, at most.
     pub iterations: usize,
     /// Whether to keep the parameters.
     pub record: bool,
+    /// Parameters to begin with.
+    pub warm: Option<&'a Warm<'a>>,
 }
+
+/// Passes of a bound that begins with parameters found before.
+const FURTHER: usize = 6;
 
 /// Below this many passes tuning is not worth its setting up.
 const FEWEST: usize = 3;
 
 impl Analysis<'_> {
-    /// [`Analysis::state`] with tuned intermediate bounds, and the parameters behind them.
+    /// [`Analysis::state`] with tuned intermediate bounds, and the parameters behind them; never
+    /// looser than `known`.
     pub fn tuned_state(
         &self,
         region: Region,
+        known: &Known,
         effort: Effort,
     ) -> Result<(State, Vec<TunedBound>), Cancelled> {
         let (mut state, mut tuned) = (State::new(region), Vec::new());
         let mut left = effort.work;
         for index in 1..=self.prepared.graph.output() {
             state.push(self.prepared, true);
+            state.narrow_to(self.prepared, index, known, &[]);
             self.refine(&mut state, index)?;
             self.tune(&mut state, index, effort, &mut left, &mut tuned)?;
         }
@@ -55,22 +69,28 @@ impl Analysis<'_> {
     }
 
     /// Bounds that hold where elements have the signs given, never looser than `known`, which
-    /// hold everywhere; `None` where no point of the region has these signs.
-    pub fn signed_state(&self, known: &State, signs: &[Sign]) -> Result<Option<State>, Cancelled> {
-        let mut state = State::new(known.region.clone());
+    /// hold there too.
+    pub fn signed_state(
+        &self,
+        region: Region,
+        known: &Known,
+        signs: &[Sign],
+    ) -> Result<Signed, Cancelled> {
+        let mut state = State::new(region);
         for index in 0..=self.prepared.graph.output() {
             if index > 0 {
                 state.push(self.prepared, true);
             }
-            state.narrow(self.prepared, index, known, signs);
-            if index > 0 && !state.is_empty(index) {
+            state.narrow_to(self.prepared, index, known, signs);
+            if index > 0 && state.excluded(index).is_none() {
                 self.refine(&mut state, index)?;
             }
-            if state.is_empty(index) {
-                return Ok(None);
+            if let Some(element) = state.excluded(index) {
+                return Ok(Signed::Nowhere(index, element));
             }
+            state.uncross(index);
         }
-        Ok(Some(state))
+        Ok(Signed::There(state))
     }
 
     fn tune(
@@ -117,10 +137,17 @@ impl Analysis<'_> {
             let bounds: Vec<Vec<(usize, f64, Vec<f32>)>> = rows
                 .par_chunks(self.lanes(&layout))
                 .map_init(Workspace::default, |workspace, rows| {
-                    let ascent =
-                        |row| Ascent::new(&layout, std::slice::from_ref(row), vec![1.0], None);
-                    let mut ascents: Vec<Ascent> = rows.iter().map(ascent).collect();
+                    let begin = |row: &Row| effort.warm?.tuned(&layout, row.entries[0].0, upper);
+                    let starts: Vec<Option<Vec<f32>>> = rows.iter().map(begin).collect();
+                    let ascent = |(row, start): (_, &Option<Vec<f32>>)| {
+                        Ascent::new(&layout, std::slice::from_ref(row), vec![1.0], start.as_deref())
+                    };
+                    let mut ascents: Vec<Ascent> = rows.iter().zip(&starts).map(ascent).collect();
+                    let warm = starts.iter().all(Option::is_some);
+                    let iterations = if warm { iterations.min(FURTHER) } else { iterations };
+                    let tuning = Tuning { iterations, ..tuning };
                     ascend(&layout, &mut ascents, &tuning, 0.0, false, workspace)?;
+                    ascents.iter_mut().for_each(|ascent| ascent.round(&layout));
                     let bounds = judge.bounds(&ascents, &mut Pool::default());
                     Ok(ascents
                         .iter()
@@ -159,6 +186,17 @@ impl Analysis<'_> {
     }
 }
 
+/// What is known of the part of a region where elements have some signs.
+pub(crate) enum Signed {
+    There(State),
+    /// There is no such point: the bounds of this node's element exclude each other.
+    Nowhere(usize, usize),
+}
+
+/// Bounds that cross by less, relative to 1 or themselves, prove nothing: other code, which sums in
+/// another order, might not see it.
+const CROSSING: f64 = 1e-9;
+
 impl State {
     /// Brings what is known of a node, and the signs of its elements, into the last node's bounds.
     pub(crate) fn narrow(
@@ -168,12 +206,27 @@ impl State {
         known: &Self,
         signs: &[Sign],
     ) {
-        let (node, known) = (&mut self.nodes[index], &known.nodes[index]);
-        for (l, &k) in node.lower.iter_mut().zip(&known.lower) {
-            *l = l.max(k);
-        }
-        for (u, &k) in node.upper.iter_mut().zip(&known.upper) {
-            *u = u.min(k);
+        let known = &known.nodes[index];
+        self.meet(prepared, index, Some((&known.lower, &known.upper)), signs);
+    }
+
+    /// The same of bounds of some nodes.
+    fn narrow_to(&mut self, prepared: &Prepared, index: usize, known: &Known, signs: &[Sign]) {
+        let known = known.iter().find(|known| known.0 == index);
+        self.meet(prepared, index, known.map(|known| (&known.1[..], &known.2[..])), signs);
+    }
+
+    fn meet(
+        &mut self,
+        prepared: &Prepared,
+        index: usize,
+        known: Option<(&[f64], &[f64])>,
+        signs: &[Sign],
+    ) {
+        let node = &mut self.nodes[index];
+        if let Some((lower, upper)) = known {
+            node.lower.iter_mut().zip(lower).for_each(|(l, &k)| *l = l.max(k));
+            node.upper.iter_mut().zip(upper).for_each(|(u, &k)| *u = u.min(k));
         }
         let nodes = prepared.graph.nodes();
         for sign in signs.iter().filter(|sign| nodes[sign.node].inputs[0] == index) {
@@ -186,9 +239,27 @@ impl State {
         node.measure();
     }
 
-    /// Whether bounds that all hold contradict each other.
-    fn is_empty(&self, index: usize) -> bool {
+    /// An element whose bounds, which all hold, exclude each other.
+    fn excluded(&self, index: usize) -> Option<usize> {
         let node = &self.nodes[index];
-        node.lower.iter().zip(&node.upper).any(|(l, u)| l > u)
+        let mut bounds = node.lower.iter().zip(&node.upper);
+        bounds.position(|(l, u)| l - u > CROSSING * (1.0 + l.abs()))
+    }
+
+    /// Bounds that cross by no more than roundings change places.
+    fn uncross(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        let bounds = node.lower.iter_mut().zip(&mut node.upper);
+        bounds.filter(|(l, u)| l > u).for_each(|(l, u)| std::mem::swap(l, u));
+    }
+
+    /// Bounds of the nodes that activations read.
+    pub fn known(&self, prepared: &Prepared) -> Known {
+        let read = prepared.nodes.iter().enumerate().take(self.nodes.len());
+        let read = read.filter(|(_, facts)| !facts.readers.is_empty());
+        let bounds = read.map(|(node, _)| {
+            (node, self.nodes[node].lower.clone(), self.nodes[node].upper.clone())
+        });
+        Arc::new(bounds.collect())
     }
 }

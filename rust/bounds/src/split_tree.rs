@@ -84,8 +84,11 @@ pub(crate) struct SplitTree<'a> {
     /// The smallest bound of what was refuted.
     pub least: f64,
     next: u64,
+    /// What bounds must exceed to count, by clause.
+    margins: Vec<f64>,
     /// What was refuted, if that is to be kept.
-    pub refuted: Option<Vec<Refuted>>,
+    pub refuted: Vec<Refuted>,
+    record: bool,
 }
 
 impl PartialEq for Domain {
@@ -148,9 +151,15 @@ impl<'a> SplitTree<'a> {
         (state, own_state): (&'a State, &'a State),
         clauses: &'a [Vec<Row>],
         (tuning, limit): (Tuning, usize),
-        record: bool,
+        (margin, record): (f64, bool),
     ) -> Self {
+        let size = |row: &Row| {
+            let sizes = &state.nodes[layout.start].size;
+            row.entries.iter().map(|&(at, a)| a.abs() * sizes[at]).sum::<f64>() + row.rhs.abs()
+        };
+        let margins = clauses.iter().map(|rows| rows.iter().map(size).fold(0.0, f64::max) * margin);
         Self {
+            margins: margins.collect(),
             analysis: *analysis,
             layout,
             judge: Judge::new(analysis, layout, state, own_state),
@@ -164,7 +173,8 @@ impl<'a> SplitTree<'a> {
             domains: 0,
             least: f64::INFINITY,
             next: 0,
-            refuted: record.then(Vec::new),
+            refuted: Vec::new(),
+            record,
         }
     }
 
@@ -348,7 +358,12 @@ impl<'a> SplitTree<'a> {
                     .map(|part| self.ascent(part, part.cuts.clone(), part.betas.clone()))
                     .collect();
                 improve(&mut ascents, workspace)?;
-                let proven = self.prove(&ascents);
+                ascents.iter_mut().for_each(|ascent| ascent.round(self.layout));
+                let mut proven = self.prove(&ascents);
+                for (bound, part) in proven.iter_mut().zip(parts) {
+                    let counts = *bound > self.margins[part.clause];
+                    *bound = if counts { *bound } else { bound.min(0.0) };
+                }
                 Ok(parts
                     .iter()
                     .zip(ascents)
@@ -402,10 +417,10 @@ impl<'a> SplitTree<'a> {
             self.domains += 1;
             if proven > 0.0 {
                 self.least = self.least.min(proven);
-                if let Some(refuted) = &mut self.refuted {
+                if self.record {
                     let Domain { clause, cuts, betas, parameters, weights, .. } = domain;
                     let bound = proven;
-                    refuted.push(Refuted { clause, cuts, betas, parameters, weights, bound });
+                    self.refuted.push(Refuted { clause, cuts, betas, parameters, weights, bound });
                 }
                 continue;
             }

@@ -1,11 +1,22 @@
 //! Rows with lines of their own, in float64: what a search has found, made into bounds that hold.
 
-use aisec_graph::{Interval, Operator, Relaxation, Site};
+use aisec_graph::{Activation, Interval, Operator, Relaxation, Site};
 use aisec_numeric::rounding::{add_up, mul_up};
 
 use crate::lanes::Cut;
-use crate::layout::Layout;
+use crate::layout::{Free, Layout};
+use crate::proof::{Parameters, USUAL};
 use crate::state::State;
+
+/// Slopes of ReLU are multiples of one part in so many: two digits in a certificate.
+pub(crate) const PACKED: f32 = 128.0;
+
+impl Free {
+    /// Whether a certificate packs its slopes: those of ReLU's lower lines.
+    pub fn packs(&self) -> bool {
+        matches!(self.kind, Activation::Hinge { slope: 0.0 })
+    }
+}
 
 /// Lines and multipliers of one row.
 pub(crate) struct Own<'a> {
@@ -181,16 +192,32 @@ impl Layout<'_> {
     /// A row's parameters activation by activation, for all elements in order, as
     /// [`Operator::relax_with`] takes them.
     pub fn spread(&self, parameters: &[f32]) -> Vec<(usize, Vec<f64>)> {
-        let nodes = self.prepared.graph.nodes();
-        let spread = |free: &crate::layout::Free| {
-            let (len, count) = (nodes[free.node].len(), free.at.len());
-            let mut all = vec![0.0; len * free.kind.parameters()];
-            let chosen = &parameters[free.first_parameter..][..free.usual.len()];
-            for (at, &value) in chosen.iter().enumerate() {
-                all[at / count * len + free.at[at % count] as usize] = f64::from(value);
+        self.activations.iter().map(|free| (free.node, self.all(free, parameters))).collect()
+    }
+
+    /// The same as certificates keep them.
+    pub fn pack(&self, parameters: &[f32]) -> Vec<(usize, Parameters)> {
+        let pack = |free: &Free| {
+            if !free.packs() {
+                return (free.node, Parameters::Each(self.all(free, parameters)));
             }
-            (free.node, all)
+            let mut all = vec![USUAL; self.prepared.graph.nodes()[free.node].len()];
+            let chosen = &parameters[free.first_parameter..][..free.usual.len()];
+            for (&at, &slope) in free.at.iter().zip(chosen) {
+                all[at as usize] = (slope * PACKED) as u8;
+            }
+            (free.node, Parameters::Packed(all))
         };
-        self.activations.iter().map(spread).collect()
+        self.activations.iter().map(pack).collect()
+    }
+
+    fn all(&self, free: &Free, parameters: &[f32]) -> Vec<f64> {
+        let (len, count) = (self.prepared.graph.nodes()[free.node].len(), free.at.len());
+        let mut all = vec![0.0; len * free.kind.parameters()];
+        let chosen = &parameters[free.first_parameter..][..free.usual.len()];
+        for (at, &value) in chosen.iter().enumerate() {
+            all[at / count * len + free.at[at % count] as usize] = f64::from(value);
+        }
+        all
     }
 }

@@ -82,8 +82,8 @@ proptest! {
             prop_assert!(decision.bound > 0.0);
             let proof = decision.proof.unwrap();
             for number in 0..2 {
-                let leaves = proof.leaves.iter().filter(|leaf| leaf.clause == number);
-                let covered: f64 = leaves.map(|leaf| 0.5f64.powi(leaf.splits.len() as i32)).sum();
+                let ends = proof.ends().into_iter().filter(|end| end.0 == number);
+                let covered: f64 = ends.map(|end| 0.5f64.powi(end.1 as i32)).sum();
                 prop_assert_eq!(covered, 1.0);
             }
             for leaf in &proof.leaves {

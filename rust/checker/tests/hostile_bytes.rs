@@ -123,7 +123,7 @@ fn certificates_to_start_from() -> Vec<(String, String)> {
         if joint {
             nodes[1].joint = vec![Joint { clause: 0, weights: vec![1.0, 0.5] }];
         }
-        let entries = BoxProof { nodes }.write().unwrap();
+        let entries = BoxProof { nodes, by_intervals: false }.write().unwrap();
         let place = Place::new(vec![0.25, -0.25], 0.5, Norm::Linf);
         let name = if joint { "joint" } else { "boxes" };
         found.push((

@@ -97,7 +97,7 @@ fn mutations_are_refused() {
 
     // Another model's hash.
     assert!(changed(&|v| v["graph"] = json!("0".repeat(64))).contains("of graph 000"));
-    assert!(changed(&|v| v["version"] = json!(2)).contains("version 1"));
+    assert!(changed(&|v| v["version"] = json!(1)).contains("version 2"));
     // Slopes out of range.
     for slope in [-1e-6, 1.0 + 1e-6, 2.0, -0.5] {
         assert!(set("proof/2/leaf/0/slopes/0/lower/0", h(slope)).contains("not in [0, 1]"));
@@ -247,11 +247,11 @@ fn nothing_but_a_certificate_is_read() {
     }
     for text in [
         format!("{text} {{}}"),
-        text.replacen("\"version\"", "\"version\":1,\"version\"", 1),
+        text.replacen("\"version\"", "\"version\":2,\"version\"", 1),
         "[".repeat(100_000),
         "{\"format\":".repeat(50_000),
         "\u{0}".to_owned(),
-        "{\"format\":\"aisec certificate\",\"version\":1,\"graph\":\"\\u001b[31m\",\"cases\":[]}"
+        "{\"format\":\"aisec certificate\",\"version\":2,\"graph\":\"\\u001b[31m\",\"cases\":[]}"
             .to_owned(),
     ] {
         let why = check(&wedge(), &text).unwrap_err().to_string();

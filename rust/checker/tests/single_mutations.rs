@@ -149,7 +149,7 @@ proptest! {
             nodes.extend([BoxNode::default(), BoxNode::default()]);
             at += 1;
         }
-        let entries = BoxProof { nodes }.write().unwrap();
+        let entries = BoxProof { nodes, by_intervals: false }.write().unwrap();
         let clause: Clause = (vec![vec![1.0, -1.0]], vec![-1000.0]);
         let text = certificate(&graph, &place, &[clause], &entries);
         prop_assert_eq!(check(&graph, &text).err(), None);
@@ -164,6 +164,6 @@ proptest! {
         // Everything meets this one.
         refused(&graph, &good, |v| v["cases"][0]["clauses"][0]["rhs"][0] = json!(hex(1000.0)))?;
         let joint = json!([{"clause": 0, "weights": [hex(-1e-9)]}]);
-        refused(&graph, &good, |v| v["cases"][0]["proof"][0]["clip"] = joint)?;
+        refused(&graph, &good, |v| v["cases"][0]["proof"][0]["clip"]["joint"] = joint)?;
     }
 }

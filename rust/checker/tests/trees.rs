@@ -74,7 +74,7 @@ proptest! {
         }
         // Exact arithmetic takes its time.
         let small = seed % 4 == 0;
-        let mut proof = BoxProof { nodes: vec![BoxNode::default()] };
+        let mut proof = BoxProof { nodes: vec![BoxNode::default()], by_intervals: seed % 2 == 0 };
         let mut open = vec![(0, place.lower.clone(), place.upper.clone(), 0)];
         while let Some((node, lower, upper, depth)) = open.pop() {
             if numbers.below(2) == 0 {

@@ -1,12 +1,12 @@
 //! Binding of complete verification in `aisec-bounds`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aisec_bounds::{Answer, Clause, Proof, Region, Search, Why};
-use numpy::{IntoPyArray, PyArray1, ToPyArray};
+use numpy::{IntoPyArray, PyArray1};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
 
 use crate::array::{array, samples};
 use crate::bounds::regions;
@@ -15,15 +15,7 @@ use crate::graph::PyGraph;
 
 /// What a certificate of a refutation is written from, see `Proof` in `aisec-bounds`.
 #[pyclass(name = "SplitProof", module = "aisec_eval._core", frozen)]
-pub(crate) struct PySplitProof(Proof);
-
-fn slopes<'py>(py: Python<'py>, slopes: &[(usize, Vec<f64>)]) -> PyResult<Bound<'py, PyDict>> {
-    let dict = PyDict::new(py);
-    for (node, parameters) in slopes {
-        dict.set_item(node, parameters.to_pyarray(py))?;
-    }
-    Ok(dict)
-}
+pub(crate) struct PySplitProof(Arc<Proof>);
 
 #[pymethods]
 impl PySplitProof {
@@ -57,51 +49,10 @@ impl PySplitProof {
         written.map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
-    /// One `{node, lower, upper}` for each node an activation reads: bounds over the region.
+    /// `(clause, depth)` of every end of the proof's trees: how many splits lead to it.
     #[getter]
-    fn bounds<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let list = PyList::empty(py);
-        for bounds in &self.0.bounds {
-            let dict = PyDict::new(py);
-            dict.set_item("node", bounds.node)?;
-            dict.set_item("lower", bounds.lower.to_pyarray(py))?;
-            dict.set_item("upper", bounds.upper.to_pyarray(py))?;
-            list.append(dict)?;
-        }
-        Ok(list)
-    }
-
-    /// `{node, rows, slopes}`: parameters behind bounds of some elements; a row is `(element,
-    /// whether its upper bound is meant)`, slopes map activation nodes to their parameters.
-    #[getter]
-    fn slopes_root<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let list = PyList::empty(py);
-        for root in &self.0.slopes_root {
-            let dict = PyDict::new(py);
-            dict.set_item("node", root.node)?;
-            dict.set_item("rows", root.rows.clone())?;
-            dict.set_item("slopes", slopes(py, &root.slopes)?)?;
-            list.append(dict)?;
-        }
-        Ok(list)
-    }
-
-    /// `{clause, splits, slopes, betas, weights, bound}`; a split is `(node, element, positive)`.
-    #[getter]
-    fn leaves<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let list = PyList::empty(py);
-        for leaf in &self.0.leaves {
-            let dict = PyDict::new(py);
-            let splits = leaf.splits.iter().map(|s| (s.node, s.index, s.positive));
-            dict.set_item("clause", leaf.clause)?;
-            dict.set_item("splits", splits.collect::<Vec<_>>())?;
-            dict.set_item("slopes", slopes(py, &leaf.slopes)?)?;
-            dict.set_item("betas", leaf.betas.to_pyarray(py))?;
-            dict.set_item("weights", leaf.weights.to_pyarray(py))?;
-            dict.set_item("bound", leaf.bound)?;
-            list.append(dict)?;
-        }
-        Ok(list)
+    fn ends(&self) -> Vec<(usize, usize)> {
+        self.0.ends()
     }
 }
 
@@ -129,6 +80,7 @@ type Decided<'py> =
 ///     effort: scalar operations that intermediate bounds may cost beyond CROWN's.
 ///     most_domains: parts of the region after which to give up.
 ///     record: keep what a certificate is written from.
+///     start: a refutation of the same clauses over a region of another size, to begin with.
 ///
 /// Returns:
 ///     The answer, "refuted", "met", "timeout", "memory", "domains", "stuck" or "not finite"; a
@@ -141,7 +93,7 @@ type Decided<'py> =
 #[pyo3(signature = (
     graph, lower, upper, *, rows, rhs_lower, rhs_upper, sizes, center=None, radius=0.0,
     norm="linf", inner=None, timeout=None, memory_limit=None, effort=1e11, most_domains=None,
-    record=false
+    record=false, start=None
 ))]
 fn decide<'py>(
     graph: &PyGraph,
@@ -160,6 +112,7 @@ fn decide<'py>(
     effort: f64,
     most_domains: Option<usize>,
     record: bool,
+    start: Option<&PySplitProof>,
 ) -> PyResult<Decided<'py>> {
     let (graph, py) = (graph.get(), lower.py());
     let shape = graph.input_shape();
@@ -192,7 +145,8 @@ fn decide<'py>(
         ),
     };
     let most_domains = most_domains.unwrap_or(usize::MAX);
-    let search = Search { memory_limit, effort, most_domains, record, inner };
+    let start = start.map(|proof| proof.0.clone());
+    let search = Search { memory_limit, effort, most_domains, record, start, inner };
     let decision = call::interruptible_within(py, limit, |cancel| {
         aisec_bounds::decide(graph, region, &clauses, &search, cancel)
     })?;
@@ -205,7 +159,8 @@ fn decide<'py>(
         Answer::Open(Why::NothingToSplit) => ("stuck", None),
         Answer::Open(Why::NotFinite) => ("not finite", None),
     };
-    let proof = decision.proof.map(|proof| Py::new(py, PySplitProof(proof))).transpose()?;
+    let proof =
+        decision.proof.map(|proof| Py::new(py, PySplitProof(Arc::new(proof)))).transpose()?;
     Ok((name.to_owned(), point, decision.bound, decision.domains, proof))
 }
 

@@ -187,7 +187,15 @@ def test_slopes_out_of_range(good: Any) -> None:
         for at in places(certificate["cases"])
         if len(at) > 3 and at[-2] in ("lower", "upper") and at[-4] == "slopes"
     ]
-    assert slopes or kind not in WITH_SLOPES
+    packed = [at for at in places(certificate["cases"]) if at and at[-1] == "packed"]
+    assert slopes or packed or kind not in WITH_SLOPES
+    for at in spread(packed):
+        for outside in ("81", "ff", "-1", "8G"):
+            changed = put(certificate, ("cases", *at), lambda old, to=outside: to + old[2:])
+            assert "two hexadecimal digits" in refusal(graph, changed)
+        for part in (slice(2, None), slice(1, None)):
+            changed = put(certificate, ("cases", *at), lambda old, part=part: old[part])
+            assert refusal(graph, changed)
     for at in spread(slopes):
         for outside in (-1e-9, 1 + 1e-9, -1.0, 2.0):
             changed = put(certificate, ("cases", *at), lambda _, to=outside: to.hex())

@@ -11,6 +11,7 @@ import pytest
 import aisec_eval as ae
 from aisec_eval import _core
 from aisec_eval.certifiers import Complete
+from aisec_eval.certifiers.certificate import Certificate, case_of, check_certificate
 from aisec_eval.certifiers.complete import decide
 from aisec_eval.certifiers.property import Case, Clause
 from helpers.networks import LayeredModel
@@ -155,7 +156,29 @@ def test_what_float32_does_not_see_is_never_refuted(big: float) -> None:
             assert answer == "refuted"
 
 
-def test_a_recorded_proof_covers_every_clause() -> None:
+def deep_case(model: LayeredModel, eps: float) -> Case:
+    """Two clauses that no sampled point comes near, but plain bounds do."""
+    (inputs,), random = model.input_shape, np.random.default_rng(102)
+    x = random.uniform(0.2, 0.8, inputs)
+    low, high = np.clip(x - eps, 0, 1), np.clip(x + eps, 0, 1)
+    at = np.where(random.uniform(size=(4000, inputs)) < 0.5, low, high)
+    y = model.graph.forward64(at)
+    clauses = []
+    for row in (np.array([1.0, -1, 0]), np.array([1.0, 0, -1])):
+        value = y @ row
+        end = np.array([value.min() - 0.35 * (value.max() - value.min())])
+        clauses.append(Clause(row[None], end, end))
+    return Case(low, high, low, high, tuple(clauses))
+
+
+def proven(model: LayeredModel, case: Case, proof: Any) -> Any:
+    entries = proof.write(model.graph, case.lower, case.upper, clauses=len(case.clauses))
+    return check_certificate(
+        model.graph, Certificate({}, model.graph.digest, (case_of(case, entries),))
+    )
+
+
+def test_recording_changes_nothing_and_the_checker_accepts_the_proof() -> None:
     model = network(4)
     x, y = samples(model)
     split = 0
@@ -165,16 +188,53 @@ def test_a_recorded_proof_covers_every_clause() -> None:
         zero = np.zeros(1)
         clauses = tuple(Clause(row[None], zero, zero) for row in rows)
         case = Case(low, high, low, high, clauses)
+        plain = decide(model.graph, case, timeout=20)
         found = decide(model.graph, case, timeout=20, record=True)
+        assert (plain.answer, plain.domains) == (found.answer, found.domains)
         assert (found.proof is not None) == (found.answer == "refuted")
         if found.proof is None:
             continue
         for clause in range(2):
-            leaves = [leaf for leaf in found.proof.leaves if leaf["clause"] == clause]
-            split += len(leaves) > 1
-            assert sum(0.5 ** len(leaf["splits"]) for leaf in leaves) == 1.0
-            assert all(leaf["bound"] > 0 and (leaf["betas"] >= 0).all() for leaf in leaves)
+            depths = [depth for at, depth in found.proof.ends if at == clause]
+            split += len(depths) > 1
+            assert sum(0.5**depth for depth in depths) == 1.0
+        assert proven(model, case, found.proof).holds
     assert split
+
+
+def test_trees_over_bounds_found_anew_are_recorded_too() -> None:
+    model = network(3, (12, 40, 40, 3))
+    case = deep_case(model, 0.35)
+    plain = decide(model.graph, case, timeout=60)
+    found = decide(model.graph, case, timeout=60, record=True)
+    assert (plain.answer, plain.domains) == (found.answer, found.domains)
+    # After 512 parts each open one has bounds of its own.
+    assert found.answer == "refuted"
+    assert found.domains > 1000
+    for clause in range(2):
+        assert sum(0.5**depth for at, depth in found.proof.ends if at == clause) == 1.0
+    checked = proven(model, case, found.proof)
+    assert checked.holds, checked.reason
+    # Of another case it is no proof.
+    nearer = tuple(
+        Clause(clause.rows, clause.rhs_lower + 9, clause.rhs_upper + 9) for clause in case.clauses
+    )
+    wrong = Case(case.lower, case.upper, case.lower, case.upper, nearer)
+    assert not proven(model, wrong, found.proof).holds
+
+
+def test_a_search_goes_on_from_a_smaller_region() -> None:
+    model = network(3, (12, 40, 40, 3))
+    case = deep_case(model, 0.35)
+    middle, half = (case.lower + case.upper) / 2, (case.upper - case.lower) / 2
+    low, high = middle - 0.97 * half, middle + 0.97 * half
+    smaller = decide(model.graph, Case(low, high, low, high, case.clauses), timeout=60, record=True)
+    again = decide(model.graph, case, timeout=60)
+    warm = decide(model.graph, case, timeout=60, record=True, start=smaller.proof)
+    assert smaller.answer == again.answer == warm.answer == "refuted"
+    assert warm.domains < 0.8 * again.domains
+    checked = proven(model, case, warm.proof)
+    assert checked.holds, checked.reason
 
 
 @pytest.mark.parametrize("timeout", [0.0, -1.0, float("nan"), float("inf")])

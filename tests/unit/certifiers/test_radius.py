@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 
 import aisec_eval as ae
 from aisec_eval import _core
+from aisec_eval.certifiers.complete import decide
+from helpers.networks import LayeredModel
 
 from .conftest import GraphModel, node
 
@@ -80,3 +83,38 @@ def test_a_box_has_no_radius(small_model, small_samples):
     box = ae.Box(np.zeros((1, 8, 8)), np.ones((1, 8, 8)))
     with pytest.raises(ae.InputError, match="radius=True needs"):
         ae.certify(small_model, x, y, box, radius=True)
+
+
+def test_radii_of_complete_go_on_from_radius_to_radius(monkeypatch):
+    random = np.random.default_rng(4)
+    sizes = (6, 24, 24, 3)
+    layers = [
+        (1.5 * random.normal(size=(n, m)) / np.sqrt(m), random.normal(size=n) / 2)
+        for m, n in itertools.pairwise(sizes)
+    ]
+    model = LayeredModel(layers, (6,))
+    x = np.random.default_rng(5).uniform(0.2, 0.8, (4, 6)).astype(np.float32)
+    y = model.logits(x).argmax(axis=1)
+    spent = []
+
+    def counted(cold):
+        def run(*args, start=None, **options):
+            found = decide(*args, start=None if cold else start, **options)
+            spent.append(found.domains)
+            return found
+
+        return run
+
+    results = []
+    for cold in (True, False):
+        spent.clear()
+        monkeypatch.setattr("aisec_eval.certifiers.complete.decide", counted(cold))
+        result = ae.certify(model, x, y, ae.Linf(0.05), method="complete", radius=True)
+        results.append((result, sum(spent)))
+    (scratch, all_), (further, fewer) = results
+    assert fewer < all_
+    for result in (scratch, further):
+        assert (result.radius <= result.radius_upper).all()
+        # One radius of the last sample stays open: neither proven nor attacked.
+        assert (result.radius >= 0.97 * result.radius_upper).all()
+    np.testing.assert_allclose(further.radius, scratch.radius, rtol=0.02)

@@ -321,7 +321,7 @@ def test_many_cases_are_decided_each(monkeypatch):
     edges = np.linspace(-1, 1, 301)
     searched = []
     monkeypatch.setattr(
-        "aisec_eval.certifiers.falsify.Search.scattered", lambda self: searched.append(self)
+        "aisec_eval.certifiers.falsify.Search.scattered", lambda self, _: searched.append(self)
     )
 
     def within(slack: float) -> Property:
@@ -338,3 +338,54 @@ def test_many_cases_are_decided_each(monkeypatch):
     # What one look at the bounds decides is not searched.
     assert searched == []
     assert ae.verify(model, within(-1e-3), timeout=60).status == "sat"
+
+
+def hard_network() -> LayeredModel:
+    rng = np.random.default_rng(1)
+    layers = [(rng.normal(size=(64, 8)), rng.normal(size=64))]
+    layers += [(rng.normal(size=(64, 64)) / 8, rng.normal(size=64)) for _ in range(3)]
+    layers += [(rng.normal(size=(2, 64)) / 8, np.zeros(2))]
+    return LayeredModel(layers, (8,))
+
+
+def wide_network() -> LayeredModel:
+    rng = np.random.default_rng(0)
+    pairs = itertools.pairwise((40, 80, 80, 2))
+    return LayeredModel([(rng.normal(size=(n, m)) / 4, [0] * n) for m, n in pairs], (40,))
+
+
+@pytest.mark.parametrize(
+    ("model", "wide", "far"),
+    [(hard_network(), 9.0, -16.0), (wide_network(), 1.0, -60.0)],
+    ids=["input split", "sign split"],
+)
+def test_a_hard_case_leaves_time_for_the_others(model, wide, far, monkeypatch):
+    inputs = model.input_shape[0]
+    hard = box([-wide] * inputs, [wide] * inputs, half_spaces(([1, 0], far)))
+    point = np.full(inputs, 0.25)
+    value = float(model.graph.forward64(point[None])[0, 0])
+    met = box(point - 1e-3, point + 1e-3, half_spaces(([1, 0], value)))
+    # Found by the first search, and where that finds nothing in a turn of its own.
+    assert ae.verify(model, question(hard, hard, met), timeout=30).status == "sat"
+    for search in ("scattered", "descend"):
+        monkeypatch.setattr(f"aisec_eval.certifiers.falsify.Search.{search}", lambda *_: None)
+    started = time.monotonic()
+    assert ae.verify(model, question(hard, hard, met), timeout=60).status == "sat"
+    assert time.monotonic() - started < 30
+    # What no case decides has a bound and a reason.
+    result = ae.verify(model, question(hard, hard), timeout=0.5)
+    assert (result.status, result.reason) == ("unknown", "timeout")
+    assert -np.inf < result.bound < 0
+
+
+def test_reading_the_network_counts(monkeypatch, tmp_path):
+    ended = threading.Event()
+    monkeypatch.setattr("aisec_eval.certifiers.verify._load", lambda *_: ended.wait(60))
+    started = time.monotonic()
+    result = ae.verify(tmp_path / "net.onnx", Property(2, 2, ()), timeout=0.2)
+    assert time.monotonic() - started < 10
+    assert (result.status, result.reason) == (
+        "unknown",
+        "timeout: the network was still being read",
+    )
+    ended.set()

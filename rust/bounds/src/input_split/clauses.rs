@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use aisec_numeric::rounding::sub_down;
 
+use crate::Planes;
+
 /// What is refuted is refuted by at least this fraction of the numbers involved, so that who
 /// checks it may round differently.
 pub(super) const MARGIN: f64 = 1e-9;
@@ -30,10 +32,12 @@ impl Clauses {
 
     /// By how much each clause is refuted, from lower bounds of all rows, less [`MARGIN`]; one row
     /// is enough. Refuted where above zero, never NaN.
-    pub(super) fn slack(&self, bounds: &[f64], slack: &mut Vec<f64>) {
+    pub(super) fn slack(&self, planes: &Planes, slack: &mut Vec<f64>) {
         let row = |row: usize| {
-            let (bound, rhs) = (bounds[row], self.rhs[row]);
-            sub_down(sub_down(bound, rhs), MARGIN * bound.abs().max(rhs.abs()))
+            let (bound, rhs, constant) = (planes.bounds[row], self.rhs[row], planes.constants[row]);
+            let constant = if constant.is_finite() { constant.abs() } else { 0.0 };
+            let size = bound.abs().max(rhs.abs()).max(constant);
+            sub_down(sub_down(bound, rhs), MARGIN * size)
         };
         slack.clear();
         // `max` skips a NaN, which proves nothing.

@@ -100,11 +100,7 @@ impl<B: Bounder> Explorer<'_, B> {
         self.cancel.check()?;
         let Buffers { scratch, slack } = buffers;
         let planes = self.bounder.planes(&part.known, &part.lower, &part.upper, scratch)?;
-        self.clauses.slack(&planes.bounds, slack);
-        if self.record {
-            // Who checks the tree has the planes alone, no other bounds.
-            slack.iter_mut().for_each(|slack| *slack = slack.min(0.0));
-        }
+        self.clauses.slack(&planes, slack);
         let mut node = BoxNode::default();
         let hull = self.clip(part, &planes, slack, scratch, &mut node.joint)?;
         result.domains += 1;

@@ -1,7 +1,5 @@
 //! Bounds of any graph over a box, never looser than those over the box it was cut from.
 
-use std::sync::Arc;
-
 use aisec_graph::Graph;
 use aisec_numeric::Cancelled;
 
@@ -11,38 +9,24 @@ use crate::crown::Analysis;
 use crate::region::Region;
 use crate::state::State;
 
-/// Bounds of the nodes that activations read, by node.
-pub(super) type Known = Arc<Vec<(usize, Vec<f64>, Vec<f64>)>>;
+pub(super) use crate::refine::Known;
 
 /// CROWN over the graph as it is.
 pub(super) struct General<'a> {
     pub analysis: Analysis<'a>,
     pub rows: &'a [f64],
-    /// See [`super::reduced::Reduced::plain`].
-    pub plain: bool,
 }
 
 impl General<'_> {
     fn state(&self, known: &Known, lower: &[f64], upper: &[f64]) -> Result<State, Cancelled> {
         let region = Region::cuboid(lower, upper).expect("boxes are cut from a box");
         let prepared = self.analysis.prepared;
-        let by_intervals;
-        let known = if self.plain && known.is_empty() {
-            by_intervals = self.by_intervals(region.clone());
-            &by_intervals
-        } else {
-            known
-        };
         let mut state = State::new(region);
         let mut known = known.iter().peekable();
         for index in 1..=prepared.graph.output() {
             state.push(prepared, true);
             if let Some((_, below, above)) = known.next_if(|(node, _, _)| *node == index) {
                 let node = &mut state.nodes[index];
-                if self.plain && !prepared.nodes[index].exact_on_boxes {
-                    node.lower.fill(f64::NEG_INFINITY);
-                    node.upper.fill(f64::INFINITY);
-                }
                 node.lower.iter_mut().zip(below).for_each(|(l, &known)| *l = l.max(known));
                 node.upper.iter_mut().zip(above).for_each(|(u, &known)| *u = u.min(known));
                 node.measure();
@@ -50,24 +34,6 @@ impl General<'_> {
             self.analysis.refine(&mut state, index)?;
         }
         Ok(state)
-    }
-
-    /// What interval arithmetic knows of the whole region.
-    fn by_intervals(&self, region: Region) -> Known {
-        let prepared = self.analysis.prepared;
-        let mut state = State::new(region);
-        (1..=prepared.graph.output()).for_each(|_| state.push(prepared, false));
-        self.read(&state)
-    }
-
-    /// Bounds of the nodes that activations read.
-    fn read(&self, state: &State) -> Known {
-        let read = self.analysis.prepared.nodes.iter().enumerate();
-        let read = read.filter(|(_, facts)| !facts.readers.is_empty());
-        let bounds = read.map(|(node, _)| {
-            (node, state.nodes[node].lower.clone(), state.nodes[node].upper.clone())
-        });
-        Arc::new(bounds.collect())
     }
 }
 
@@ -118,7 +84,7 @@ impl Bounder for General<'_> {
         _upper: &[f64],
         scratch: &mut Option<State>,
     ) -> Known {
-        self.read(scratch.as_ref().expect("planes come first"))
+        scratch.as_ref().expect("planes come first").known(self.analysis.prepared)
     }
 
     fn values(&self, _known: &Known, x: &[f64]) -> Vec<f64> {

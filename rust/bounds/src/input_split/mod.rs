@@ -100,8 +100,9 @@ impl InputSplit {
         cancel: &Cancel,
     ) -> Result<Self, Cancelled> {
         let (lower, upper) = (region.lower(), region.upper());
-        let record = Record::new(limits.record);
-        let queue = match Form::of(graph, region, &clauses.rows, cancel)? {
+        let found = Form::of(graph, region, &clauses.rows, cancel)?;
+        let record = Record::new(limits.record, found.is_none());
+        let queue = match found {
             Some((form, bounds)) => {
                 let known = reduced::Known {
                     form: Arc::new(form),
@@ -117,16 +118,14 @@ impl InputSplit {
 
     /// Goes on for at most `waves` waves. `graph` is the graph of `new`.
     pub fn advance(&mut self, graph: &Graph, waves: usize, cancel: &Cancel) -> Stopped {
-        let (clauses, memory, plain) = (&self.clauses, self.limits.memory, self.limits.record);
+        let (clauses, memory) = (&self.clauses, self.limits.memory);
         match &mut self.queue {
-            Either::Reduced(queue) => {
-                run(queue, &Reduced { plain }, clauses, memory, waves, cancel)
-            }
+            Either::Reduced(queue) => run(queue, &Reduced, clauses, memory, waves, cancel),
             Either::General(queue) => {
                 let prepared = Prepared::new(graph, cancel);
                 let block_bytes = share(Some(memory));
                 let analysis = Analysis { prepared: &prepared, method: Method::Crown, block_bytes };
-                let bounder = General { analysis, rows: &clauses.rows, plain };
+                let bounder = General { analysis, rows: &clauses.rows };
                 run(queue, &bounder, clauses, memory, waves, cancel)
             }
         }

@@ -20,8 +20,8 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub fn new(wanted: bool) -> Self {
-        Self { proof: wanted.then(|| BoxProof { nodes: vec![BoxNode::default()] }) }
+    pub fn new(wanted: bool, by_intervals: bool) -> Self {
+        Self { proof: wanted.then(|| BoxProof { nodes: vec![BoxNode::default()], by_intervals }) }
     }
 
     pub fn wanted(&self) -> bool {
@@ -35,7 +35,7 @@ impl Record {
     /// Takes in what an exploration of the node `given` found: the node itself if it was bounded,
     /// and the nodes below it. Returns where those begin.
     pub fn add(&mut self, given: usize, own: Option<BoxNode>, mut added: Vec<BoxNode>) -> usize {
-        let Some(BoxProof { nodes }) = &mut self.proof else { return 0 };
+        let Some(BoxProof { nodes, .. }) = &mut self.proof else { return 0 };
         let offset = nodes.len();
         let shift = |node: &mut BoxNode| {
             if let Some(halves) = &mut node.halves {

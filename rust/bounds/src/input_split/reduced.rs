@@ -37,11 +37,15 @@ pub(super) struct Scratch {
     /// Bounds of the units over the last box.
     pub lower: Vec<f64>,
     pub upper: Vec<f64>,
-    /// Bounds of the columns: of inputs and of units' outputs.
+    /// Bounds of the columns: of inputs and of units' outputs, zero where a unit's sign is known.
     below: Vec<f64>,
     above: Vec<f64>,
     lines: Lines,
+    /// Lines of the units whose sign is known; the others stay where they are.
+    signs: Lines,
     target: Vec<f64>,
+    /// Rows, constants and errors before they were carried.
+    start: (Vec<f64>, Vec<f64>, Vec<f64>),
     inputs: Vec<f64>,
     /// Units whose rows `target` started from.
     loaded: Vec<usize>,
@@ -118,8 +122,9 @@ impl Lines {
 
 impl Scratch {
     /// Carries the rows in `target`, coefficients of the inputs and all units before level `at`,
-    /// back to the inputs.
-    fn carry(&mut self, form: &Form, at: usize, stride: usize) {
+    /// back to the inputs; with `signs` through units whose sign is known alone.
+    fn carry(&mut self, form: &Form, at: usize, stride: usize, signs: bool) {
+        let lines = if signs { &self.signs } else { &self.lines };
         for level in form.levels[..at].iter().rev() {
             let n = level.range.len();
             if n == 0 {
@@ -128,7 +133,7 @@ impl Scratch {
             let first = form.width(level);
             let count = self.constants.len();
             self.inputs.resize(count * n, 0.0);
-            let lines = self.lines.level(level.range.clone(), &form.constants);
+            let lines = lines.level(level.range.clone(), &form.constants);
             for row in 0..count {
                 let outputs = &self.target[row * stride + first..][..n];
                 let inputs = &mut self.inputs[row * n..][..n];
@@ -176,22 +181,50 @@ impl Scratch {
         sub_down(sum, self.error(form, row) + form.rounding() * size)
     }
 
-    /// A lower bound of row `row` before it is carried: by intervals.
-    fn least_by_intervals(&self, form: &Form, row: usize, stride: usize) -> f64 {
+    /// Keeps the rows as they are, for `least_by_signs`.
+    fn keep(&mut self) {
+        self.start.0.clone_from(&self.target);
+        self.start.1.clone_from(&self.constants);
+        self.start.2.clone_from(&self.errors);
+    }
+
+    /// Lower bounds of some of the rows kept, by intervals of the inputs and of units whose sign is
+    /// not known; through the others they are carried back.
+    ///
+    /// Which units have been eliminated makes no difference: those are among the others.
+    fn least_by_signs(
+        &mut self,
+        form: &Form,
+        at: usize,
+        stride: usize,
+        rows: &[usize],
+    ) -> Vec<f64> {
         let known = self.below.len();
         debug_assert!(known <= stride && known + LANES > stride, "all columns have bounds");
-        let (sum, size) = least(&self.target[row * stride..][..known], &self.below, &self.above);
-        let (constant, size) = (self.constants[row], size + self.constants[row].abs());
-        sub_down(sum + constant, self.error(form, row) + form.rounding() * size)
+        self.target.clear();
+        self.constants.clear();
+        self.errors.clear();
+        for &row in rows {
+            self.target.extend_from_slice(&self.start.0[row * stride..][..stride]);
+            self.constants.push(self.start.1[row]);
+            self.errors.push(self.start.2[row]);
+        }
+        self.carry(form, at, stride, true);
+        let bound = |row: usize| {
+            let coefficients = &self.target[row * stride..][..known];
+            let (sum, size) = least(coefficients, &self.below, &self.above);
+            let (constant, size) = (self.constants[row], size + self.constants[row].abs());
+            sub_down(sum + constant, self.error(form, row) + form.rounding() * size)
+        };
+        (0..rows.len()).map(bound).collect()
     }
 
     fn error(&self, form: &Form, row: usize) -> f64 {
         self.errors[row] * (1.0 + SPARE) + form.lost
     }
 
-    /// Planes of the specification over a box. Bounds of the units are tightened on the way; by
-    /// rows carried back alone, where `plain`.
-    pub fn planes(&mut self, known: &Known, lower: &[f64], upper: &[f64], plain: bool) -> Planes {
+    /// Planes of the specification over a box. Bounds of the units are tightened on the way.
+    pub fn planes(&mut self, known: &Known, lower: &[f64], upper: &[f64]) -> Planes {
         let form = &*known.form;
         self.lower.clear();
         self.lower.extend_from_slice(&known.lower);
@@ -202,33 +235,50 @@ impl Scratch {
         self.above.clear();
         self.above.extend_from_slice(upper);
         self.lines.clear();
+        self.signs.clear();
         let last = form.levels.len() - 1;
         for (at, level) in form.levels[..last].iter().enumerate() {
             let stride = form.stride(level);
             self.load(form, level, &[1.0, -1.0], |unit| {
                 !(known.lower[unit] >= 0.0 || known.upper[unit] <= 0.0)
             });
-            for row in (0..self.loaded.len()).filter(|_| !plain) {
-                let low = self.least_by_intervals(form, 2 * row, stride);
-                let negative = self.least_by_intervals(form, 2 * row + 1, stride);
-                self.tighten(self.loaded[row], low, negative);
-            }
-            self.carry(form, at, stride);
+            self.keep();
+            self.carry(form, at, stride, false);
             for row in 0..self.loaded.len() {
                 let low = self.least(form, 2 * row, stride, lower, upper);
                 let negative = self.least(form, 2 * row + 1, stride, lower, upper);
                 self.tighten(self.loaded[row], low, negative);
             }
+            let open = |&row: &usize| {
+                let unit = self.loaded[row];
+                !(self.lower[unit] >= 0.0 || self.upper[unit] <= 0.0)
+            };
+            let open: Vec<usize> = (0..self.loaded.len()).filter(open).collect();
+            let rows: Vec<usize> = open.iter().flat_map(|&row| [2 * row, 2 * row + 1]).collect();
+            let bounds = self.least_by_signs(form, at, stride, &rows);
+            for (&row, ends) in open.iter().zip(bounds.chunks_exact(2)) {
+                self.tighten(self.loaded[row], ends[0], ends[1]);
+            }
             for unit in level.range.clone() {
                 let (l, u) = (self.lower[unit], self.upper[unit]);
                 self.lines.push(l, u);
-                self.below.push(l.max(0.0));
-                self.above.push(u.max(0.0));
+                let open = !(l >= 0.0 || u <= 0.0);
+                self.signs.push_exact(l >= 0.0);
+                self.below.push(0.0);
+                self.above.push(if open { u } else { 0.0 });
             }
             self.lines.weigh(form, &self.lower, &self.upper);
+            self.signs.weight.clone_from(&self.lines.weight);
         }
         self.load(form, &form.levels[last], &[1.0], |_| true);
-        self.finish(form, lower, upper)
+        self.keep();
+        let mut planes = self.finish(form, lower, upper);
+        let rows: Vec<usize> = (0..planes.bounds.len()).collect();
+        let by_signs = self.least_by_signs(form, last, form.stride(form.specification()), &rows);
+        let finite =
+            by_signs.into_iter().map(|b| if b.is_finite() { b } else { f64::NEG_INFINITY });
+        planes.bounds.iter_mut().zip(finite).for_each(|(bound, b)| *bound = bound.max(b));
+        planes
     }
 
     /// Takes in lower bounds of a unit and of its negative.
@@ -272,12 +322,9 @@ impl Scratch {
 
     fn finish(&mut self, form: &Form, lower: &[f64], upper: &[f64]) -> Planes {
         let (last, stride) = (form.levels.len() - 1, form.stride(form.specification()));
-        let mut planes = Planes::default();
-        let finite = |bound: f64| if bound.is_finite() { bound } else { f64::NEG_INFINITY };
-        for row in 0..self.constants.len() {
-            planes.bounds.push(finite(self.least_by_intervals(form, row, stride)));
-        }
-        self.carry(form, last, stride);
+        let mut planes =
+            Planes { bounds: vec![f64::NEG_INFINITY; self.constants.len()], ..Planes::default() };
+        self.carry(form, last, stride, false);
         for row in 0..self.constants.len() {
             let coefficients = &self.target[row * stride..][..form.inputs];
             let constant = sub_down(self.constants[row], self.error(form, row));
@@ -285,7 +332,7 @@ impl Scratch {
             if constant.is_finite() && bound.is_finite() {
                 planes.coefficients.extend_from_slice(coefficients);
                 planes.constants.push(constant);
-                planes.bounds[row] = planes.bounds[row].max(bound);
+                planes.bounds[row] = bound;
             } else {
                 planes.coefficients.extend(std::iter::repeat_n(0.0, form.inputs));
                 planes.constants.push(f64::NEG_INFINITY);
@@ -357,7 +404,7 @@ impl Scratch {
         for (at, level) in form.levels.iter().enumerate() {
             let stride = form.stride(level);
             self.load(form, level, &[1.0], |unit| unit >= units || keep[unit]);
-            self.carry(form, at, stride);
+            self.carry(form, at, stride, false);
             let before = kept.partition_point(|&unit| unit < level.range.start);
             rows.clear();
             for row in 0..self.loaded.len() {
@@ -379,11 +426,7 @@ impl Scratch {
 }
 
 /// Bounds by the form that is left of a ReLU network on each box.
-pub(super) struct Reduced {
-    /// Whether the tree is recorded: who checks it knows what was known of the box that this one
-    /// was cut from, and rows carried back, but no intervals over what is left of the network.
-    pub plain: bool,
-}
+pub(super) struct Reduced;
 
 impl Bounder for Reduced {
     type Known = Known;
@@ -398,7 +441,7 @@ impl Bounder for Reduced {
         upper: &[f64],
         scratch: &mut Scratch,
     ) -> Result<Planes, Cancelled> {
-        Ok(scratch.planes(known, lower, upper, self.plain))
+        Ok(scratch.planes(known, lower, upper))
     }
 
     fn combined(

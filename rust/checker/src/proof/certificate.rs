@@ -6,6 +6,9 @@ use serde::de::{Deserializer, Error as _, Visitor};
 /// Most bytes of a certificate that is read, after decompression.
 pub const MAX_BYTES: usize = 1 << 30;
 
+/// What is read: version 2 has packed slopes, empty parts and rules of clips.
+const VERSION: u32 = 2;
+
 /// Most splits and claims one below the other.
 pub(crate) const MAX_DEPTH: usize = 1000;
 
@@ -76,9 +79,32 @@ pub(crate) enum Entry {
     Apart(Vec<usize>),
     /// Bounds and lines are found anew, and the box is clipped to where counterexamples may be, for
     /// the part that follows.
-    Clip(Vec<Joint>),
+    Clip(ClipClaim),
+    /// The part is done: no point is in it, because the bounds of a node's element exclude each
+    /// other.
+    Nothing(usize, usize),
     /// The part is done: each clause that is left is refuted.
     Leaf(Vec<Refutation>),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ClipClaim {
+    #[serde(default)]
+    pub rule: ClipRule,
+    #[serde(default)]
+    pub joint: Vec<Joint>,
+}
+
+/// What is asked of a part beside rows carried back to the input.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ClipRule {
+    /// Rows carried back through elements whose sign is known, as far as those.
+    #[default]
+    Signs,
+    /// Interval arithmetic, node by node.
+    Interval,
 }
 
 /// `Σ weights·(row · y - rhs) <= 0`, which follows from a clause.
@@ -133,13 +159,22 @@ pub(crate) struct ClaimPart {
 #[serde(deny_unknown_fields)]
 pub(crate) struct NodeSlopes {
     pub node: usize,
-    pub at: Vec<usize>,
+    /// With `packed` all elements where it is left out.
+    #[serde(default)]
+    pub at: Option<Vec<usize>>,
     /// One an element of `at`, or none: the usual ones then.
     #[serde(default)]
     pub lower: Vec<Hex>,
     #[serde(default)]
     pub upper: Vec<Hex>,
+    /// Slopes of ReLU's lower lines instead of `lower` and `upper`.
+    #[serde(default)]
+    pub packed: Option<Packed>,
 }
+
+/// Slopes in 1/128, two hexadecimal digits each; `..` is the usual one.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Packed(pub Vec<Option<u8>>);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -166,8 +201,8 @@ impl Certificate {
             line.truncate((0..=200).rev().find(|&n| line.is_char_boundary(n)).unwrap_or(0));
             line
         })?;
-        if found.format != "aisec certificate" || found.version != 1 {
-            return Err("not an \"aisec certificate\" of version 1".to_owned());
+        if found.format != "aisec certificate" || found.version != VERSION {
+            return Err("not an \"aisec certificate\" of version 2".to_owned());
         }
         Ok(found)
     }
@@ -191,6 +226,43 @@ impl<'de> Deserialize<'de> for Hex {
         }
         deserializer.deserialize_str(Text).map_err(D::Error::custom)
     }
+}
+
+impl<'de> Deserialize<'de> for Packed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Packed;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("slopes of two hexadecimal digits each, at most 80, or \"..\"")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Packed, E> {
+                parse_packed(text).map(Packed).ok_or_else(|| {
+                    E::invalid_value(serde::de::Unexpected::Other("another text"), &self)
+                })
+            }
+        }
+        deserializer.deserialize_str(Text).map_err(D::Error::custom)
+    }
+}
+
+fn parse_packed(text: &str) -> Option<Vec<Option<u8>>> {
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+    let digit = |b: u8| match b {
+        b'0'..=b'9' => Some(b - b'0'),
+        b'a'..=b'f' => Some(b - b'a' + 10),
+        _ => None,
+    };
+    let slope = |&[high, low]: &[u8; 2]| {
+        if [high, low] == *b".." {
+            return Some(None);
+        }
+        let slope = 16 * digit(high)? + digit(low)?;
+        (slope <= 128).then_some(Some(slope))
+    };
+    pairs.iter().map(slope).collect()
 }
 
 /// `[-]0x1.<up to 13 hex digits>p<exponent>`, or a leading 0 for zero and subnormal numbers:
@@ -238,6 +310,18 @@ pub(crate) fn parse_hex(text: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packed_slopes() {
+        assert_eq!(
+            parse_packed("..0080..7f"),
+            Some(vec![None, Some(0), Some(128), None, Some(127)])
+        );
+        assert_eq!(parse_packed(""), Some(Vec::new()));
+        for text in ["0", "81", "ff", ".0", "0.", "8G", "0A", " 0", "+0", "\u{e9}"] {
+            assert_eq!(parse_packed(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn hexadecimal_floats() {

@@ -197,6 +197,20 @@ impl Tree<'_> {
                 let domain = part.domain.redraw(self.network, claim).map_err(place)?;
                 self.walk(at + 1, Part { domain, cheap: is_cheap(claim), ..part })
             }
+            &Entry::Nothing(node, index) => {
+                let cell = &part.domain.cells[node];
+                let (lower, upper) = (&cell.lower[index], &cell.upper[index]);
+                // What is not a number excludes nothing.
+                need(lower > upper, || {
+                    format!(
+                        "node {node}, element {index} lies between {:e} and {:e}",
+                        lower.below(),
+                        upper.above()
+                    )
+                })
+                .map_err(place)?;
+                Ok(1)
+            }
             Entry::Clip(joint) => self.walk(at + 1, self.clip(part, joint).map_err(place)?),
             Entry::Apart(clauses) => {
                 let side = |listed: bool| {

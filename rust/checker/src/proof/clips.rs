@@ -1,7 +1,7 @@
 //! Boxes shrunk to where counterexamples may be.
 
 use super::carry::{Carry, Stop};
-use super::certificate::{Hex, Joint};
+use super::certificate::{ClipClaim, ClipRule, Hex};
 use super::check::{Part, Tree};
 use super::domain::Domain;
 use super::number::Number;
@@ -9,8 +9,8 @@ use super::region::clip;
 
 impl Tree<'_> {
     /// Bounds found anew, and the box shrunk to the hull of where the clauses may be met.
-    pub fn clip<T: Number>(&self, part: Part<T>, joint: &[Joint]) -> Result<Part<T>, String> {
-        let mut domain = part.domain.carried(self.network)?;
+    pub fn clip<T: Number>(&self, part: Part<T>, claim: &ClipClaim) -> Result<Part<T>, String> {
+        let mut domain = part.domain.clipped(self.network, claim.rule)?;
         let mut needed = part.needed;
         let (low, high) = (domain.region.lower.clone(), domain.region.upper.clone());
         let mut hull: Option<(Vec<T>, Vec<T>)> = None;
@@ -22,8 +22,9 @@ impl Tree<'_> {
             let single =
                 |row: usize| (0..count).map(|i| Hex(f64::from(u8::from(i == row)))).collect();
             let mut weights: Vec<Vec<Hex>> = (0..count).map(single).collect();
-            weights
-                .extend(joint.iter().filter(|joint| joint.clause == k).map(|j| j.weights.clone()));
+            weights.extend(
+                claim.joint.iter().filter(|joint| joint.clause == k).map(|j| j.weights.clone()),
+            );
             let (mut rows, mut shifts) = (Vec::new(), Vec::new());
             for weights in &weights {
                 let (row, shift) = self.combined(&domain, k, weights);
@@ -31,8 +32,19 @@ impl Tree<'_> {
                 shifts.push(shift);
             }
             let (cells, region) = (&domain.cells[..], &*domain.region);
-            let stop = Stop::Input;
-            let carry = Carry { network: self.network, cells, region, stop, multipliers: &[] };
+            let stop = match claim.rule {
+                ClipRule::Signs => Stop::Signs,
+                ClipRule::Interval => Stop::Bounds,
+            };
+            let network = self.network;
+            let short = Carry { network, cells, region, stop, multipliers: &[] };
+            let len = rows.len() / weights.len();
+            let least = short.minima(network.output(), rows[..count * len].to_vec());
+            if least.iter().zip(&shifts).any(|(least, shift)| least.plus_down(shift) > T::zero()) {
+                needed[k] = false;
+                continue;
+            }
+            let carry = Carry { stop: Stop::Input, ..short };
             let (planes, constants) = carry.planes(rows);
             let planes: Vec<(&[T], T)> = planes
                 .chunks_exact(low.len())

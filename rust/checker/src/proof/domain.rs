@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::carry::{Carry, Stop};
 use super::cell::{Cell, How, Pick, magnitude, pick, range, sizes};
-use super::certificate::{BoundsClaim, Hex, Intermediate, NodeClaim, NodeSlopes};
+use super::certificate::{BoundsClaim, ClipRule, Hex, Intermediate, NodeClaim, NodeSlopes};
 use super::lines::{Line, Slopes};
 use super::network::{Network, Rule};
 use super::number::{Number, greatest, larger, smaller};
@@ -34,14 +34,14 @@ impl<T: Number> Domain<T> {
         self.draw(network, wanted, false)
     }
 
-    /// The same by rows carried back alone: of nodes that operators which are not linear read,
-    /// interval arithmetic is asked only where it is exact.
-    pub fn carried(&self, network: &Network) -> Result<Self, String> {
+    /// The same for a clip. By signs, interval arithmetic is asked of nodes that operators which
+    /// are not linear read only where it is exact.
+    pub fn clipped(&self, network: &Network, rule: ClipRule) -> Result<Self, String> {
         let crown = BoundsClaim { rule: Intermediate::Crown, claims: Vec::new() };
-        self.draw(network, &crown, true)
+        self.draw(network, &crown, rule == ClipRule::Signs)
     }
 
-    fn draw(&self, network: &Network, wanted: &BoundsClaim, kept: bool) -> Result<Self, String> {
+    fn draw(&self, network: &Network, wanted: &BoundsClaim, signs: bool) -> Result<Self, String> {
         let mut drawn = Self { region: self.region.clone(), cells: Vec::new() };
         for at in 0..network.places.len() {
             if network.cancel.check().is_err() {
@@ -50,14 +50,14 @@ impl<T: Number> Domain<T> {
             let known = self.cells.get(at).map(|cell| (&cell.lower[..], &cell.upper[..]));
             let place = &network.places[at];
             let cell = match known {
-                Some(known) if kept && !place.readers.is_empty() && !place.exact_on_boxes => {
+                Some(known) if signs && !place.readers.is_empty() && !place.exact_on_boxes => {
                     drawn.kept(network, at, known)
                 }
                 _ => drawn.cell(network, at, known),
             };
             drawn.cells.push(Arc::new(cell));
             if wanted.claims.iter().all(|claim| claim.node != at) {
-                drawn.refine(network, at, wanted.rule == Intermediate::Crown);
+                drawn.refine(network, at, wanted.rule == Intermediate::Crown, signs);
             }
             for claim in wanted.claims.iter().filter(|claim| claim.node == at) {
                 drawn.prove(network, claim)?;
@@ -153,7 +153,7 @@ impl<T: Number> Domain<T> {
     }
 
     /// Tightens the bounds of the last node where something that reads it would gain.
-    fn refine(&mut self, network: &Network, at: usize, by_lines: bool) {
+    fn refine(&mut self, network: &Network, at: usize, by_lines: bool, signs: bool) {
         let place = &network.places[at];
         let is_box = self.region.ball.is_none();
         // Interval arithmetic knows nothing of a ball.
@@ -165,9 +165,14 @@ impl<T: Number> Domain<T> {
         if !wanted {
             return;
         }
-        for upper in [false, true] {
-            let loose = self.loose(network, at);
-            self.tighten(network, at, upper, &loose);
+        for stop in [Stop::Input, Stop::Signs] {
+            if stop == Stop::Signs && !signs {
+                continue;
+            }
+            for upper in [false, true] {
+                let loose = self.loose(network, at);
+                self.tighten(network, at, upper, &loose, stop);
+            }
         }
     }
 
@@ -199,9 +204,16 @@ impl<T: Number> Domain<T> {
         (0..loose.len()).filter(|&i| loose[i]).collect()
     }
 
-    /// Bounds single elements of the last node by rows carried back to the input.
-    fn tighten(&mut self, network: &Network, at: usize, upper: bool, elements: &[usize]) {
-        let found = self.units(network, at, upper, elements);
+    /// Bounds single elements of the last node by rows carried back.
+    fn tighten(
+        &mut self,
+        network: &Network,
+        at: usize,
+        upper: bool,
+        elements: &[usize],
+        stop: Stop,
+    ) {
+        let found = self.units(network, at, upper, elements, stop);
         let cell = Arc::make_mut(&mut self.cells[at]);
         for (&element, bound) in elements.iter().zip(found) {
             if upper {
@@ -215,7 +227,14 @@ impl<T: Number> Domain<T> {
     }
 
     /// Lower bounds of elements, or of what is below zero by them.
-    fn units(&self, network: &Network, at: usize, upper: bool, elements: &[usize]) -> Vec<T> {
+    fn units(
+        &self,
+        network: &Network,
+        at: usize,
+        upper: bool,
+        elements: &[usize],
+        stop: Stop,
+    ) -> Vec<T> {
         let len = network.places[at].len;
         let sign = T::of(if upper { -1.0 } else { 1.0 });
         let block = |elements: &[usize]| {
@@ -223,7 +242,7 @@ impl<T: Number> Domain<T> {
             for (row, &element) in rows.chunks_exact_mut(len).zip(elements) {
                 row[element] = sign.clone();
             }
-            self.minima(network, at, rows)
+            self.minima(network, at, rows, stop)
         };
         if elements.len() <= BLOCK {
             return if elements.is_empty() { Vec::new() } else { block(elements) };
@@ -232,12 +251,12 @@ impl<T: Number> Domain<T> {
         blocks.into_iter().flatten().collect()
     }
 
-    fn minima(&self, network: &Network, at: usize, rows: Vec<T>) -> Vec<T> {
+    fn minima(&self, network: &Network, at: usize, rows: Vec<T>, stop: Stop) -> Vec<T> {
         if network.cancel.check().is_err() {
             return vec![T::of(-f64::MAX); rows.len() / network.places[at].len];
         }
         let (cells, region) = (&self.cells, &self.region);
-        Carry { network, cells, region, stop: Stop::Input, multipliers: &[] }.minima(at, rows)
+        Carry { network, cells, region, stop, multipliers: &[] }.minima(at, rows)
     }
 
     /// Proves bounds that are claimed of the last node, by the slopes that come with them and then
@@ -251,7 +270,7 @@ impl<T: Number> Domain<T> {
             let mut helper = drawn;
             for upper in [false, true] {
                 let elements = if upper { &part.upper } else { &part.lower };
-                helper.tighten(network, at, upper, elements);
+                helper.tighten(network, at, upper, elements, Stop::Input);
             }
             let (from, to) = (&helper.cells[at], &self.cells[at]);
             let cell =
@@ -260,7 +279,7 @@ impl<T: Number> Domain<T> {
         }
         for upper in [false, true] {
             let open = self.unproven(claim, upper);
-            self.tighten(network, at, upper, &open);
+            self.tighten(network, at, upper, &open, Stop::Input);
             if let Some(element) = self.unproven(claim, upper).first() {
                 let (side, cell) = (if upper { "upper" } else { "lower" }, &self.cells[at]);
                 let (claimed, proven) = if upper {
@@ -304,9 +323,25 @@ impl<T: Number> Domain<T> {
             let (low, high) = activation.range();
             let cell = Arc::make_mut(&mut drawn.cells[at]);
             let How::Lines(lines) = &mut cell.how else { unreachable!("it has lines") };
-            for (number, &element) in part.at.iter().enumerate() {
+            let all: Vec<usize>;
+            let elements = match &part.at {
+                Some(at) => at,
+                None => {
+                    all = (0..network.places[at].len).collect();
+                    &all
+                }
+            };
+            for (number, &element) in elements.iter().enumerate() {
                 let pick = |side: &[Hex]| side.get(number).map(|x| x.0);
-                let chosen = Slopes { lower: pick(&part.lower), upper: pick(&part.upper) };
+                let chosen = match &part.packed {
+                    None => Slopes { lower: pick(&part.lower), upper: pick(&part.upper) },
+                    Some(packed) => match packed.0[number] {
+                        None => continue,
+                        Some(slope) => {
+                            Slopes { lower: Some(f64::from(slope) / 128.0), upper: None }
+                        }
+                    },
+                };
                 let inside = |slope: Option<f64>| slope.is_none_or(|s| low <= s && s <= high);
                 if !inside(chosen.lower) || !inside(chosen.upper) {
                     return Err(format!(

@@ -2,6 +2,7 @@
 
 use super::certificate::{Case, Entry, Hex, MAX_DEPTH, NodeSlopes};
 use super::check::{Tree, need};
+use super::lines::Activation;
 use super::network::{Network, Rule};
 
 impl<'a> Tree<'a> {
@@ -44,9 +45,11 @@ impl<'a> Tree<'a> {
     fn check_entry(&self, entry: &Entry) -> Result<(), String> {
         let len = |node: usize| self.network.places.get(node).map(|place| place.len);
         match entry {
-            Entry::Split(node, index, _) => need(len(*node).is_some_and(|n| *index < n), || {
-                format!("there is no element {index} of node {node}")
-            }),
+            Entry::Nothing(node, index) | Entry::Split(node, index, _) => {
+                need(len(*node).is_some_and(|n| *index < n), || {
+                    format!("there is no element {index} of node {node}")
+                })
+            }
             Entry::Bounds(claim) => {
                 for part in &claim.claims {
                     let n = len(part.node).unwrap_or(0);
@@ -63,7 +66,8 @@ impl<'a> Tree<'a> {
                 Ok(())
             }
             Entry::Apart(clauses) => clauses.iter().try_for_each(|&k| self.check_clause(k, None)),
-            Entry::Clip(joint) => joint
+            Entry::Clip(claim) => claim
+                .joint
                 .iter()
                 .try_for_each(|joint| self.check_clause(joint.clause, Some(&joint.weights))),
             Entry::Leaf(refutations) => refutations.iter().try_for_each(|refutation| {
@@ -91,11 +95,25 @@ impl<'a> Tree<'a> {
         slopes.iter().try_for_each(|part| {
             let place = self.network.places.get(part.node);
             let fits = place.is_some_and(|place| {
-                let sided = |side: &[Hex]| side.is_empty() || side.len() == part.at.len();
-                matches!(place.rule, Rule::Active(_))
-                    && part.at.iter().all(|&i| i < place.len)
-                    && sided(&part.lower)
-                    && sided(&part.upper)
+                let at = part.at.as_deref();
+                let count = at.map_or(place.len, <[usize]>::len);
+                let sided = |side: &[Hex]| side.is_empty() || side.len() == count;
+                let packed = part.packed.as_ref();
+                at.is_none_or(|at| at.iter().all(|&i| i < place.len))
+                    && match place.rule {
+                        Rule::Active(Activation::Hinge(0.0)) if packed.is_some() => {
+                            packed.is_some_and(|packed| packed.0.len() == count)
+                                && part.lower.is_empty()
+                                && part.upper.is_empty()
+                        }
+                        Rule::Active(_) => {
+                            packed.is_none()
+                                && at.is_some()
+                                && sided(&part.lower)
+                                && sided(&part.upper)
+                        }
+                        _ => false,
+                    }
             });
             need(fits, || format!("slopes do not fit node {}", part.node))
         })
@@ -112,7 +130,7 @@ fn seconds(proof: &[Entry]) -> Result<Vec<usize>, String> {
     for at in (0..proof.len()).rev() {
         let get = |start: usize| part.get(start).copied().ok_or_else(cut);
         part[at] = match &proof[at] {
-            Entry::Leaf(_) => (1, at + 1),
+            Entry::Leaf(_) | Entry::Nothing(..) => (1, at + 1),
             Entry::Bounds(_) | Entry::Clip(_) => {
                 let (depth, end) = get(at + 1)?;
                 (depth + 1, end)

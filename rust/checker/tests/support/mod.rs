@@ -2,8 +2,8 @@
 #![allow(dead_code)] // each test uses some of it
 
 use aisec_bounds::{
-    Leaf, Method, NodeBounds, Norm, Options, Proof, Region, RootSlopes, Split, hex, margin_bounds,
-    plain_proof,
+    Inside, Leaf, Method, NodeBounds, Norm, Options, Parameters, Part, Proof, Region, RootSlopes,
+    Split, USUAL, hex, margin_bounds, plain_proof,
 };
 use aisec_checker::{Arithmetic, Proven, Refusal, check_certificate};
 use aisec_graph::{Graph, GraphSpec, Tensor};
@@ -90,7 +90,7 @@ pub fn certificate(graph: &Graph, place: &Place, clauses: &[Clause], proof: &str
         })
         .collect();
     format!(
-        "{{\"format\":\"aisec certificate\",\"version\":1,\"graph\":\"{}\",\"cases\":[{{\"region\":{},\"clauses\":[{}],\"proof\":{proof}}}]}}",
+        "{{\"format\":\"aisec certificate\",\"version\":2,\"graph\":\"{}\",\"cases\":[{{\"region\":{},\"clauses\":[{}],\"proof\":{proof}}}]}}",
         graph.digest(),
         place.text(),
         clauses.join(",")
@@ -154,23 +154,29 @@ pub fn random_proof(graph: &Graph, place: &Place, clauses: usize, numbers: &mut 
         .map(|at| (graph.nodes()[at].inputs[0], at))
         .collect();
     let everything = graph.intervals(&place.lower, &place.upper);
-    let bounds = units
+    let bounds: Vec<NodeBounds> = units
         .iter()
         .map(|&(node, _)| {
             let (lower, upper) = everything[node].clone();
             NodeBounds { node, lower, upper }
         })
         .collect();
-    let slopes = |numbers: &mut Numbers| -> Vec<(usize, Vec<f64>)> {
+    let slopes = |numbers: &mut Numbers| -> Vec<(usize, Parameters)> {
         units
             .iter()
             .map(|&(_, at)| {
                 let n = graph.nodes()[at].shape[0];
-                (at, (0..n).map(|_| 0.5 * (numbers.next() + 1.0)).collect())
+                let parameters = if numbers.below(2) == 0 {
+                    Parameters::Each((0..n).map(|_| 0.5 * (numbers.next() + 1.0)).collect())
+                } else {
+                    let slope = |k| if k > 128 { USUAL } else { k as u8 };
+                    Parameters::Packed((0..n).map(|_| slope(numbers.below(160))).collect())
+                };
+                (at, parameters)
             })
             .collect()
     };
-    let mut leaves = Vec::new();
+    let (mut leaves, mut parts) = (Vec::new(), Vec::new());
     for clause in 0..clauses {
         let mut open = vec![Vec::new()];
         while let Some(splits) = open.pop() {
@@ -190,16 +196,24 @@ pub fn random_proof(graph: &Graph, place: &Place, clauses: usize, numbers: &mut 
                 }
             } else {
                 let betas = splits.iter().map(|_| (numbers.next() * 0.5).max(0.0)).collect();
-                leaves.push(Leaf {
+                let leaf = Leaf {
                     clause,
-                    splits,
+                    splits: splits.clone(),
                     slopes: slopes(numbers),
                     betas,
                     weights: vec![1.0],
                     bound: f64::from_bits(2),
                     lower: None,
                     upper: None,
-                });
+                };
+                if numbers.below(3) > 0 {
+                    leaves.push(leaf);
+                } else {
+                    // Bounds found anew, for this leaf alone.
+                    let (bounds, leaves) = (bounds.clone(), vec![leaf]);
+                    let inside = Inside::Proof(Proof { bounds, leaves, ..Proof::default() });
+                    parts.push(Part { clauses: vec![clause], splits, inside });
+                }
             }
         }
     }
@@ -213,5 +227,5 @@ pub fn random_proof(graph: &Graph, place: &Place, clauses: usize, numbers: &mut 
     } else {
         Vec::new()
     };
-    Proof { slopes_root, bounds, leaves }
+    Proof { slopes_root, bounds, leaves, parts }
 }
