@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use super::cell::{Cell, How};
-use super::lines::Activation;
 use super::network::{Network, Rule};
 use super::number::Number;
 use super::region::{Region, box_minimum};
@@ -19,9 +18,6 @@ pub(crate) enum Stop {
     Input,
     /// At the bounds of the first node on each path that is not linear.
     Bounds,
-    /// At the bounds of the first element on each path whose line is not the function itself, because
-    /// its sign is not known.
-    Signs,
 }
 
 /// `weight · sign·(z - at)` is taken off a row where `sign·(z - at) >= 0` is known.
@@ -81,12 +77,7 @@ impl<T: Number> Carry<'_, T> {
                 Rule::Input => self.end(&mut state, node, &rows),
                 Rule::Linear(_) => self.through_linear(&mut state, node, &rows),
                 _ if self.stop == Stop::Bounds => self.end(&mut state, node, &rows),
-                Rule::Active(activation) if self.stop == Stop::Signs => {
-                    self.end_open(&mut state, node, *activation, &mut rows);
-                    self.through_lines(&mut state, node, &rows);
-                }
                 Rule::Active(_) => self.through_lines(&mut state, node, &rows),
-                _ if self.stop == Stop::Signs => self.end(&mut state, node, &rows),
                 Rule::Largest(_) => self.through_picks(&mut state, node, &rows),
             }
         }
@@ -101,25 +92,6 @@ impl<T: Number> Carry<'_, T> {
             } else {
                 box_minimum(row, &cell.lower, &cell.upper, &cell.size)
             };
-            *constant = constant.plus_down(&least);
-        }
-    }
-
-    /// Ends at the elements of an activation whose sign is not known.
-    fn end_open(&self, state: &mut Rows<T>, node: usize, activation: Activation, rows: &mut [T]) {
-        let (cell, input) = (&self.cells[node], &self.cells[self.network.places[node].inputs[0]]);
-        let bounds = input.lower.iter().zip(&input.upper);
-        let open = |(l, u)| match activation {
-            Activation::Hinge(_) => activation.is_loose(l, u),
-            _ => true,
-        };
-        let open: Vec<bool> = bounds.map(open).collect();
-        for (row, constant) in rows.chunks_exact_mut(open.len()).zip(&mut state.constants) {
-            let mut rest = vec![T::zero(); open.len()];
-            for i in (0..open.len()).filter(|&i| open[i]) {
-                std::mem::swap(&mut rest[i], &mut row[i]);
-            }
-            let least = box_minimum(&rest, &cell.lower, &cell.upper, &cell.size);
             *constant = constant.plus_down(&least);
         }
     }
@@ -182,14 +154,8 @@ impl<T: Number> Carry<'_, T> {
         let count = state.constants.len();
         if let Some((out, length, weight)) = linear.dense() {
             let sums = state.at[place.inputs[0]].as_mut().expect("room was made");
-            // One line of the last axis after the other.
-            let mut factors = Vec::with_capacity(out);
-            for (row, sums) in rows.chunks_exact(out).zip(sums.chunks_exact_mut(length)) {
-                factors.clear();
-                let parts = row.iter().enumerate().filter(|(_, a)| !a.is_zero());
-                factors.extend(parts.map(|(i, a)| (i, a.clone())));
-                T::gather_rows(sums, &factors, weight);
-            }
+            // A row may be several lines of the last axis.
+            T::gather_lines(sums, rows, (out, length), weight);
             return;
         }
         let mut alive: Vec<(usize, T)> = Vec::with_capacity(count);

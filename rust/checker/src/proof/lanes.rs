@@ -56,36 +56,109 @@ pub(super) fn gather_rows(sums: &mut [f64], factors: &[(usize, f64)], matrix: &[
     }
 }
 
-/// Sums the pairs that `term` gives for all indices below `len`.
+/// Rows that are gathered together: each row of the matrix is read once for all of them.
+const TOGETHER: usize = 4;
+
+/// See [`super::number::Number::gather_lines`].
 #[inline(always)]
-fn sum(len: usize, mut term: impl FnMut(usize) -> (f64, f64)) -> (f64, f64) {
-    let (mut sums, mut sizes) = ([0.0; LANES], [0.0; LANES]);
-    let whole = len - len % LANES;
-    for start in (0..whole).step_by(LANES) {
-        for lane in 0..LANES {
-            let (x, size) = term(start + lane);
-            sums[lane] += x;
-            sizes[lane] += size;
+pub(super) fn gather_lines(
+    sums: &mut [f64],
+    lines: &[f64],
+    (out, wide): (usize, usize),
+    matrix: &[f64],
+) {
+    let whole = sums.len() / wide / TOGETHER * TOGETHER;
+    let (blocks, rest) = sums.split_at_mut(whole * wide);
+    let (block_lines, rest_lines) = lines.split_at(whole * out);
+    let mut factors: Vec<(usize, [f64; TOGETHER])> = Vec::with_capacity(out);
+    for (sums, lines) in
+        blocks.chunks_exact_mut(TOGETHER * wide).zip(block_lines.chunks_exact(TOGETHER * out))
+    {
+        factors.clear();
+        for row in 0..out {
+            let factor: [f64; TOGETHER] = std::array::from_fn(|line| lines[line * out + row]);
+            if factor != [0.0; TOGETHER] {
+                factors.push((row, factor));
+            }
+        }
+        let mut first = 0;
+        while first < wide {
+            first += match wide - first {
+                16.. => tile::<16>(sums, first, &factors, matrix, wide),
+                8.. => tile::<8>(sums, first, &factors, matrix, wide),
+                4.. => tile::<4>(sums, first, &factors, matrix, wide),
+                2.. => tile::<2>(sums, first, &factors, matrix, wide),
+                _ => tile::<1>(sums, first, &factors, matrix, wide),
+            };
         }
     }
-    for i in whole..len {
-        let (x, size) = term(i);
-        sums[i - whole] += x;
-        sizes[i - whole] += size;
+    let mut factors: Vec<(usize, f64)> = Vec::with_capacity(out);
+    for (sums, line) in rest.chunks_exact_mut(wide).zip(rest_lines.chunks_exact(out)) {
+        factors.clear();
+        factors.extend(line.iter().copied().enumerate().filter(|(_, factor)| *factor != 0.0));
+        gather_rows(sums, &factors, matrix);
     }
-    (sums.iter().sum(), sizes.iter().sum())
+}
+
+/// `N` columns of some lines, kept in registers.
+#[inline(always)]
+fn tile<const N: usize>(
+    sums: &mut [f64],
+    first: usize,
+    factors: &[(usize, [f64; TOGETHER])],
+    matrix: &[f64],
+    wide: usize,
+) -> usize {
+    let mut own = [[0.0; N]; TOGETHER];
+    for line in 0..TOGETHER {
+        own[line].copy_from_slice(&sums[line * wide + first..][..N]);
+    }
+    for (row, factor) in factors {
+        let row: &[f64; N] = matrix[row * wide + first..][..N].try_into().expect("N numbers");
+        for line in 0..TOGETHER {
+            for lane in 0..N {
+                own[line][lane] += factor[line] * row[lane];
+            }
+        }
+    }
+    for line in 0..TOGETHER {
+        sums[line * wide + first..][..N].copy_from_slice(&own[line]);
+    }
+    N
+}
+
+/// The part of a slice that is looked at together.
+#[inline(always)]
+fn part(values: &[f64], start: usize) -> &[f64; LANES] {
+    values[start..start + LANES].try_into().expect("so many lanes")
 }
 
 /// See [`super::number::Number::weigh`].
 #[inline(always)]
 pub(super) fn weigh(row: &[f64], constants: &[f64], weight: &[f64]) -> (f64, f64) {
+    // Nothing is lost where a coefficient is zero, whatever it meets.
+    #[inline(always)]
+    fn term(a: f64, constant: f64, weight: f64) -> (f64, f64) {
+        if a == 0.0 { (0.0, 0.0) } else { (a * constant, a.abs() * weight) }
+    }
     let n = row.len();
     let (constants, weight) = (&constants[..n], &weight[..n]);
-    sum(n, |i| {
-        let a = row[i];
-        // Nothing is lost where a coefficient is zero, whatever it meets.
-        if a == 0.0 { (0.0, 0.0) } else { (a * constants[i], a.abs() * weight[i]) }
-    })
+    let (mut sums, mut sizes) = ([0.0; LANES], [0.0; LANES]);
+    let whole = n - n % LANES;
+    for start in (0..whole).step_by(LANES) {
+        let (a, c, w) = (part(row, start), part(constants, start), part(weight, start));
+        for lane in 0..LANES {
+            let (sum, size) = term(a[lane], c[lane], w[lane]);
+            sums[lane] += sum;
+            sizes[lane] += size;
+        }
+    }
+    for i in whole..n {
+        let (sum, size) = term(row[i], constants[i], weight[i]);
+        sums[i - whole] += sum;
+        sizes[i - whole] += size;
+    }
+    (sums.iter().sum(), sizes.iter().sum())
 }
 
 /// See [`super::number::Number::bend`].
@@ -94,27 +167,60 @@ pub(super) fn bend(
     row: &[f64],
     lines: &Lines<f64>,
     weight: &[f64],
-    sums: &mut [f64],
+    moved: &mut [f64],
 ) -> (f64, f64) {
+    /// What a coefficient becomes, what it adds to the constant, and its size.
+    #[inline(always)]
+    fn term(a: f64, slopes: (f64, f64), offsets: (f64, f64), weight: f64) -> (f64, f64, f64) {
+        let (slope, offset) = if a > 0.0 { (slopes.0, offsets.0) } else { (slopes.1, offsets.1) };
+        if a == 0.0 { (0.0, 0.0, 0.0) } else { (a * slope, a * offset, a.abs() * weight) }
+    }
     let n = row.len();
     let (below, above) = (&lines.lower_slope[..n], &lines.upper_slope[..n]);
     let (low, high) = (&lines.lower_offset[..n], &lines.upper_offset[..n]);
-    let (weight, sums) = (&weight[..n], &mut sums[..n]);
-    sum(n, |i| {
-        let a = row[i];
-        let (slope, offset) = if a > 0.0 { (below[i], low[i]) } else { (above[i], high[i]) };
-        let (moved, term, size) =
-            if a == 0.0 { (0.0, 0.0, 0.0) } else { (a * slope, a * offset, a.abs() * weight[i]) };
-        sums[i] += moved;
-        (term, size)
-    })
+    let (weight, moved) = (&weight[..n], &mut moved[..n]);
+    let (mut sums, mut sizes) = ([0.0; LANES], [0.0; LANES]);
+    let whole = n - n % LANES;
+    for start in (0..whole).step_by(LANES) {
+        let (a, weight) = (part(row, start), part(weight, start));
+        let (below, above) = (part(below, start), part(above, start));
+        let (low, high) = (part(low, start), part(high, start));
+        let moved: &mut [f64; LANES] =
+            (&mut moved[start..start + LANES]).try_into().expect("so many lanes");
+        for lane in 0..LANES {
+            let (slopes, offsets) = ((below[lane], above[lane]), (low[lane], high[lane]));
+            let (more, sum, size) = term(a[lane], slopes, offsets, weight[lane]);
+            moved[lane] += more;
+            sums[lane] += sum;
+            sizes[lane] += size;
+        }
+    }
+    for i in whole..n {
+        let (more, sum, size) = term(row[i], (below[i], above[i]), (low[i], high[i]), weight[i]);
+        moved[i] += more;
+        sums[i - whole] += sum;
+        sizes[i - whole] += size;
+    }
+    (sums.iter().sum(), sizes.iter().sum())
 }
 
 /// See [`super::number::Number::reach`].
 #[inline(always)]
 pub(super) fn reach(weights: &[f64], sizes: &[f64]) -> f64 {
-    let sizes = &sizes[..weights.len()];
-    sum(weights.len(), |i| (weights[i].abs() * sizes[i], 0.0)).0
+    let n = weights.len();
+    let sizes = &sizes[..n];
+    let mut sums = [0.0; LANES];
+    let whole = n - n % LANES;
+    for start in (0..whole).step_by(LANES) {
+        let (w, size) = (part(weights, start), part(sizes, start));
+        for lane in 0..LANES {
+            sums[lane] += w[lane].abs() * size[lane];
+        }
+    }
+    for i in whole..n {
+        sums[i - whole] += weights[i].abs() * sizes[i];
+    }
+    sums.iter().sum()
 }
 
 #[cfg(test)]
