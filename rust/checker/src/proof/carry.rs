@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::cell::{Cell, How};
+use super::lines::Activation;
 use super::network::{Network, Rule};
 use super::number::Number;
 use super::region::{Region, box_minimum};
@@ -18,6 +19,9 @@ pub(crate) enum Stop {
     Input,
     /// At the bounds of the first node on each path that is not linear.
     Bounds,
+    /// At the bounds of the first element on each path whose line is not the function itself, because
+    /// its sign is not known.
+    Signs,
 }
 
 /// `weight · sign·(z - at)` is taken off a row where `sign·(z - at) >= 0` is known.
@@ -77,7 +81,12 @@ impl<T: Number> Carry<'_, T> {
                 Rule::Input => self.end(&mut state, node, &rows),
                 Rule::Linear(_) => self.through_linear(&mut state, node, &rows),
                 _ if self.stop == Stop::Bounds => self.end(&mut state, node, &rows),
+                Rule::Active(activation) if self.stop == Stop::Signs => {
+                    self.end_open(&mut state, node, *activation, &mut rows);
+                    self.through_lines(&mut state, node, &rows);
+                }
                 Rule::Active(_) => self.through_lines(&mut state, node, &rows),
+                _ if self.stop == Stop::Signs => self.end(&mut state, node, &rows),
                 Rule::Largest(_) => self.through_picks(&mut state, node, &rows),
             }
         }
@@ -92,6 +101,25 @@ impl<T: Number> Carry<'_, T> {
             } else {
                 box_minimum(row, &cell.lower, &cell.upper, &cell.size)
             };
+            *constant = constant.plus_down(&least);
+        }
+    }
+
+    /// Ends at the elements of an activation whose sign is not known.
+    fn end_open(&self, state: &mut Rows<T>, node: usize, activation: Activation, rows: &mut [T]) {
+        let (cell, input) = (&self.cells[node], &self.cells[self.network.places[node].inputs[0]]);
+        let bounds = input.lower.iter().zip(&input.upper);
+        let open = |(l, u)| match activation {
+            Activation::Hinge(_) => activation.is_loose(l, u),
+            _ => true,
+        };
+        let open: Vec<bool> = bounds.map(open).collect();
+        for (row, constant) in rows.chunks_exact_mut(open.len()).zip(&mut state.constants) {
+            let mut rest = vec![T::zero(); open.len()];
+            for i in (0..open.len()).filter(|&i| open[i]) {
+                std::mem::swap(&mut rest[i], &mut row[i]);
+            }
+            let least = box_minimum(&rest, &cell.lower, &cell.upper, &cell.size);
             *constant = constant.plus_down(&least);
         }
     }
