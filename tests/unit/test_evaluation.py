@@ -193,7 +193,7 @@ def test_box(network):
 
 
 def test_a_model_that_cannot_be_lowered_is_attacked():
-    model = ae.load_model(lambda x: jnp.sin(3 * x), input_shape=(4,), name="sine")
+    model = ae.load_model(lambda x: jnp.arctan(jnp.sin(3 * x)), input_shape=(4,), name="sine")
     assert model.graph is None
     random = np.random.default_rng(0)
     x = random.uniform(0, 1, (12, 4)).astype(np.float32)
@@ -202,7 +202,7 @@ def test_a_model_that_cannot_be_lowered_is_attacked():
     assert e.bracket.certified == 0
     assert (e.verdict == BROKEN).sum() > 0
     [flag] = [flag for flag in e.flags if "not certifiable" in flag]
-    assert "operator sin" in flag
+    assert "operator atan" in flag
 
 
 class Fragile(Model):

@@ -19,6 +19,7 @@ from jax import numpy as jnp
 from aisec_eval.errors import ModelImportError, UnsupportedOperationError
 from aisec_eval.models import load_model
 from aisec_eval.models.lowering import jaxpr
+from aisec_eval.models.lowering.to_jax import to_jax
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -195,12 +196,47 @@ def test_layer_traces_to_the_primitives_it_did(layer: str) -> None:
     assert primitives == golden()[layer]
 
 
+def _attention(x: Any) -> Any:
+    q, k, v = (jnp.tanh(x.reshape(-1, 3, 2) + c) for c in (0.0, 0.5, 1.0))
+    return jax.nn.softmax(jnp.einsum("bid,bjd->bij", q, k), axis=-1) @ v
+
+
+def _norm(x: Any) -> Any:
+    centred = x - x.mean(axis=-1, keepdims=True)
+    return centred * lax.rsqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-3)
+
+
+BENT: dict[str, Callable[[Any], Any]] = {
+    "softmax": jax.nn.softmax,
+    "log_softmax": jax.nn.log_softmax,
+    "silu": jax.nn.silu,
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu by tanh": jax.nn.gelu,
+    "softplus": jax.nn.softplus,
+    "product": lambda x: jnp.einsum("bi,bj->bij", x, jnp.sin(x)),
+    "powers": lambda x: x**3 + (x**2 + 1) ** -2 + jnp.sqrt(x**2 + 0.1),
+    "sign": lambda x: jnp.sign(x) * jnp.cos(x),
+    "attention": _attention,
+    "layer norm": _norm,
+}
+
+
+@pytest.mark.parametrize("case", BENT)
+def test_functions_that_bend_are_lowered(case: str) -> None:
+    function = BENT[case]
+    spec = jaxpr.lower(jaxpr.trace(function, (1, 6), case))
+    assert spec.not_native is None
+    apply, params = to_jax(spec)
+    x = np.asarray(jax.random.normal(KEY, (5, 6)), np.float32)
+    expected = np.asarray(function(x)).reshape(5, -1)
+    assert np.allclose(np.asarray(apply(params, x)).reshape(5, -1), expected, rtol=1e-4, atol=1e-5)
+
+
 NOT_LOWERED: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "softmax": (jax.nn.softmax, "operator exp"),
-    "silu": (jax.nn.silu, "operator mul"),
     "step": (lambda x: jnp.where(x > 0, x + 1, x), "two sides do not meet"),
     "other": (lambda x: jnp.where(x > 0, x, x[:, ::-1]), "functions of different values"),
-    "product": (lambda x: jnp.einsum("bi,bj->bij", x, x), "both depend on the input"),
+    "equal": (lambda x: jnp.where(x != x[:, ::-1], x, 0.0), "a comparison for equality"),
+    "power": (lambda x: jnp.abs(x) ** 0.3, "operator pow"),
     "loop": (lambda x: lax.fori_loop(0, 3, lambda _, v: v + x, x), "operator scan"),
     "half": (lambda x: x.astype(jnp.bfloat16).astype(jnp.float32), "to bfloat16"),
     "argmax": (lambda x: x + x.argmax(), "operator argmax"),
@@ -220,9 +256,9 @@ def test_what_is_not_lowered_is_named(case: str) -> None:
 
 def test_message_points_at_the_users_line() -> None:
     def network(x: Any) -> Any:
-        return jnp.exp(x)
+        return jnp.floor(x)
 
-    with pytest.raises(UnsupportedOperationError, match=r"exp \(test_jaxpr_lowering\.py:\d+"):
+    with pytest.raises(UnsupportedOperationError, match=r"floor \(test_jaxpr_lowering\.py:\d+"):
         jaxpr.lower(jaxpr.trace(network, (1, 6), "network"))
 
 

@@ -112,13 +112,13 @@ def test_plain_callable() -> None:
 
 def test_callable_that_cannot_be_lowered_still_works() -> None:
     def network(x: Any) -> Any:
-        return jax.nn.silu(x)
+        return jax.numpy.arctan(x)
 
     model = load_model(network, input_shape=(6,))
     assert model.graph is None
     assert model.capabilities.gradient
     assert not model.capabilities.graph
-    assert model.report.not_certifiable.startswith("operator mul (test_load_model.py:")
+    assert model.report.not_certifiable.startswith("operator atan (test_load_model.py:")
     assert any("attacks through JAX still work" in w for w in model.report.warnings)
     for n in (0, 1, 2, 16, 17, 300):
         x = RNG.random((n, 6), np.float32)

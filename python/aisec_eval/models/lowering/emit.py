@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+MOST_DIFFERENCES = 1 << 18
+"""Most elements of all differences within a softmax."""
+
+
 class Emitter(Builder):
     """Emits what ONNX operators and JAX primitives mean, on values with their full shapes."""
 
@@ -58,12 +62,16 @@ class Emitter(Builder):
                 return self.pair("add", a, self.unary("relu", self.pair("sub", b, a)))
             if op == "min":
                 return self.pair("sub", a, self.unary("relu", self.pair("sub", a, b)))
+            if op == "mul":
+                return self.product(a, b)
+            if op == "div":
+                return self.product(a, self.unary("reciprocal", b))
             return self.pair(op, a, b)
         if not isinstance(a, Value):
             if op == "sub":
                 return self.with_constant("add_const", self.negate(b), a)
             if op == "div":
-                return self.pair("div", self.constant(a), b)
+                return self.with_constant("mul_const", self.unary("reciprocal", b), a)
             a, b = b, a
         match op:
             case "add":
@@ -80,6 +88,88 @@ class Emitter(Builder):
                 return self.maximum(a, b)
             case _:
                 return self.negate(self.maximum(self.negate(a), -np.asarray(b)))
+
+    def product(self, a: Value, b: Value) -> Value:
+        """Return a * b with numpy broadcasting; of a value with itself, its square."""
+        if a == b:
+            return self.unary("square", a)
+        for x, gate in ((a, b), (b, a)):
+            if x.shape == gate.shape and (gated := self._gated(x, gate)) is not None:
+                return gated
+        shape = np.broadcast_shapes(a.shape, b.shape)
+        ranks = [(1,) * (len(shape) - len(v.shape)) + v.shape for v in (a, b)]
+        # The node broadcasts itself: what is repeated is bounded once.
+        inner = [self._view(v, sample_shape(r)) for v, r in zip((a, b), ranks, strict=True)]
+        if sample_shape(shape) == shape and len(shape) > 1:
+            inner = [self._view(v, r) for v, r in zip((a, b), ranks, strict=True)]
+        return Value(self._emit("mul", inner), shape)
+
+    def _gated(self, x: Value, gate: Value) -> Value | None:
+        """Return x times a gate of its own, as sigmoid(c x) or 1 + erf(c x), by one operator."""
+        node = self.node(gate)
+        if node.op == "sigmoid":
+            scale = self._scale_of(x, node.inputs[0])
+            return None if scale is None else self.silu(x, scale)
+        if node.op != "add_const" or np.any(node.tensors["value"] != 1):
+            return None
+        inner = self._nodes[node.inputs[0]]
+        if inner.op != "erf" or (scale := self._scale_of(x, inner.inputs[0])) is None:
+            return None
+        # x (1 + erf(c x)) = 2/s gelu(s x) with s = c sqrt(2)
+        factor = scale * np.sqrt(2.0)
+        bent = self.unary("gelu", self.with_constant("mul_const", x, np.float64(factor)))
+        return self.with_constant("mul_const", bent, np.float64(2.0 / factor))
+
+    def _scale_of(self, x: Value, index: int) -> float | None:
+        """Return c where the node is c times the value, for one number c that is not 0."""
+        if index == x.node:
+            return 1.0
+        node = self._nodes[index]
+        if node.op not in ("mul_const", "div_const") or node.inputs[0] != x.node:
+            return None
+        value = np.asarray(node.tensors["value"], dtype=np.float64)
+        if value.size != 1 or not value.any():
+            return None
+        scale = float(value.reshape(()))
+        return scale if node.op == "mul_const" else 1.0 / scale
+
+    def power(self, x: Value, exponent: float) -> Value:
+        """Return x to a constant power: an integer, or a half."""
+        if exponent < 0:
+            return self.unary("reciprocal", self.power(x, -exponent))
+        if exponent == 0.5:
+            return self.unary("sqrt", x)
+        if exponent != int(exponent) or exponent > 64:
+            raise NotLowerable(f"a power of {exponent:g} (integers and 0.5 are supported)")
+        count = int(exponent)
+        match count:
+            case 0:
+                one = self.with_constant("mul_const", x, np.float64(0.0))
+                return self.with_constant("add_const", one, np.float64(1.0))
+            case 1:
+                return x
+            case 3:
+                return self.unary("cube", x)
+        if count % 2 == 0:
+            return self.unary("square", self.power(x, count // 2))
+        if count % 3 == 0:
+            return self.unary("cube", self.power(x, count // 3))
+        return self.product(self.power(x, count - 1), x)
+
+    def elu(self, x: Value, alpha: float) -> Value:
+        """Return x where it is positive and alpha * (exp(x) - 1) elsewhere."""
+        if alpha == 1:
+            return self.unary("elu", x)
+        bent = self.with_constant("mul_const", self.unary("elu", x), np.float64(alpha))
+        rest = self.with_constant("mul_const", self.unary("relu", x), 1.0 - np.float64(alpha))
+        return self.pair("add", bent, rest)
+
+    def silu(self, x: Value, beta: float) -> Value:
+        """Return x * sigmoid(beta * x)."""
+        if beta == 1:
+            return self.unary("silu", x)
+        scaled = self.unary("silu", self.with_constant("mul_const", x, np.float64(beta)))
+        return self.with_constant("div_const", scaled, np.float64(beta))
 
     def negate(self, x: Value) -> Value:
         """Return -x."""
@@ -100,10 +190,38 @@ class Emitter(Builder):
         return self.pair("add", self.unary("relu", x), self.unary("relu", self.negate(x)))
 
     def softmax(self, op: str, x: Value, axis: int) -> Value:
-        """Apply `softmax` or `log_softmax` along an axis of the full shape (JAX only)."""
+        """Apply `softmax` or `log_softmax` along an axis of the full shape.
+
+        As 1 / sum of exp(x_j - x_i), whose linear bounds are closer than those of exp(x_i) over the
+        sum of exp(x_j) (Wei et al. 2023, arXiv:2303.01713). Along axes that are too long for all
+        differences, under JAX only.
+        """
         axis = axis % max(len(x.shape), 1)
+        if x.shape and x.size * x.shape[axis] <= MOST_DIFFERENCES:
+            last = [*(a for a in range(len(x.shape)) if a != axis), axis]
+            y = self._differences(self.transpose(x, last))
+            total = self.reduce("sum", self.unary("exp", y), [len(y.shape) - 1], False)
+            found = (
+                self.unary("reciprocal", total)
+                if op == "softmax"
+                else self.negate(self.unary("log", total))
+            )
+            return self.transpose(found, np.argsort(last).tolist())
         node, skip = self._axiswise(x, axis == 0)
         return Value(self._emit(op, (node,), {"axis": axis - skip}), x.shape)
+
+    def _differences(self, x: Value) -> Value:
+        """Return [..., n] as [..., n, n]: entry (i, j) is x_j - x_i."""
+        n = x.shape[-1]
+        matrix = np.tile(np.eye(n), (n, 1)) - np.repeat(np.eye(n), n, axis=0)
+        return self.reshape(self.affine(x, matrix, np.zeros(n * n)), (*x.shape, n))
+
+    def normalize(self, x: Value, axes: Sequence[int], epsilon: float) -> Value:
+        """Return (x - mean) / sqrt(variance + epsilon) over axes of the full shape."""
+        centred = self.pair("sub", x, self.reduce("mean", x, axes, True))
+        variance = self.reduce("mean", self.unary("square", centred), axes, True)
+        spread = self.unary("sqrt", self.with_constant("add_const", variance, np.float64(epsilon)))
+        return self.product(centred, self.unary("reciprocal", spread))
 
     # Layout
 
@@ -248,9 +366,9 @@ class Emitter(Builder):
         return matrix
 
     def matmul(self, a: Value | Any, b: Value | Any) -> Value:
-        """Return numpy's `a @ b` where one side is a constant matrix or vector."""
+        """Return numpy's `a @ b`, of one value or two."""
         if isinstance(a, Value) and isinstance(b, Value):
-            raise NotLowerable("a product of two values that both depend on the input")
+            return self._matmul_values(a, b)
         if isinstance(a, Value):
             weight = np.asarray(b)
             if weight.ndim == 1:
@@ -269,6 +387,24 @@ class Emitter(Builder):
         axes = [*range(len(y.shape) - 2), len(y.shape) - 1, len(y.shape) - 2]
         y = self.transpose(y, axes)
         return self.reshape(y, y.shape[:-2] + y.shape[-1:]) if weight.ndim == 1 else y
+
+    def _matmul_values(self, a: Value, b: Value) -> Value:
+        """Multiply all pairs and sum over the inner axis."""
+        if len(a.shape) == 1:
+            y = self._matmul_values(self.reshape(a, (1, *a.shape)), b)
+            return self.reshape(y, y.shape[:-2] + y.shape[-1:])
+        if len(b.shape) == 1:
+            y = self._matmul_values(a, self.reshape(b, (*b.shape, 1)))
+            return self.reshape(y, y.shape[:-1])
+        if a.shape[-1] != b.shape[-2]:
+            raise ValueError(f"cannot multiply {list(a.shape)} by {list(b.shape)}")
+        axes = [*range(len(b.shape) - 2), len(b.shape) - 1, len(b.shape) - 2]
+        turned = self.transpose(b, axes)
+        # [..., rows, 1, inner] times [..., 1, columns, inner]
+        left = self.reshape(a, (*a.shape[:-1], 1, a.shape[-1]))
+        right = self.reshape(turned, (*turned.shape[:-2], 1, *turned.shape[-2:]))
+        y = self.product(left, right)
+        return self.reduce("sum", y, [len(y.shape) - 1], False)
 
     def reduce(self, op: str, x: Value, axes: Sequence[int], keepdims: bool) -> Value:
         """Take the `sum`, `mean` or `max` over axes of the full shape."""

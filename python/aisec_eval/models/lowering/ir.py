@@ -24,6 +24,8 @@ NATIVE_OPERATORS = frozenset(
         *("input", "constant", "affine", "conv2d", "add_const", "mul_const", "div_const"),
         *("add", "sub", "reshape", "transpose", "pad", "concat", "slice"),
         *("avg_pool2d", "max_pool2d", "relu", "leaky_relu", "sigmoid", "tanh"),
+        *("exp", "log", "sqrt", "reciprocal", "square", "cube", "sin", "cos"),
+        *("erf", "softplus", "elu", "silu", "gelu", "mul", "sign"),
     )
 )
 """Operators of the native graph. Any other runs under JAX only and cannot be certified."""

@@ -31,6 +31,13 @@ class Comparison:
     above: bool
 
 
+def _unequal(_e: Emitter, _p: Params, a: Any, b: Any) -> Any:
+    """Answer the question whether a value is NaN; no value of a network that is loaded is."""
+    if isinstance(a, Value) and a == b:
+        return np.zeros(a.shape, dtype=bool)
+    raise NotLowerable("a comparison for equality")
+
+
 def _comparison(above: bool) -> Operator:
     def rule(_e: Emitter, _p: Params, a: Any, b: Any) -> Comparison:
         if isinstance(a, Value) and not isinstance(b, Value):
@@ -103,7 +110,7 @@ def _affine_in(e: Emitter, x: Value, case: Any) -> tuple[Any, Any]:
 def _dot_general(e: Emitter, p: Params, a: Any, b: Any) -> Value:
     (ca, cb), (ba, bb) = p["dimension_numbers"]
     if isinstance(a, Value) and isinstance(b, Value):
-        raise NotLowerable("a product of two values that both depend on the input")
+        return _dot_of_values(e, ((ca, cb), (ba, bb)), a, b)
     left = isinstance(a, Value)
     x, weight = (a, np.asarray(b)) if left else (b, np.asarray(a))
     (cx, cw), (bx, bw) = ((ca, cb), (ba, bb)) if left else ((cb, ca), (bb, ba))
@@ -122,6 +129,23 @@ def _dot_general(e: Emitter, p: Params, a: Any, b: Any) -> Value:
         k, m, n = len(bx), len(rows), len(columns)
         y = e.transpose(y, [*range(k), *range(k + m, k + m + n), *range(k, k + m)])
     return y
+
+
+def _dot_of_values(e: Emitter, numbers: Any, a: Value, b: Value) -> Value:
+    """Lower as a stack of matrix products."""
+    (ca, cb), (ba, bb) = numbers
+
+    def stacked(x: Value, batch: Any, inner: Any) -> tuple[Value, list[int]]:
+        free = [i for i in range(len(x.shape)) if i not in inner and i not in batch]
+        lead, rows = ([x.shape[i] for i in axes] for axes in (batch, free))
+        turned = e.transpose(x, [*batch, *free, *inner])
+        count = math.prod(x.shape[i] for i in inner)
+        return e.reshape(turned, (*lead, math.prod(rows), count)), rows
+
+    (left, rows), (right, columns) = stacked(a, ba, ca), stacked(b, bb, cb)
+    rank = len(right.shape)
+    y = e.matmul(left, e.transpose(right, [*range(rank - 2), rank - 1, rank - 2]))
+    return e.reshape(y, [*(a.shape[i] for i in ba), *rows, *columns])
 
 
 def _conv(e: Emitter, p: Params, x: Any, weight: Any) -> Value:
@@ -314,6 +338,20 @@ OPERATORS: dict[str, Operator] = {
     "clamp": _clamp,
     "logistic": _unary("sigmoid"),
     "tanh": _unary("tanh"),
+    "exp": _unary("exp"),
+    "log": _unary("log"),
+    "sqrt": _unary("sqrt"),
+    "rsqrt": lambda e, _p, x: e.unary("reciprocal", e.unary("sqrt", x)),
+    "square": _unary("square"),
+    "integer_pow": lambda e, p, x: e.power(x, float(p["y"])),
+    "sin": _unary("sin"),
+    "cos": _unary("cos"),
+    "erf": _unary("erf"),
+    "erfc": lambda e, _p, x: e.binary("sub", np.float64(1), e.unary("erf", x)),
+    "log1p": lambda e, _p, x: e.unary("log", e.binary("add", x, np.float64(1))),
+    "expm1": lambda e, _p, x: e.binary("sub", e.unary("exp", x), np.float64(1)),
+    "sign": _unary("sign"),
+    "ne": _unequal,
     "ge": _comparison(above=True),
     "gt": _comparison(above=True),
     "le": _comparison(above=False),

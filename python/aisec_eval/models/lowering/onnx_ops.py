@@ -149,12 +149,46 @@ def _hard_sigmoid(e: Emitter, x: Value, alpha: float, beta: float) -> Value:
 
 def _gelu(e: Emitter, step: Step, _opset: int, x: Value) -> Value:
     if step.attrs.get("approximate", "none") == "tanh":
-        cube = e.pair("mul", e.pair("mul", x, x), x)
-        inner = e.binary("add", x, e.binary("mul", cube, np.float64(0.044715)))
+        inner = e.binary("add", x, e.binary("mul", e.unary("cube", x), np.float64(0.044715)))
         gate = e.unary("tanh", e.binary("mul", inner, np.sqrt(2.0 / np.pi)))
-    else:
-        gate = e.unary("erf", e.binary("mul", x, np.sqrt(0.5)))
-    return e.pair("mul", e.binary("mul", x, 0.5), e.binary("add", gate, 1.0))
+        return e.product(e.binary("mul", x, 0.5), e.binary("add", gate, 1.0))
+    return e.unary("gelu", x)
+
+
+def _selu(e: Emitter, step: Step, _opset: int, x: Value) -> Value:
+    # The defaults of the specification.
+    alpha = step.attrs.get("alpha", 1.67326319217681884765625)
+    gamma = step.attrs.get("gamma", 1.05070102214813232421875)
+    return e.binary("mul", e.elu(x, float(alpha)), np.float64(gamma))
+
+
+def _hard_swish(e: Emitter, x: Value) -> Value:
+    """Lower x * clip(x + 3, 0, 6) / 6 as c (c + 3) / 6 + relu(x - 3) with c = clip(x, -3, 3)."""
+    above = e.unary("relu", e.binary("sub", x, np.float64(3)))
+    clipped = e.binary("sub", e.unary("relu", e.binary("add", x, np.float64(3))), np.float64(3))
+    clipped = e.pair("sub", clipped, above)
+    bent = e.binary("div", e.unary("square", clipped), np.float64(6))
+    line = e.pair("add", e.binary("mul", clipped, np.float64(0.5)), above)
+    return e.pair("add", bent, line)
+
+
+def _layer_norm(
+    e: Emitter, step: Step, _opset: int, x: Value, gain: Any, shift: Any = None
+) -> Value:
+    if any(step.outputs[1:]):
+        raise NotLowerable("an output of statistics")
+    rank = len(x.shape)
+    axes = range(step.attrs.get("axis", -1) % rank, rank)
+    y = e.normalize(x, axes, float(step.attrs.get("epsilon", 1e-5)))
+    y = e.binary("mul", y, constant(gain, "a scale"))
+    return y if shift is None else e.binary("add", y, constant(shift, "a bias"))
+
+
+def _instance_norm(e: Emitter, step: Step, _opset: int, x: Value, gain: Any, shift: Any) -> Value:
+    y = e.normalize(x, range(2, len(x.shape)), float(step.attrs.get("epsilon", 1e-5)))
+    form = (-1, *(1,) * (len(x.shape) - 2))
+    y = e.binary("mul", y, constant(gain, "a scale").reshape(form))
+    return e.binary("add", y, constant(shift, "a bias").reshape(form))
 
 
 def _softmax(op: str) -> Operator:
@@ -170,12 +204,9 @@ def _softmax(op: str) -> Operator:
 
 def _pow(e: Emitter, _step: Step, _opset: int, x: Any, exponent: Any) -> Value:
     power = constant(exponent, "an exponent")
-    if not isinstance(x, Value) or power.size != 1 or float(power.reshape(())) not in (1, 2, 3):
-        raise NotLowerable("a power other than 1, 2 or 3")
-    y = x
-    for _ in range(int(power.reshape(())) - 1):
-        y = e.pair("mul", y, x)
-    return y
+    if not isinstance(x, Value) or power.size != 1:
+        raise NotLowerable("a power that is not one constant")
+    return e.power(x, float(power.reshape(())))
 
 
 # Layout
@@ -277,6 +308,11 @@ def _reduce_l1(e: Emitter, step: Step, opset: int, x: Value, axes: Any = None) -
     return sizes
 
 
+def _reduce_squares(e: Emitter, step: Step, opset: int, x: Value, axes: Any = None) -> Value:
+    sums: Value = _reduce("sum")(e, step, opset, e.unary("square", x), axes)
+    return sums
+
+
 def _gather(e: Emitter, step: Step, _opset: int, x: Any, indices: Any) -> Value:
     axis = step.attrs.get("axis", 0)
     return e.take(x, constant(indices, "indices"), axis % len(x.shape))
@@ -340,7 +376,7 @@ OPERATORS: dict[str, Operator] = {
     "HardSigmoid": lambda e, s, _o, x: _hard_sigmoid(
         e, x, s.attrs.get("alpha", 0.2), s.attrs.get("beta", 0.5)
     ),
-    "HardSwish": lambda e, _s, _o, x: e.pair("mul", x, _hard_sigmoid(e, x, 1 / 6, 0.5)),
+    "HardSwish": lambda e, _s, _o, x: _hard_swish(e, x),
     "MaxPool": _pool("max_pool2d"),
     "AveragePool": _pool("avg_pool2d"),
     "GlobalAveragePool": _global_pool("mean"),
@@ -371,16 +407,25 @@ OPERATORS: dict[str, Operator] = {
     ),
     "Size": lambda _e, _s, _o, x: np.array(x.size, dtype=np.int64),
     **onnx_resample.OPERATORS,
-    # Under JAX only
     "Softmax": _softmax("softmax"),
     "LogSoftmax": _softmax("log_softmax"),
-    "Elu": lambda e, s, _o, x: e.unary("elu", x, alpha=float(s.attrs.get("alpha", 1.0))),
+    "Elu": lambda e, s, _o, x: e.elu(x, float(s.attrs.get("alpha", 1.0))),
+    "Selu": _selu,
     "Softplus": _unary("softplus"),
     "Gelu": _gelu,
+    "Swish": lambda e, s, _o, x: e.silu(x, float(s.attrs.get("alpha", 1.0))),
     "Erf": _unary("erf"),
     "Exp": _unary("exp"),
     "Log": _unary("log"),
     "Sqrt": _unary("sqrt"),
+    "Reciprocal": _unary("reciprocal"),
+    "Sin": _unary("sin"),
+    "Cos": _unary("cos"),
     "Pow": _pow,
+    "Sign": _unary("sign"),
+    "ReduceSumSquare": _reduce_squares,
+    "ReduceL2": lambda e, s, o, x, a=None: e.unary("sqrt", _reduce_squares(e, s, o, x, a)),
+    "LayerNormalization": _layer_norm,
+    "InstanceNormalization": _instance_norm,
 }
 """ONNX operator to `rule(emitter, step, opset, *inputs)`, giving one value or a list of them."""

@@ -17,7 +17,7 @@ from .ir import GraphSpec, Node
 _ELEMENTWISE = frozenset(
     (
         *("relu", "leaky_relu", "sigmoid", "tanh", "elu", "softplus", "exp", "log", "sqrt", "erf"),
-        *("add", "sub", "mul", "div"),
+        *("reciprocal", "square", "cube", "sin", "cos", "silu", "gelu", "sign", "add", "sub"),
     )
 )
 _CONSTANT = frozenset(("add_const", "mul_const", "div_const"))

@@ -127,6 +127,11 @@ def _rules() -> dict[str, Callable[..., Any]]:
             index.append(slice(start, stop if stop >= 0 else None, step))
         return x[tuple(index)]
 
+    def mul(node: Any, _p: Any, _b: int, x: Any, y: Any) -> Any:
+        rank = len(node.shape) + 1
+        x, y = (v.reshape((v.shape[0], *(1,) * (rank - v.ndim), *v.shape[1:])) for v in (x, y))
+        return x * y
+
     def unary(function: Callable[[Any], Any]) -> Callable[..., Any]:
         return lambda _n, _p, _b, x: function(x)
 
@@ -153,14 +158,21 @@ def _rules() -> dict[str, Callable[..., Any]]:
         "leaky_relu": lambda n, _p, _b, x: jnp.where(x >= 0, x, x * n.attrs["slope"]),
         "sigmoid": unary(jax.nn.sigmoid),
         "tanh": unary(jnp.tanh),
-        "mul": binary(jnp.multiply),
-        "div": binary(jnp.divide),
         "exp": unary(jnp.exp),
         "log": unary(jnp.log),
         "sqrt": unary(jnp.sqrt),
+        "reciprocal": unary(lambda x: 1.0 / x),
+        "square": unary(jnp.square),
+        "cube": unary(lambda x: x * x * x),
+        "sin": unary(jnp.sin),
+        "cos": unary(jnp.cos),
         "erf": unary(lax.erf),
-        "elu": lambda n, _p, _b, x: jax.nn.elu(x, n.attrs["alpha"]),
         "softplus": unary(jax.nn.softplus),
+        "elu": unary(jax.nn.elu),
+        "silu": unary(jax.nn.silu),
+        "gelu": unary(lambda x: jax.nn.gelu(x, approximate=False)),
+        "mul": mul,
+        "sign": unary(jnp.sign),
         "softmax": lambda n, _p, _b, x: jax.nn.softmax(x, axis=n.attrs["axis"] + 1),
         "log_softmax": lambda n, _p, _b, x: jax.nn.log_softmax(x, axis=n.attrs["axis"] + 1),
     }
