@@ -25,6 +25,7 @@ from .calibrate import both, clean_shares, moderated, stouffer
 from .class_space import class_projection, read_samples, read_spaces, select
 from .gap import widest_gap
 from .mixture import discriminant_split, fit_mixture, fit_with_prior, split_line
+from .part_odds import CERTAIN, Scorer, bounded
 from .passes import Reader
 
 if TYPE_CHECKING:
@@ -58,7 +59,6 @@ _HOLLOW = 0.01
 """P-value above which a part, however far apart, is the tail of its class."""
 _FAR = 3.0
 """Samples so many times as far out as the median one are drawn in to there."""
-_CERTAIN = 30.0
 
 NULL = (
     "how far apart the two parts of a class are, and how much more one of them varies between "
@@ -290,7 +290,7 @@ def _fit(c: _Class, samples: Sampled) -> None:
     starts.append(c.part)
     c.mixture = fit_mixture(v, starts)
     if c.mixture is not None:
-        odds = np.clip(c.mixture.log_odds(v), -_CERTAIN, _CERTAIN)
+        odds = np.clip(c.mixture.log_odds(v), -CERTAIN, CERTAIN)
         first = 1 / (1 + np.exp(-odds))
         varies = np.log(_variance(energy, first) / _variance(energy, 1 - first))
         # Where both vary about as much, the smaller one.
@@ -303,62 +303,6 @@ def _variance(z: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
     return float((weight @ (z - mean) ** 2).sum() / weight.sum())
 
 
-@dataclass(frozen=True, eq=False)
-class _Scorer:
-    """Log-odds from one projection of a sample; each one the same in any batch."""
-
-    basis: NDArray[np.float64]
-    """[d, w]; of a mixture, whitened for the first part and then for the second one."""
-    offset: NDArray[np.float64]
-    half: int
-    """Columns of the first part; 0 where there is no mixture."""
-    constant: float = 0.0
-    sign: float = 1.0
-
-    @staticmethod
-    def of(c: _Class) -> _Scorer:
-        if c.mixture is None:
-            width = c.space.projection.shape[1]
-            return _Scorer(c.space.projection, np.zeros(width), 0)
-        roots = [np.linalg.cholesky(covariance) for covariance in c.mixture.covariance]
-        to_basis = c.space.projection @ c.basis
-        constants = [
-            float(np.log(c.mixture.weight[i]) - np.log(np.diag(root)).sum())
-            for i, root in enumerate(roots)
-        ]
-        return _Scorer(
-            np.concatenate([np.linalg.solve(root, to_basis.T).T for root in roots], axis=1),
-            np.concatenate(
-                [np.linalg.solve(root, c.mixture.mean[i]) for i, root in enumerate(roots)]
-            ),
-            len(roots[0]),
-            constants[0] - constants[1],
-            c.sign,
-        )
-
-    def padded(self, width: int) -> NDArray[np.float64]:
-        return np.pad(self.basis, ((0, 0), (0, width - self.basis.shape[1])))
-
-    def odds(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Log-odds of samples projected on `basis` [n, >= w]."""
-        # Column by column: a sum over rows could depend on how many there are.
-        squares = [np.zeros(len(u)), np.zeros(len(u))]
-        for j, offset in enumerate(self.offset.tolist()):
-            squares[j >= self.half] += (u[:, j] - offset) ** 2
-        if self.half:
-            odds = self.sign * (self.constant - 0.5 * squares[0] + 0.5 * squares[1])
-        else:
-            # No second part was found: how far out, as far less than any alarm.
-            odds = np.log1p(squares[1] / len(self.offset)) - _CERTAIN
-        return _bounded(odds)
-
-
-def _bounded(odds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keep odds between -30 and 30, in the same order."""
-    bounded: NDArray[np.float64] = odds / np.cbrt(1 + (np.abs(odds) / _CERTAIN) ** 3)
-    return bounded
-
-
 def _scores(
     reader: Reader, fitted: list[_Class], suspected: list[_Class], judged: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -368,10 +312,10 @@ def _scores(
     are about as certainly of a second part.
     """
     n = len(reader.label)
-    score, clean = np.full(n, -4 * _CERTAIN), np.ones(n)
+    score, clean = np.full(n, -4 * CERTAIN), np.ones(n)
     if not fitted:
         return score, clean
-    scorers = [_Scorer.of(c) for c in fitted]
+    scorers = [Scorer.of(c.space, c.mixture, c.basis, c.sign) for c in fitted]
     width = max(len(s.offset) for s in scorers)
     project = class_projection([c.space for c in fitted], [s.padded(width) for s in scorers])
     known = np.array([c.space.label for c in fitted])
@@ -384,14 +328,14 @@ def _scores(
             where = first + rows[own]
             odds = scorer.odds(u[own])
             if c.hint is not None:
-                odds = _bounded(c.hint[where] + (odds if scorer.half else 0.0))
+                odds = bounded(c.hint[where] + (odds if scorer.half else 0.0))
             if c.space.index in inside:
                 clean[where] = 1 / (1 + np.exp(odds))
                 score[where] = odds
             else:
                 # Certain of the part, and how suspicious its class is.
                 behind = np.log(LEVEL / judged) - np.log(max(LEVEL / judged, c.p))
-                score[where] = -np.log1p(np.exp(-odds)) + behind - 2 * _CERTAIN
+                score[where] = -np.log1p(np.exp(-odds)) + behind - 2 * CERTAIN
     return score, clean
 
 
