@@ -93,7 +93,7 @@ fn works(graph: &Graph) {
     let all = |x: f64| vec![hex(x); n].join(",");
     let row: Vec<String> = rows.iter().map(|&x| hex(x)).collect();
     let text = format!(
-        r#"{{"format":"aisec certificate","version":1,"graph":"{}","cases":[{{"region":{{"lower":[{}],"upper":[{}]}},"clauses":[{{"rows":[[{}]],"rhs":["{}"]}}],"proof":{}}}]}}"#,
+        r#"{{"format":"aisec certificate","version":2,"graph":"{}","cases":[{{"region":{{"lower":[{}],"upper":[{}]}},"clauses":[{{"rows":[[{}]],"rhs":["{}"]}}],"proof":{}}}]}}"#,
         graph.digest(),
         all(-1.0),
         all(1.0),
