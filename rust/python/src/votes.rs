@@ -91,7 +91,6 @@ fn check_run_off(
 ///     ValueError: an array does not fit the others, or a number is out of range.
 #[pyfunction]
 #[pyo3(signature = (votes, classes, prediction, radius, *, training_size, subsample, alpha))]
-#[expect(clippy::too_many_arguments, reason = "named in Python")]
 fn check_bagging(
     py: Python<'_>,
     votes: PyReadonlyArray2<'_, u32>,
