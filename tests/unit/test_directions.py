@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 import aisec_eval as ae
+from aisec_eval._core import Spectral, Statistics
 from aisec_eval.detectors.source import MIB
 
 
@@ -57,3 +58,20 @@ def test_not_even_directions_fit():
     x[7, 4999] = np.inf
     with pytest.raises(ae.InputError, match="row 7: feature 4999 is not finite"):
         ae.scan(x, y)
+
+
+def test_large_classes_are_multiplied_in_float32(tmp_path):
+    x, y = planted(6000, 130, 2)
+    result = ae.scan(x, y)
+    statistics = Statistics(130, 64 * MIB)
+    statistics.update(x, y)
+    exact = Spectral(statistics).score(x, y)
+    assert not np.array_equal(result.score, exact)
+    np.testing.assert_allclose(result.score, exact, rtol=1e-6, atol=1e-6 * exact.max())
+    pl.DataFrame({"x": x, "label": y}).write_parquet(tmp_path / "x.parquet", row_group_size=2500)
+    for again in (
+        ae.scan(x, y, memory_limit=8 * MIB),
+        ae.scan(x.astype(float), y),
+        ae.scan(tmp_path / "x.parquet"),
+    ):
+        assert np.array_equal(again.score, result.score)
