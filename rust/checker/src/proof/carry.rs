@@ -88,6 +88,7 @@ impl<T: Number> Carry<'_, T> {
                 Rule::Active(_) => self.through_lines(&mut state, node, &rows),
                 _ if self.stop == Stop::Signs => self.end(&mut state, node, &rows),
                 Rule::Largest(_) => self.through_picks(&mut state, node, &rows),
+                Rule::Product(_) => self.through_planes(&mut state, node, &rows),
             }
         }
         state
@@ -222,6 +223,34 @@ impl<T: Number> Carry<'_, T> {
         let rows = rows.chunks_exact(len).zip(sums.chunks_exact_mut(len));
         for ((row, sums), constant) in rows.zip(&mut state.constants) {
             self.pay(node, constant, T::bend(row, lines, &cell.weight, sums));
+        }
+    }
+
+    fn through_planes(&self, state: &mut Rows<T>, node: usize, rows: &[T]) {
+        let cell = &self.cells[node];
+        let (How::Planes(planes), Rule::Product(places)) =
+            (&cell.how, &self.network.places[node].rule)
+        else {
+            unreachable!("it has planes");
+        };
+        self.open(state, node);
+        let inputs = &self.network.places[node].inputs;
+        let len = planes.len();
+        for (number, row) in rows.chunks_exact(len).enumerate() {
+            let (mut sum, mut size) = (T::zero(), T::zero());
+            for (i, a) in row.iter().enumerate().filter(|(_, a)| !a.is_zero()) {
+                let offset = if *a > T::zero() { &planes[i].below } else { &planes[i].above };
+                sum.gather(a, offset);
+                if !T::EXACT {
+                    size.gather(&a.size(), &cell.weight[i]);
+                }
+                for (slot, &input) in inputs.iter().enumerate() {
+                    let first = number * self.network.places[input].len;
+                    let sums = state.at[input].as_mut().expect("room was made");
+                    sums[first + places[i][slot]].gather(a, &planes[i].slopes[slot]);
+                }
+            }
+            self.pay(node, &mut state.constants[number], (sum, size));
         }
     }
 

@@ -3,6 +3,7 @@
 use super::linear::Linear;
 use super::lines::{Line, Lines};
 use super::number::{Number, greatest};
+use super::pair::Plane;
 
 /// One node's bounds, and how it is bounded by lines in its inputs.
 #[derive(Debug, Clone)]
@@ -24,6 +25,7 @@ pub(crate) enum How<T> {
     Linear,
     Lines(Lines<T>),
     Picks(Vec<Pick<T>>),
+    Planes(Vec<Plane<T>>),
 }
 
 /// An output of a maximum: at least the input `below`; at most the input `above` (nothing, where

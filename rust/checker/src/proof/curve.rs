@@ -14,7 +14,7 @@ pub(crate) enum Curve {
     Tanh,
 }
 
-type Interval = (f64, f64);
+pub(super) type Interval = (f64, f64);
 
 /// Over an interval shorter than this the chord's slope is taken to be the derivative at the
 /// middle: the quotient of differences would be little but rounding errors.
@@ -23,14 +23,14 @@ const NARROW: f64 = 1e-4;
 /// `ln 2` lies between these neighbours.
 const LN2: Interval = (std::f64::consts::LN_2, std::f64::consts::LN_2.next_up());
 
-fn product(a: Interval, b: Interval) -> Interval {
+pub(super) fn product(a: Interval, b: Interval) -> Interval {
     let corners = [(a.0, b.0), (a.0, b.1), (a.1, b.0), (a.1, b.1)];
     (least(corners.map(|(x, y)| mul_down(x, y))), greatest(corners.map(|(x, y)| mul_up(x, y))))
 }
 
 /// Around `exp(x)` for finite `x <= 0`: `exp(k·ln 2 + r)` with `|r| < 0.4` by Taylor's series, whose
 /// rest after 22 terms is less than `0.4^22 / 22!·2 < 1e-29`.
-fn exp(x: f64) -> Interval {
+pub(super) fn exp(x: f64) -> Interval {
     if x < -700.0 {
         return (0.0, 1e-304); // exp(-700) < 1e-304
     }

@@ -7,9 +7,10 @@ use rayon::prelude::*;
 use super::carry::{Carry, Stop};
 use super::cell::{Cell, How, Pick, magnitude, pick, range, sizes};
 use super::certificate::{BoundsClaim, ClipRule, Hex, Intermediate, NodeClaim, NodeSlopes};
-use super::lines::{Line, Slopes};
+use super::lines::{Activation, Line, Slopes};
 use super::network::{Network, Rule};
 use super::number::{Number, greatest, larger, smaller};
+use super::pair;
 use super::region::Region;
 
 /// Rows carried back together.
@@ -25,6 +26,12 @@ pub(crate) struct Domain<T> {
 impl<T: Number> Domain<T> {
     /// The whole region, with bounds by interval arithmetic.
     pub fn new(network: &Network, region: Region<T>) -> Result<Self, String> {
+        for (at, place) in network.places.iter().enumerate().filter(|_| T::EXACT) {
+            if let Rule::Active(Activation::Bend(function)) = place.rule {
+                let name = format!("{function:?}").to_lowercase();
+                return Err(format!("node {at} ({name}): exact arithmetic has no such operator"));
+            }
+        }
         let nothing = BoundsClaim { rule: Intermediate::Interval, claims: Vec::new() };
         Self { region: Arc::new(region), cells: Vec::new() }.redraw(network, &nothing)
     }
@@ -130,6 +137,11 @@ impl<T: Number> Domain<T> {
                 weight = sizes.map(|(line, size)| line.weight(size)).collect();
                 how = How::Lines(lines.into_iter().collect());
             }
+            Rule::Product(places) => {
+                let found = pair::cells(places, [inputs[0], inputs[1]]);
+                (lower, upper, weight) = (found.0, found.1, found.2);
+                how = How::Planes(found.3);
+            }
             Rule::Largest(windows) => {
                 let picks: Vec<Pick<T>> = windows.iter().map(|w| pick(w, inputs[0])).collect();
                 let over =
@@ -187,6 +199,10 @@ impl<T: Number> Domain<T> {
                     loose.iter_mut().zip(bounds).for_each(|(x, (l, u))| {
                         *x |= activation.is_loose(l, u);
                     });
+                }
+                Rule::Product(_) => {
+                    let bounds = cell.lower.iter().zip(&cell.upper);
+                    loose.iter_mut().zip(bounds).for_each(|(x, (l, u))| *x |= l != u);
                 }
                 Rule::Largest(windows) => {
                     for window in windows {

@@ -1,6 +1,8 @@
 //! Lines around activations: any slopes, and the offsets that are proven for them here.
 
+use super::bend::{Bend, above_sign, sign};
 use super::curve::Curve;
+use super::functions::Function;
 use super::number::{Number, greatest, least};
 
 /// An activation that acts element by element.
@@ -9,6 +11,8 @@ pub(crate) enum Activation {
     /// `x` for positive `x`, `slope·x` otherwise.
     Hinge(f64),
     Curve(Curve),
+    Bend(Function),
+    Sign,
 }
 
 /// `lower_slope·x + lower_offset <= y <= upper_slope·x + upper_offset` for one element.
@@ -65,6 +69,7 @@ impl Activation {
         match self {
             Self::Hinge(slope) => (slope.min(1.0), slope.max(1.0)),
             Self::Curve(_) => (0.0, 1.0),
+            Self::Bend(_) | Self::Sign => (-f64::MAX, f64::MAX),
         }
     }
 
@@ -83,6 +88,11 @@ impl Activation {
             Self::Curve(curve) => {
                 (T::of(curve.value(l.below()).0), T::of(curve.value(u.above()).1))
             }
+            Self::Bend(function) => {
+                let (low, high) = function.range(l.below(), u.above());
+                (T::of(low), T::of(high))
+            }
+            Self::Sign => (sign(l), sign(u)),
         }
     }
 
@@ -90,7 +100,8 @@ impl Activation {
     pub fn is_loose<T: Number>(self, l: &T, u: &T) -> bool {
         match self {
             Self::Hinge(_) => !(*l >= T::zero() || *u <= T::zero()),
-            Self::Curve(_) => l != u,
+            Self::Curve(_) | Self::Bend(_) => l != u,
+            Self::Sign => !(*l > T::zero() || *u < T::zero()),
         }
     }
 
@@ -101,6 +112,24 @@ impl Activation {
         let (left, right) = (l.below(), u.above());
         match self {
             Self::Hinge(slope) => hinge(slope, l, u, slopes),
+            Self::Bend(function) => {
+                let side = |flipped| Bend { function, flipped };
+                let upside = slopes.upper.map(|slope| -slope);
+                let (lower_slope, lower_offset) = side(false).below(left, right, slopes.lower);
+                let (slope, offset): (T, T) = side(true).below(left, right, upside);
+                let (upper_slope, upper_offset) = (slope.negated(), offset.negated());
+                Line { lower_slope, lower_offset, upper_slope, upper_offset }
+            }
+            Self::Sign => {
+                let (slope, offset) = above_sign(&u.negated(), &l.negated());
+                let (upper_slope, upper_offset) = above_sign(l, u);
+                Line {
+                    lower_slope: slope,
+                    lower_offset: offset.negated(),
+                    upper_slope,
+                    upper_offset,
+                }
+            }
             Self::Curve(_) if !(left.is_finite() && right.is_finite()) => Line {
                 lower_slope: T::zero(),
                 lower_offset: T::of(-1.0),

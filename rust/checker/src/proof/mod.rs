@@ -1,6 +1,7 @@
 //! Certificates checked by code that has nothing in common with what wrote them: operators from
 //! their definitions, bounds by weak duality, no search and no fast kernels.
 
+mod bend;
 mod carry;
 mod cell;
 mod certificate;
@@ -8,11 +9,13 @@ mod check;
 mod clips;
 mod curve;
 mod domain;
+mod functions;
 mod lanes;
 mod linear;
 mod lines;
 mod network;
 mod number;
+mod pair;
 mod region;
 mod shape;
 

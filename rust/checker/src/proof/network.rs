@@ -4,8 +4,10 @@ use aisec_graph::Graph;
 use aisec_numeric::Cancel;
 
 use super::curve::Curve;
+use super::functions::Function;
 use super::linear::{Linear, Windows, attr};
 use super::lines::Activation;
+use super::pair::{self, Places};
 
 /// What a node computes.
 #[derive(Debug)]
@@ -13,6 +15,8 @@ pub(crate) enum Rule {
     Input,
     Linear(Linear),
     Active(Activation),
+    /// A product of two elements, for each element.
+    Product(Places),
     /// The largest of some elements of the input, for each element.
     Largest(Vec<Vec<usize>>),
 }
@@ -57,6 +61,8 @@ impl<'a> Network<'a> {
                 }
                 "sigmoid" => Rule::Active(Activation::Curve(Curve::Sigmoid)),
                 "tanh" => Rule::Active(Activation::Curve(Curve::Tanh)),
+                "sign" => Rule::Active(Activation::Sign),
+                "mul" => Rule::Product(pair::places(&graph.input_shapes(at), &node.shape)),
                 "max_pool2d" => {
                     let input = graph.input_shapes(at)[0];
                     let kernel = attr(&node.attrs, "kernel").map_err(fail)?;
@@ -70,6 +76,10 @@ impl<'a> Network<'a> {
                     };
                     Rule::Largest((0..node.len()).map(window).collect())
                 }
+                name if Function::named(name).is_some() => {
+                    let function = Function::named(name).expect("it was found");
+                    Rule::Active(Activation::Bend(function))
+                }
                 _ => match Linear::new(graph, at).map_err(fail)? {
                     Some(linear) => Rule::Linear(linear),
                     None => return Err(fail("the checker knows no such operator".to_owned())),
@@ -79,7 +89,7 @@ impl<'a> Network<'a> {
             let separable = match &rule {
                 Rule::Input | Rule::Active(_) => true,
                 Rule::Linear(linear) => linear.is_separable(),
-                Rule::Largest(_) => false,
+                Rule::Largest(_) | Rule::Product(_) => false,
             };
             let from_box = node.inputs.len() <= 1 && node.inputs.iter().all(|&input| boxes[input]);
             boxes.push(from_box && separable);
