@@ -99,5 +99,8 @@ def test_certificates_are_accepted(network: Any, method: str) -> None:
     result = ae.certify(model, x, y, ae.Linf(0.002), method=method)
     assert result.certified.any()
     for row in np.flatnonzero(result.certified)[:2]:
-        found = check_certificate(model.graph, result.certificate[row])
+        certificate = result.certificate[row]
+        if method != "crown":  # the others keep no slopes
+            certificate = certificate.proven(model.graph)
+        found = check_certificate(model.graph, certificate)
         assert (found.holds, found.reason) == (True, "")
