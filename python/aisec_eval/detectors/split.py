@@ -258,7 +258,9 @@ def _judge(judged: list[_Class], notes: list[str]) -> dict[str, Any]:
         split = spread[[c.gap is not None for c in judged]]
         foreign = np.minimum.reduce([variety, width, split])
         for (c, gap), p, q in zip(gaps, unusual.tolist(), foreign.tolist(), strict=True):
-            c.p_gap = p if q < _PROVENANCE and gap.p_hollow < _HOLLOW else 1.0
+            # No alarm then, but classes are still ranked.
+            passed = q < _PROVENANCE and gap.p_hollow < _HOLLOW
+            c.p_gap = p if passed else max(p, q, gap.p_hollow)
     for c in judged:
         c.split_holds = _TESTS * len(judged) * c.p_split < LEVEL
     p = min(1.0, len(judged) * min(c.p for c in judged))
