@@ -124,7 +124,7 @@ fn quarter(turn: f64) -> Interval {
 
 /// The sine of `x` plus some quarter turns, by Taylor's series around the nearest one.
 fn wave(x: f64, shift: i64) -> Interval {
-    if !(x.abs() <= LARGEST) {
+    if x.abs() > LARGEST {
         return (-1.0, 1.0);
     }
     let turn = (x / FRAC_PI_2).round();
@@ -403,7 +403,7 @@ mod tests {
             (Softplus, -30.0, 9.357_622_968_839_737e-14),
             (Silu, -2.0, -0.238_405_844_044_235_1),
             (Gelu, 1.0, 0.841_344_746_068_542_9),
-            (Gelu, -2.0, -0.045_500_263_896_358_414),
+            (Gelu, -2.0, -0.045_500_263_896_358_41),
         ];
         for (function, x, y) in known {
             let (low, high) = function.value(x);
