@@ -52,7 +52,9 @@ proptest! {
         let easy = question(least - 400.0);
         prop_assert_eq!(check(&graph, &easy).err(), None);
         prop_assert_eq!(check(&graph, &easy), check_exactly(&graph, &easy));
-        let leaves = if proof.leaves.iter().all(|leaf| leaf.splits.is_empty()) { 1 } else { proof.leaves.len() };
+        // One entry refutes both clauses where neither was split.
+        let whole = proof.parts.is_empty() && proof.leaves.iter().all(|leaf| leaf.splits.is_empty());
+        let leaves = if whole { 1 } else { proof.ends().len() };
         prop_assert_eq!(check(&graph, &easy).unwrap().cases[0].leaves, leaves);
     }
 
