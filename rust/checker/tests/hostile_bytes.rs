@@ -128,7 +128,7 @@ fn certificates_to_start_from() -> Vec<(String, String)> {
         let name = if joint { "joint" } else { "boxes" };
         found.push((
             name.to_owned(),
-            support::certificate(graph, &place, &[both.clone()], &entries),
+            support::certificate(graph, &place, std::slice::from_ref(&both), &entries),
         ));
     }
     found
