@@ -111,7 +111,7 @@ pub(crate) fn update(rows: &mut [GramRow], first: usize, tile: &Tile<'_>) {
                     }
                     for (at, products) in (column..).zip(&products[..count]) {
                         let block = &mut row.blocks_mut()[at * BLOCK..][..BLOCK];
-                        flush(block, products, &centres[index], &centres[at]);
+                        flush(simd, block, products, &centres[index], &centres[at]);
                     }
                 }
             }
@@ -160,12 +160,25 @@ fn multiply<S: Simd, const ROWS: usize, const PANELS: usize>(
 
 /// Adds the products of a tile, and those of its mean.
 #[inline(always)]
-fn flush(block: &mut [f64], products: &[f32; BLOCK], left: &[f64; PANEL], right: &[f64; PANEL]) {
-    let rows = block.as_chunks_mut::<PANEL>().0.iter_mut().zip(products.as_chunks::<PANEL>().0);
-    for ((block, products), left) in rows.zip(left) {
-        let left = TILE as f64 * left;
-        for column in 0..PANEL {
-            block[column] += f64::from(products[column]) + left * right[column];
+fn flush<S: Simd>(
+    simd: S,
+    block: &mut [f64],
+    products: &[f32; BLOCK],
+    left: &[f64; PANEL],
+    right: &[f64; PANEL],
+) {
+    let mut wide = [0.0; BLOCK];
+    for (wide, &product) in wide.iter_mut().zip(products) {
+        *wide = product.into();
+    }
+    let right = S::as_simd_f64s(right).0;
+    let rows = block.as_chunks_mut::<PANEL>().0.iter_mut().zip(wide.as_chunks::<PANEL>().0);
+    for ((block, wide), left) in rows.zip(left) {
+        let left = simd.splat_f64s(TILE as f64 * left);
+        let block = S::as_mut_simd_f64s(block).0.iter_mut();
+        for ((block, &wide), &right) in block.zip(S::as_simd_f64s(wide).0).zip(right) {
+            let more = simd.add_f64s(wide, simd.mul_f64s(left, right));
+            *block = simd.add_f64s(*block, more);
         }
     }
 }
