@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .builder import Builder, NotLowerable, Value, sample_shape
+from .builder import NotLowerable, Value, sample_shape
+from .emit_windows import WindowEmitter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,7 @@ MOST_DIFFERENCES = 1 << 18
 """Most elements of all differences within a softmax."""
 
 
-class Emitter(Builder):
+class Emitter(WindowEmitter):
     """Emits what ONNX operators and JAX primitives mean, on values with their full shapes."""
 
     # Elementwise
@@ -223,147 +224,7 @@ class Emitter(Builder):
         spread = self.unary("sqrt", self.with_constant("add_const", variance, np.float64(epsilon)))
         return self.product(centred, self.unary("reciprocal", spread))
 
-    # Layout
-
-    def reshape(self, x: Value, shape: Sequence[int]) -> Value:
-        """Return the same elements, in row-major order, under another full shape."""
-        shape = tuple(int(d) for d in shape)
-        if any(d < 0 for d in shape) or math.prod(shape) != x.size:
-            raise ValueError(f"cannot reshape {list(x.shape)} to {list(shape)}")
-        return Value(x.node, shape)
-
-    def transpose(self, x: Value, perm: Sequence[int]) -> Value:
-        """Reorder the axes of the full shape."""
-        perm = tuple(int(p) % max(len(x.shape), 1) for p in perm)
-        if sorted(perm) != list(range(len(x.shape))):
-            raise ValueError(f"perm {list(perm)} does not order the axes of {list(x.shape)}")
-        shape = tuple(x.shape[p] for p in perm)
-        moved = [p for p in perm if x.shape[p] != 1]
-        if moved == sorted(moved):
-            return Value(x.node, shape)
-        if perm[0] == 0 and x.shape[0] == 1:
-            node = self._emit("transpose", (self._sample(x),), {"perm": [p - 1 for p in perm[1:]]})
-        else:
-            node = self._emit("transpose", (self._view(x, x.shape),), {"perm": list(perm)})
-        return Value(node, shape)
-
-    def expand(self, x: Value, shape: Sequence[int]) -> Value:
-        """Broadcast to a full shape; repeats an axis by a product with ones."""
-        shape = tuple(int(d) for d in shape)
-        if len(shape) < len(x.shape) or np.broadcast_shapes(x.shape, shape) != shape:
-            raise ValueError(f"cannot broadcast {list(x.shape)} to {list(shape)}")
-        current = (1,) * (len(shape) - len(x.shape)) + x.shape
-        if math.prod(shape) > self._left:
-            self._spend(shape, {}, {})
-        for axis, count in enumerate(shape):
-            if current[axis] == count:
-                continue
-            before, after = math.prod(current[:axis]), math.prod(current[axis + 1 :])
-            ones = np.ones((count, 1))
-            x = self.affine(Value(x.node, (before, after, 1)), ones, np.zeros(count))
-            x = self.transpose(x, (0, 2, 1))
-            current = (*current[:axis], count, *current[axis + 1 :])
-        return Value(x.node, shape)
-
-    def _axiswise(self, x: Value, touched: bool) -> tuple[int, int]:
-        """Return a node to work on axis by axis and the number of leading axes it leaves out."""
-        inner = sample_shape(x.shape)
-        if touched or not x.shape or inner == x.shape:
-            return self._view(x, x.shape or (1,)), 0
-        return self._view(x, inner), 1
-
-    def pad(self, x: Value, before: Sequence[int], after: Sequence[int], value: float) -> Value:
-        """Pad each axis of the full shape; negative padding cuts."""
-        before, after = [int(b) for b in before], [int(a) for a in after]
-        if not len(before) == len(after) == len(x.shape):
-            raise ValueError(f"padding {before}, {after} does not fit {list(x.shape)}")
-        if min((*before, *after), default=0) < 0:
-            starts = [max(-b, 0) for b in before]
-            pairs = zip(x.shape, starts, after, strict=True)
-            counts = [size - start - max(-a, 0) for size, start, a in pairs]
-            x = self.slice(x, starts, counts, [1] * len(starts))
-            before, after = [max(b, 0) for b in before], [max(a, 0) for a in after]
-        node, skip = self._axiswise(x, bool(before and (before[0] or after[0])))
-        shape = tuple(b + d + a for b, d, a in zip(before, x.shape, after, strict=True))
-        attrs = {"before": before[skip:], "after": after[skip:], "value": float(value)}
-        return Value(self._emit("pad", (node,), attrs), shape)
-
-    def slice(
-        self, x: Value, starts: Sequence[int], counts: Sequence[int], steps: Sequence[int]
-    ) -> Value:
-        """Take `start, start + step, ...` (`count` of them) on each axis of the full shape."""
-        shape = tuple(int(c) for c in counts)
-        if shape == x.shape and all(s == 1 for s, c in zip(steps, counts, strict=True) if c > 1):
-            return x
-        if min(shape, default=1) < 1:
-            raise ValueError(f"slice of {list(x.shape)} leaves no elements")
-        node, skip = self._axiswise(x, bool(starts[0]) or shape[0] != x.shape[0])
-        attrs = {
-            "starts": [int(s) for s in starts][skip:],
-            "counts": list(shape)[skip:],
-            "steps": [int(s) for s in steps][skip:],
-        }
-        return Value(self._emit("slice", (node,), attrs), shape)
-
-    def take(self, x: Value, indices: Any, axis: int) -> Value:
-        """Gather constant indices (any rank) along one axis."""
-        index = np.asarray(indices, dtype=np.int64)
-        size = x.shape[axis]
-        if index.size == 0 or index.min() < -size or index.max() >= size:
-            raise ValueError(f"indices leave an axis of size {size}")
-        flat = np.where(index < 0, index + size, index).ravel()
-        runs = np.unique(np.diff(flat))
-        if len(runs) > 1 or (len(runs) == 1 and runs[0] == 0):
-            if flat.size <= 8:
-                picked = self.concat([self.take(x, [i], axis) for i in flat], axis)
-            else:
-                picked = self.along(x, self.selection(flat, size), axis)
-        else:
-            starts, steps, counts = [0] * len(x.shape), [1] * len(x.shape), list(x.shape)
-            starts[axis], counts[axis] = int(flat[0]), int(flat.size)
-            steps[axis] = int(runs[0]) if len(runs) else 1
-            picked = self.slice(x, starts, counts, steps)
-        return self.reshape(picked, x.shape[:axis] + index.shape + x.shape[axis + 1 :])
-
-    def concat(self, parts: Sequence[Value | Any], axis: int) -> Value:
-        """Join values and constants along an axis of the full shape."""
-        values = [p if isinstance(p, Value) else self.constant(p) for p in parts]
-        rank = len(values[0].shape)
-        axis = axis % max(rank, 1)
-        for v in values:
-            if len(v.shape) != rank or rank == 0:
-                raise ValueError(f"cannot join shapes {[list(v.shape) for v in values]}")
-        nodes = [self._axiswise(v, axis == 0) for v in values]
-        if len({skip for _, skip in nodes}) > 1:
-            raise ValueError(f"cannot join shapes {[list(v.shape) for v in values]}")
-        skip = nodes[0][1]
-        node = self._emit("concat", [n for n, _ in nodes], {"axis": axis - skip})
-        first = values[0].shape
-        total = sum(v.shape[axis] for v in values)
-        return Value(node, (*first[:axis], total, *first[axis + 1 :]))
-
     # Linear algebra
-
-    def affine(self, x: Value, weight: Any, bias: Any) -> Value:
-        """Apply `weight` [out, in] and `bias` [out] to the last axis."""
-        if not x.shape:
-            raise ValueError("a scalar has no axis to multiply")
-        tensors = {"weight": np.asarray(weight), "bias": np.asarray(bias)}
-        node = self._emit("affine", (self._sample(x),), tensors=tensors)
-        return Value(node, (*x.shape[:-1], int(tensors["weight"].shape[0])))
-
-    def along(self, x: Value, matrix: Any, axis: int) -> Value:
-        """Multiply one axis of the full shape by a constant matrix [out, in]."""
-        axes = [*(a for a in range(len(x.shape)) if a != axis), axis]
-        y = self.affine(self.transpose(x, axes), matrix, np.zeros(len(matrix)))
-        return self.transpose(y, np.argsort(axes).tolist())
-
-    def selection(self, index: Any, size: int) -> Any:
-        """Return the matrix [len(index), size] that picks elements of an axis."""
-        self.afford(len(index), size)
-        matrix = np.zeros((len(index), size))
-        matrix[np.arange(len(index)), index] = 1.0
-        return matrix
 
     def matmul(self, a: Value | Any, b: Value | Any) -> Value:
         """Return numpy's `a @ b`, of one value or two."""
@@ -427,89 +288,6 @@ class Emitter(Builder):
             weight = np.full((1, count), 1.0 / count if op == "mean" else 1.0)
             y = self.affine(flat, weight, np.zeros(1))
         return self.reshape(y, shape)
-
-    # Windows
-
-    def conv(
-        self,
-        x: Value,
-        weight: Any,
-        bias: Any,
-        *,
-        stride: Sequence[int],
-        padding: Sequence[int],
-        dilation: Sequence[int],
-        groups: int,
-    ) -> Value:
-        """Convolve [1, C, *space] with `weight` [O, C/groups, *kernel]; one or two space axes.
-
-        `padding` is (top, left, bottom, right), or (left, right) for one axis.
-        """
-        weight = np.asarray(weight)
-        space = len(x.shape) - 2
-        if weight.ndim != len(x.shape):
-            raise ValueError(f"weight {list(weight.shape)} does not fit input {list(x.shape)}")
-        x, padding = self._image(x, padding)
-        if space == 1:
-            weight, stride, dilation = weight[:, :, None], (1, *stride), (1, *dilation)
-        attrs = {
-            "stride": [int(s) for s in stride],
-            "padding": [int(p) for p in padding],
-            "dilation": [int(d) for d in dilation],
-            "groups": int(groups),
-        }
-        tensors = {"weight": weight, "bias": np.asarray(bias)}
-        node = self._emit("conv2d", (self._view(x, x.shape[1:]),), attrs, tensors)
-        return self._unimage(node, space)
-
-    def pool(
-        self,
-        op: str,
-        x: Value,
-        kernel: Sequence[int],
-        *,
-        stride: Sequence[int] | None = None,
-        padding: Sequence[int] | None = None,
-        dilation: Sequence[int] | None = None,
-        count_include_pad: bool = True,
-    ) -> Value:
-        """Apply `max_pool2d` or `avg_pool2d` to [1, C, *space]; one or two space axes."""
-        space = len(x.shape) - 2
-        stride, padding = stride or [1] * space, padding or [0] * (2 * space)
-        dilation = dilation or [1] * space
-        if not len(kernel) == len(stride) == len(dilation) == space:
-            raise ValueError(f"window {list(kernel)} does not fit input {list(x.shape)}")
-        x, padding = self._image(x, padding)
-        if space == 1:
-            kernel, stride, dilation = (1, *kernel), (1, *stride), (1, *dilation)
-        attrs: dict[str, Any] = {
-            "kernel": [int(k) for k in kernel],
-            "stride": [int(s) for s in stride],
-            "padding": [int(p) for p in padding],
-        }
-        if op == "max_pool2d":
-            attrs["dilation"] = [int(d) for d in dilation]
-        elif any(d != 1 for d in dilation):
-            raise NotLowerable("average pooling with dilation")
-        else:
-            attrs["count_include_pad"] = bool(count_include_pad)
-        return self._unimage(self._emit(op, (self._view(x, x.shape[1:]),), attrs), space)
-
-    def _image(self, x: Value, padding: Sequence[int]) -> tuple[Value, Sequence[int]]:
-        if len(x.shape) not in (3, 4):
-            raise NotLowerable(f"windows over {len(x.shape) - 2} axes (one or two are supported)")
-        if x.shape[0] != 1:
-            raise NotLowerable(f"windows over a value of shape {list(x.shape)} for one sample")
-        if len(padding) != 2 * (len(x.shape) - 2):
-            raise ValueError(f"padding {list(padding)} does not fit input {list(x.shape)}")
-        if len(x.shape) == 3:
-            left, right = padding
-            return self.reshape(x, (1, x.shape[1], 1, x.shape[2])), (0, left, 0, right)
-        return x, padding
-
-    def _unimage(self, node: int, space: int) -> Value:
-        channels, height, width = self._nodes[node].shape
-        return Value(node, (1, channels, height, width) if space == 2 else (1, channels, width))
 
 
 def _at_least_2d(array: Any) -> Any:
