@@ -44,7 +44,11 @@ fn value_above(graph: &Graph, x: &[f64], row: &[f64]) -> f64 {
 
 /// Every other one has operators that bend.
 fn graph(seed: u64, nodes: usize) -> Graph {
-    if seed % 2 == 0 { random_graph(seed, nodes, 3) } else { random_bent_graph(seed, nodes, 3) }
+    if seed.is_multiple_of(2) {
+        random_graph(seed, nodes, 3)
+    } else {
+        random_bent_graph(seed, nodes, 3)
+    }
 }
 
 /// Points of the region: its centre, corners along single rows' gradients, random ones.
