@@ -51,6 +51,14 @@ fn graph(seed: u64, nodes: usize) -> Graph {
     }
 }
 
+/// Whether the sign of some value at `x` hangs on rounding.
+fn a_sign_is_open(graph: &Graph, x: &[f64]) -> bool {
+    graph.nodes().iter().filter(|node| node.op.name() == "sign").any(|node| {
+        let (low, high) = graph.interval(node.inputs[0], x, x, 1, &Cancel::new()).unwrap();
+        low.iter().zip(&high).any(|(&l, &h)| l <= 0.0 && h >= 0.0)
+    })
+}
+
 /// Points of the region: its centre, corners along single rows' gradients, random ones.
 fn points(
     graph: &Graph,
@@ -172,11 +180,13 @@ proptest! {
         }
     }
 
-    /// The bound of a single point is its value, up to rounding.
+    /// The bound of a single point is its value, up to rounding, unless rounding alone can turn a
+    /// sign.
     #[test]
     fn a_point_has_tight_bounds(seed: u64, nodes in 0usize..16) {
         let graph = graph(seed, nodes);
         let x = random_input(seed, &graph, 1);
+        prop_assume!(!a_sign_is_open(&graph, &x));
         let region = Region::cuboid(&x, &x).unwrap();
         let spec = [1.0, -1.0, 0.0];
         let value = value_above(&graph, &x, &spec);
