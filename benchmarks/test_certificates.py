@@ -59,7 +59,7 @@ def test_acasxu(
     report(
         f"net {net}, property {prop}: {leaves} leaves, {answer.domains} boxes in {seconds:.2f} s: "
         f"{leaves / seconds:.0f} leaves/s ({answer.domains / seconds:.0f} boxes/s); searched in "
-        f"{answer.seconds:.2f} s, in float64 with its errors charged on the way (there is no second pass); "
+        f"{answer.seconds:.2f} s, in float64, errors charged on the way, without a second pass; "
         f"checked in {100 * seconds / answer.seconds:.0f} % of that; "
         f"{path.stat().st_size / 1024:.0f} KiB, "
         f"{len(read_text(path)) / 1024:.0f} KiB unpacked"
