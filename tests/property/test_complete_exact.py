@@ -14,11 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aisec_eval import _core
+from helpers.exact_plane import Plane, Point, halves, value_at
 
 Layer = tuple[np.ndarray, np.ndarray]
-Point = tuple[Fraction, Fraction]
-Plane = tuple[Fraction, Fraction, Fraction]
-"""`a·x + b·y + c`."""
 
 
 def mlp(layers: list[Layer], slope: float = 0.0) -> _core.Graph:
@@ -42,28 +40,6 @@ def mlp(layers: list[Layer], slope: float = 0.0) -> _core.Graph:
             {"name": f"f{index}", "op": "affine", "inputs": last, "tensors": roles, "attrs": {}}
         )
     return _core.Graph(json.dumps({"nodes": nodes, "output": len(nodes) - 1}), tensors)
-
-
-def at(plane: Plane, point: Point) -> Fraction:
-    return plane[0] * point[0] + plane[1] * point[1] + plane[2]
-
-
-def halves(polygon: list[Point], plane: Plane) -> tuple[list[Point], list[Point]]:
-    """The corners of both parts of a convex polygon, exactly."""
-    below: list[Point] = []
-    above: list[Point] = []
-    for p, q in zip(polygon, polygon[1:] + polygon[:1], strict=True):
-        a, b = at(plane, p), at(plane, q)
-        if a <= 0:
-            below.append(p)
-        if a >= 0:
-            above.append(p)
-        if a * b < 0:
-            t = a / (a - b)
-            cut = (p[0] + t * (q[0] - p[0]), p[1] + t * (q[1] - p[1]))
-            below.append(cut)
-            above.append(cut)
-    return below, above
 
 
 def exact_minimum(
@@ -96,7 +72,7 @@ def exact_minimum(
             cut = [halves(part, difference) for part in parts]  # type: ignore[arg-type]
             parts = [half for pair in cut for half in pair if half]
         for point in itertools.chain.from_iterable(parts):
-            value = max(at(plane, point) for plane in values)
+            value = max(value_at(plane, point) for plane in values)
             best = value if best is None or value < best else best
     assert best is not None
     return best
