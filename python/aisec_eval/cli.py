@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ._cli import folders, options, show
+from ._cli import folders, options, show, show_runs
 from ._cli.console import complain, emit, line, progress, table, verb
 from ._cli.parameters import DataName, Ids, Json, ModelFile, Seed, Split, Threat
 
@@ -84,9 +84,9 @@ def run(
     if result.errors and loaded.fail_on_error:
         code = IncompleteRunError.exit_code
     if as_json:
-        emit(show.run_json(result) | {"report": written and str(written), "exit_code": code})
+        emit(show_runs.run_json(result) | {"report": written and str(written), "exit_code": code})
     else:
-        show.run_table(result)
+        show_runs.run_table(result)
         if result.errors:
             line(f"{len(result.errors)} shards failed; the same command tries them again")
         if written is not None:

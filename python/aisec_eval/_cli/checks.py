@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsafeArtifactError
-from . import show
+from . import show_checks, show_runs
 from .console import complain, emit, line, progress
 
 if TYPE_CHECKING:
@@ -36,16 +36,16 @@ def check_run(folder: Path, suite: Path | None, files: Mapping[str, Path], *, as
                 "run": str(folder),
                 "holds": holds,
                 "problems": problems,
-                "evaluations": show.recheck_json(results),
+                "evaluations": show_checks.recheck_json(results),
                 "summary": found.summary.to_dicts() if results else [],
             }
         )
     else:
-        show.run_table(found)
-        show.recheck_table(results)
+        show_runs.run_table(found)
+        show_checks.recheck_table(results)
         for problem in problems:
             line(f"does not hold: {problem}", style="bold red")
-        show.verdict_line(holds)
+        show_checks.verdict_line(holds)
     return 0 if holds else 1
 
 
@@ -68,9 +68,9 @@ def check_certificate(
     if found.holds and prop is not None:
         reason = proves(found, read_vnnlib(prop))
     if as_json:
-        emit(show.certificate_json(path, found, reason))
+        emit(show_checks.certificate_json(path, found, reason))
     else:
-        show.certificate_lines(path, found, reason)
+        show_checks.certificate_lines(path, found, reason)
     return 1 if reason else 0
 
 
@@ -84,7 +84,7 @@ def check_radii(votes: Path, path: Path, *, as_json: bool) -> int:
     else:
         for problem in problems:
             line(f"does not hold: {problem}", style="bold red")
-        show.verdict_line(not problems)
+        show_checks.verdict_line(not problems)
     return 1 if problems else 0
 
 
@@ -95,9 +95,9 @@ def check_bundle(path: Path, files: Mapping[str, Path], *, as_json: bool) -> int
     with progress(quiet=as_json) as update:
         found = check_bundle(path, data=files, progress=update)
     if as_json:
-        emit(show.bundle_json(found))
+        emit(show_checks.bundle_json(found))
     else:
-        show.bundle_lines(found)
+        show_checks.bundle_lines(found)
     return 0 if found.holds else 1
 
 

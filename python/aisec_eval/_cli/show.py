@@ -1,164 +1,23 @@
-"""Results as tables for people and as plain values for `--json`."""
+"""Results of single calls as tables for people and as plain values for `--json`."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from math import isinf, isnan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .console import line, table
+from .show_common import cases_json, cases_table, count, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
-    from ..cases import Cases
-    from ..certifiers.certificate import Checked
-    from ..leaderboard import BundleCheck
-    from ..results import AttackResult, CertifyResult, Run, Scan, ScanResult, VerifyResult
-    from ..suite.recheck import Rechecked
+    from ..results import AttackResult, CertifyResult, ScanResult, VerifyResult
 
 
 MOST_CLASSES = 20
 """Classes listed of a scan."""
-
-
-def percent(value: float) -> str:
-    """Write a fraction as a percentage."""
-    return f"{100 * value:.1f} %"
-
-
-def count(number: int) -> str:
-    """Write a count in few characters: 950, 12.3k, 4.56M."""
-    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if number >= size:
-            return f"{number / size:.3g}{unit}"
-    return str(number)
-
-
-def run_table(run: Run) -> None:
-    """Print the brackets of a run, its scans and its gates."""
-    suite = run.manifest.get("suite", {})
-    rows = [
-        (
-            row["model"],
-            row["threat"],
-            percent(row["clean"]),
-            f"{100 * row['certified']:.1f} <= robust <= {percent(row['attacked'])}",
-            f"[{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}] %",
-            percent(row["open"]),
-            count(row["gradients"]),
-            count(row["queries"]),
-        )
-        for row in run.summary.iter_rows(named=True)
-    ]
-    if rows:
-        sizes = " to ".join(str(n) for n in sorted({len(e.sample) for e in run.evaluations}))
-        table(
-            f"{suite.get('name', run.path.name)} {suite.get('version', '')}: {sizes} samples each",
-            (
-                "model",
-                "threat",
-                "clean",
-                "bracket",
-                "95 % interval",
-                "open",
-                "gradients",
-                "queries",
-            ),
-            rows,
-        )
-    for scan in run.scans:
-        line(scan_line(scan))
-    for evaluation in run.evaluations:
-        if evaluation.cases is not None:
-            cases_table(f"{evaluation.model}, {evaluation.threat}", evaluation.cases)
-        for flag in evaluation.flags:
-            line(f"note: {evaluation.model}, {evaluation.threat}: {flag}")
-    gate_lines(run.manifest.get("gates", ()))
-    for error in run.errors:
-        line(f"failed: {error}", style="red")
-
-
-def gate_lines(gates: Sequence[Mapping[str, Any]]) -> None:
-    """Print one line for each gate that passed, one for each place where one failed."""
-    for key in dict.fromkeys((gate["gate"], gate["claim"]) for gate in gates):
-        everywhere = [gate for gate in gates if (gate["gate"], gate["claim"]) == key]
-        failed = [gate for gate in everywhere if not gate["passed"]]
-        name = " ".join(key)
-        for gate in failed:
-            text = f"gate FAILED: {name} on {gate['where']}: {_interval(gate)}"
-            line(text, style="bold red")
-        if not failed and len(everywhere) == 1:
-            line(f"gate passed: {name} on {everywhere[0]['where']}: {_interval(everywhere[0])}")
-        elif not failed:
-            line(f"gate passed: {name} on all {len(everywhere)} in its scope")
-
-
-def _interval(gate: Mapping[str, Any]) -> str:
-    if gate["low"] == gate["high"]:
-        return f"{gate['value']:.4g}"
-    return f"95 % interval [{gate['low']:.4g}, {gate['high']:.4g}]"
-
-
-def scan_line(scan: Scan) -> str:
-    """Say what a scan found, and how right it was where the truth is known."""
-    flagged = scan.result.flagged
-    text = (
-        f"scan of {scan.data} ({scan.result.method}): "
-        f"{int(flagged.sum())} of {len(flagged)} samples flagged"
-    )
-    verdict = scan.result.info.get("dataset")
-    if isinstance(verdict, dict) and verdict.get("p") is not None:
-        text += "; the dataset looks poisoned" if verdict["poisoned"] else "; no sign of poison"
-    if scan.poison is None:
-        return text
-    found, wrong = (percent(rate) for rate in scan_rates(scan).values())
-    planted = int(scan.poison.sum())
-    return f"{text}; of {planted} planted {found} found, of the others {wrong} flagged"
-
-
-def scan_rates(scan: Scan) -> dict[str, float]:
-    """Return true and false positive rates of a scan whose truth is known."""
-    if scan.poison is None:
-        return {}
-    return {
-        "true_positive_rate": float(scan.result.flagged[scan.poison].mean()),
-        "false_positive_rate": float(scan.result.flagged[~scan.poison].mean()),
-    }
-
-
-def run_json(run: Run) -> dict[str, Any]:
-    """Return a run's results as plain values."""
-    return {
-        "run": str(run.path),
-        "suite": run.manifest.get("suite", {}),
-        "evaluations": run.summary.to_dicts() if run.evaluations else [],
-        "flags": [
-            {"model": e.model, "threat": e.threat, "flags": list(e.flags)} for e in run.evaluations
-        ],
-        "corruptions": [
-            {"model": e.model, "threat": e.threat, **cases_json(e.cases)}
-            for e in run.evaluations
-            if e.cases is not None
-        ],
-        "scans": [
-            {
-                "data": scan.data,
-                "method": scan.result.method,
-                "samples": len(scan.result.flagged),
-                "flagged": int(scan.result.flagged.sum()),
-                "dataset": scan.result.info.get("dataset"),
-                **scan_rates(scan),
-            }
-            for scan in run.scans
-        ],
-        "gates": run.manifest.get("gates", []),
-        "warnings": run.manifest.get("warnings", []),
-        "errors": list(run.errors),
-    }
 
 
 def attack_json(result: AttackResult) -> dict[str, Any]:
@@ -170,23 +29,6 @@ def attack_json(result: AttackResult) -> dict[str, Any]:
         **({} if result.cases is None else {"corruptions": cases_json(result.cases)}),
         "samples": result.frame.to_dicts(),
     }
-
-
-def cases_json(cases: Cases) -> dict[str, Any]:
-    """Return accuracies under corruptions as plain values."""
-    accuracy = dict(zip(cases.names, cases.accuracy.tolist(), strict=True))
-    return {"mean_accuracy": cases.mean_accuracy, "accuracy": accuracy}
-
-
-def cases_table(title: str, cases: Cases) -> None:
-    """Print accuracy by kind of corruption and severity."""
-    frame = cases.table
-    rows = [
-        (row[0], *("" if value is None else percent(value) for value in row[1:]))
-        for row in frame.iter_rows()
-    ]
-    table(title, tuple(frame.columns), rows)
-    line(f"mean accuracy under corruptions: {percent(cases.mean_accuracy)}")
 
 
 def attack_table(name: str, threat: object, result: AttackResult) -> None:
@@ -349,106 +191,3 @@ def scan_table(result: ScanResult, ids: Sequence[int], top: int) -> None:
         line(f"dataset: {said}{named} (p = {verdict['p']:.2g}, alarm below {verdict['level']:g})")
     else:
         line("dataset: no verdict; this detector ranks samples")
-
-
-def recheck_table(results: Sequence[Rechecked]) -> None:
-    """Print which evidence held."""
-    table(
-        "evidence replayed",
-        (
-            "model",
-            "threat",
-            "samples",
-            "broken",
-            "confirmed",
-            "certified",
-            "proven",
-            "clean verdicts",
-        ),
-        [
-            (
-                r.model,
-                r.threat,
-                r.samples,
-                r.broken,
-                r.confirmed,
-                r.certified,
-                r.proven if r.clean else "-",
-                "not checked (needs --suite)" if not r.clean else "checked",
-            )
-            for r in results
-        ],
-    )
-    for r in results:
-        for problem in r.problems:
-            line(f"does not hold: {r.model}, {r.threat}: {problem}", style="bold red")
-
-
-def recheck_json(results: Sequence[Rechecked]) -> list[dict[str, Any]]:
-    """Return what a check found as plain values."""
-    return [asdict(result) for result in results]
-
-
-def bundle_lines(found: BundleCheck) -> None:
-    """Print how far a bundle could be checked, and what does not hold."""
-    from ..leaderboard.check import MEANING
-
-    if found.run is not None and found.level:
-        run_table(found.run)
-    line(f"{found.path}: level {found.level or 'none'} ({MEANING[found.level]})")
-    for note in found.notes:
-        line(f"not checked: {note}")
-    for failure in found.failures:
-        line(f"does not hold: {failure}", style="bold red")
-    verdict_line(found.holds)
-
-
-def verdict_line(holds: bool) -> None:
-    """Print the last line of a check."""
-    line("everything checked holds" if holds else "NOT everything holds")
-
-
-def certificate_json(path: Path, found: Checked, reason: str) -> dict[str, Any]:
-    """Return what a certificate's check found as plain values."""
-    return {
-        "certificate": str(path),
-        "holds": not reason,
-        "reason": reason,
-        "cases": [
-            {
-                "clauses": len(case.clauses),
-                "leaves": case.leaves,
-                "bounds": [float(b) if np.isfinite(b) else None for b in case.bounds],
-            }
-            for case in found.cases
-        ],
-    }
-
-
-def certificate_lines(path: Path, found: Checked, reason: str) -> None:
-    """Print what a certificate proves, or why it is not accepted."""
-    for case in found.cases:
-        least = case.bounds.min(initial=np.inf)
-        shown = f", least bound {least:.6g}" if np.isfinite(least) else ""
-        ball = f", cut with a ball in {case.ball[0]}" if case.ball is not None else ""
-        line(
-            f"{path}: none of {len(case.clauses)} clauses can be met in a box of "
-            f"{len(case.lower)} inputs{ball}; {case.leaves} parts{shown}"
-        )
-    if reason:
-        line(f"not accepted: {reason}", style="bold red")
-    else:
-        line("the certificate holds")
-
-
-def bundle_json(found: BundleCheck) -> dict[str, Any]:
-    """Return what a bundle's check found as plain values."""
-    about = {
-        "bundle": str(found.path),
-        "digest": found.digest,
-        "level": found.level or None,
-        "holds": found.holds,
-        "failures": list(found.failures),
-        "not_checked": list(found.notes),
-    }
-    return about if found.run is None or not found.level else about | run_json(found.run)
