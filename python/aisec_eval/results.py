@@ -146,7 +146,8 @@ class Counterexample:
     """An input of a property's box whose outputs meet one of its clauses, in real arithmetic."""
 
     input: NDArray[np.float64]
-    """[*input_shape]; float32 numbers wherever the box holds any."""
+    """[*input_shape]; float32 numbers wherever the box holds any. Where it holds no float64 either,
+    as where a decimal fixes an input, a neighbour of what it holds."""
     output: NDArray[np.float64]
     """[outputs]: what the network computes there in float64."""
 

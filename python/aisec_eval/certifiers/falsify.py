@@ -49,8 +49,8 @@ class Search:
 
     @property
     def possible(self) -> bool:
-        """Whether the box holds any float64 point."""
-        return bool((self.case.inner_lower <= self.case.inner_upper).all())
+        """Whether the box holds any point."""
+        return bool((self.case.lower <= self.case.upper).all())
 
     def candidates(self, x: NDArray[np.floating]) -> Counterexample | None:
         """Replay those of the points [n, inputs], moved into the box, that look right."""
@@ -132,7 +132,10 @@ class Search:
         return np.ascontiguousarray(np.clip(x, self._low, self._high), dtype=np.float32)
 
     def _exact(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the points moved to the nearest float64 points of the box."""
+        """Return the points moved to the nearest float64 points of the box.
+
+        An input that it holds between two of them is moved to the smaller one.
+        """
         return np.clip(x.astype(np.float64), self.case.inner_lower, self.case.inner_upper)
 
     def _forward(self, x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -35,7 +35,9 @@ class Case:
     """[inputs], rounded outward: every real input of the box lies between the corners."""
     upper: NDArray[np.float64]
     inner_lower: NDArray[np.float64]
-    """[inputs], rounded inward: what lies between these corners is exactly in the box."""
+    """[inputs], rounded inward: what lies between these corners is exactly in the box. Above
+    `inner_upper` where the box holds nothing but real numbers between two neighbours in float64;
+    those are `lower` and `upper` then."""
     inner_upper: NDArray[np.float64]
     clauses: tuple[Clause, ...]
 

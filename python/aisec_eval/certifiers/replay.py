@@ -28,7 +28,9 @@ def replay(graph: Graph, case: Case, x: NDArray[np.float64]) -> Counterexample |
     """Return the first of the points that is a counterexample beyond doubt.
 
     The point lies exactly in the box, and interval arithmetic in float64, rounded outward, puts
-    the outputs of the graph in real arithmetic inside a clause.
+    the outputs of the graph in real arithmetic inside a clause. An input that the box holds between
+    two neighbours in float64, as a decimal is that fixes it, stands for all real numbers between
+    those.
 
     Args:
         graph: the network.
@@ -57,12 +59,16 @@ class Replay:
 
     def __call__(self, case: Case, x: NDArray[np.float64]) -> Counterexample | None:
         """Return the first of the points [n, inputs] that counts."""
-        inside = ((x >= case.inner_lower) & (x <= case.inner_upper)).all(axis=1)
-        for point in x[inside]:
-            at = np.ascontiguousarray(point.reshape(1, *self._graph.input_shape))
-            low, high = (side.reshape(-1) for side in self._graph.interval(at, at))
+        between = case.inner_lower > case.inner_upper
+        least = np.where(between, case.lower, case.inner_lower)
+        most = np.where(between, case.upper, case.inner_upper)
+        for point in x[((x >= least) & (x <= most)).all(axis=1)]:
+            ends = (np.where(between, case.lower, point), np.where(between, case.upper, point))
+            below, above = (end.reshape(1, *self._graph.input_shape) for end in ends)
+            low, high = (side.reshape(-1) for side in self._graph.interval(below, above))
             if not any(_meets(clause, low, high) for clause in case.clauses):
                 continue
+            at = np.ascontiguousarray(point.reshape(1, *self._graph.input_shape))
             found = Counterexample(at[0], self._graph.forward64(at).reshape(-1))
             if self._model is None or self._reproduced(self._model, case, found):
                 return found
