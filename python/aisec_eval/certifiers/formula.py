@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from .property import Case, Clause, Property, above, below
+from .property import Case, Clause, Property, above, below, strictly_below
+from .ranges import Box, Range
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_CONJUNCTIONS = 10_000
-"""Of the disjunctive normal form; more are not expanded."""
-MAX_CORNERS = 1 << 22
+"""That alternatives may multiply to; more are not expanded."""
+MAX_ALTERNATIVES = 1 << 19
+"""Of the disjunctive normal form."""
+MAX_CORNERS = 1 << 23
 """Boxes times inputs."""
 
 Variable: TypeAlias = tuple[str, int]
@@ -56,16 +59,18 @@ class Linear:
         return Linear(difference, self.constant - other.constant)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Atom:
     """`sum of coefficients * variables <= rhs`, over inputs or over outputs, not over both."""
 
     coefficients: dict[Variable, Fraction]
     rhs: Fraction
+    strict: bool = False
+    """Whether it is `<`."""
 
     @staticmethod
-    def at_most_zero(linear: Linear) -> Atom:
-        """Return `linear <= 0`.
+    def at_most_zero(linear: Linear, *, strict: bool = False) -> Atom:
+        """Return `linear <= 0`, or `linear < 0`.
 
         Raises:
             UnsupportedError: it relates inputs to outputs, or several inputs to each other.
@@ -75,7 +80,7 @@ class Atom:
             raise UnsupportedError("a condition relates inputs to outputs")
         if kinds == {"X"} and len(linear.coefficients) > 1:
             raise UnsupportedError("a condition relates inputs to each other")
-        return Atom(linear.coefficients, -linear.constant)
+        return Atom(linear.coefficients, -linear.constant, strict)
 
 
 Formula: TypeAlias = "Atom | tuple[str, list[Formula]]"
@@ -92,8 +97,10 @@ class Declared:
     outputs: int
 
 
-def build(declared: Declared, formulas: list[Formula], unsupported: str) -> Property:
-    """Return the property that all `formulas` together state.
+def build(
+    declared: Declared, formulas: list[Formula], unsupported: str, box: Box | None = None
+) -> Property:
+    """Return the property that all `formulas` together state, of inputs in `box`.
 
     `unsupported` is what was left out of them already, empty where nothing was.
     """
@@ -113,11 +120,16 @@ def build(declared: Declared, formulas: list[Formula], unsupported: str) -> Prop
         else:
             common += atoms
     nothing = Property(declared.inputs, declared.outputs, ())
-    bounds = _narrow({}, common)
-    if bounds is None:
+    bounds = box or Box()
+    first = _narrow(bounds, common)
+    if first is None:
+        return nothing
+    bounds.narrow(first)
+    if bounds.empty:
         return nothing
     shared = [atom for atom in common if _kind(atom) == "Y"]
-    groups: dict[tuple[tuple[int, _Range], ...], list[Clause]] = {}
+    groups: dict[tuple[tuple[int, Range], ...], list[Clause]] = {}
+    clauses = _Clauses(declared.outputs)
     try:
         for alternative in _normal_form(("and", rest)):
             own = _narrow(bounds, alternative)
@@ -125,11 +137,11 @@ def build(declared: Declared, formulas: list[Formula], unsupported: str) -> Prop
                 continue
             outputs = shared + [atom for atom in alternative if _kind(atom) == "Y"]
             key = tuple(sorted(own.items(), key=lambda item: item[0]))
-            groups.setdefault(key, []).append(_clause(outputs, declared.outputs))
+            groups.setdefault(key, []).append(clauses(outputs))
         if len(groups) * declared.inputs > MAX_CORNERS:
             raise UnsupportedError(f"{len(groups)} boxes of {declared.inputs} inputs are too many")
-        corners = _corners(bounds, declared.inputs)
-        cases = [_case(corners, dict(own), clauses) for own, clauses in groups.items()]
+        corners = bounds.corners(declared.inputs)
+        cases = [_case(corners, own, found) for own, found in groups.items()]
     except UnsupportedError as reason:
         return undecidable(reason)
     return Property(declared.inputs, declared.outputs, tuple(cases))
@@ -164,90 +176,103 @@ def _normal_form(formula: Formula) -> list[Conjunction]:
     if isinstance(formula, Atom):
         return [[formula]]
     head, parts = formula
-    forms = (_normal_form(part) for part in parts)
     if head == "or":
         union: list[Conjunction] = []
-        for form in forms:
-            union += form
-            _check(len(union))
+        for part in parts:
+            union += _normal_form(part)
+            _check(len(union), MAX_ALTERNATIVES)
         return union
     product: list[Conjunction] = [[]]
-    for form in forms:
-        _check(len(product) * len(form))
-        product = [left + right for left in product for right in form]
+    for part in parts:
+        if isinstance(part, Atom):
+            for conjunction in product:
+                conjunction.append(part)
+            continue
+        form = _normal_form(part)
+        if len(product) == 1:
+            product = [product[0] + right for right in form]
+        elif len(form) == 1:
+            product = [left + form[0] for left in product]
+        else:
+            _check(len(product) * len(form), MAX_CONJUNCTIONS)
+            product = [left + right for left in product for right in form]
     return product
 
 
-def _check(conjunctions: int) -> None:
-    if conjunctions > MAX_CONJUNCTIONS:
-        raise UnsupportedError(f"more than {MAX_CONJUNCTIONS} combinations of its alternatives")
+def _check(conjunctions: int, most: int) -> None:
+    if conjunctions > most:
+        raise UnsupportedError(f"more than {most} combinations of its alternatives")
 
 
-_Range: TypeAlias = tuple[Fraction | None, Fraction | None]
-"""Exact bounds of one input, None where there is none."""
-
-
-def _narrow(known: dict[int, _Range], atoms: Conjunction) -> dict[int, _Range] | None:
+def _narrow(known: Box, atoms: Conjunction) -> dict[int, Range] | None:
     """Return the ranges that the atoms change from what is known; None where nothing is left."""
-    ranges: dict[int, _Range] = {}
+    ranges: dict[int, Range] = {}
     for atom in atoms:
         kind = _kind(atom)
-        if kind == "" and atom.rhs < 0:
-            return None  # a false statement about numbers
+        if kind == "":
+            if atom.rhs < 0 or (atom.strict and not atom.rhs):
+                return None  # a false statement about numbers
+            continue
         if kind != "X":
             continue
         (((_, index), c),) = atom.coefficients.items()
-        low, high = ranges.get(index) or known.get(index, (None, None))
-        limit = atom.rhs / c
+        found = ranges.get(index) or known[index]
+        limit = atom.rhs if c == 1 else atom.rhs / c
         if c > 0:
-            high = limit if high is None else min(high, limit)
+            found = found.at_most(limit, strict=atom.strict)
         else:
-            low = limit if low is None else max(low, limit)
-        if low is not None and high is not None and low > high:
+            found = found.at_least(limit, strict=atom.strict)
+        if found.empty:
             return None
-        ranges[index] = (low, high)
+        ranges[index] = found
     return ranges
 
 
-_ROUNDINGS = (below, above, above, below)
-"""Of lower, inner_lower, upper and inner_upper."""
-
-
-def _corners(ranges: dict[int, _Range], inputs: int) -> NDArray[np.float64]:
-    """Return lower, inner_lower, upper, inner_upper [4, inputs]; infinite where unbounded."""
-    corners = np.empty((4, inputs))
-    corners[:2], corners[2:] = -np.inf, np.inf
-    for index, bounds in ranges.items():
-        for slot, rounding in enumerate(_ROUNDINGS):
-            bound = bounds[slot // 2]
-            if bound is not None:
-                corners[slot, index] = rounding(bound)
-    return corners
-
-
-def _case(corners: NDArray[np.float64], own: dict[int, _Range], clauses: list[Clause]) -> Case:
+def _case(
+    corners: NDArray[np.float64], own: tuple[tuple[int, Range], ...], clauses: list[Clause]
+) -> Case:
     corners = corners.copy()
-    indices = list(own)
-    corners[:, indices] = _corners(dict(enumerate(own.values())), len(indices))
-    for corner, what in ((corners[0], "lower"), (corners[2], "upper")):
+    for index, found in own:
+        corners[:, index] = found.corners()
+    lower, inner_lower, upper, inner_upper = corners
+    for corner, what in ((lower, "lower"), (upper, "upper")):
         if not np.isfinite(corner).all():
             missing = int(np.flatnonzero(~np.isfinite(corner))[0])
             raise UnsupportedError(f"X_{missing} has no {what} bound within float64's range")
-    lower, inner_lower, upper, inner_upper = corners
     return Case(lower, upper, inner_lower, inner_upper, tuple(clauses))
 
 
-def _clause(atoms: Conjunction, outputs: int) -> Clause:
-    """Return the half-spaces, each scaled until its coefficients are float64 numbers."""
-    rows = np.zeros((len(atoms), outputs))
-    rhs = []
-    for row, atom in zip(rows, atoms, strict=True):
-        scale = _scale(list(atom.coefficients.values()))
-        for (_, index), c in atom.coefficients.items():
-            row[index] = float(c * scale)
-        rhs.append(atom.rhs * scale)
-    lower, upper = (np.array([r(value) for value in rhs]) for r in (below, above))
-    return Clause(rows, lower, upper)
+class _Clauses:
+    """Makes clauses; those with the same coefficients share them."""
+
+    def __init__(self, outputs: int) -> None:
+        self._outputs = outputs
+        self._rows: dict[tuple[tuple[Variable, ...] | Fraction, ...], NDArray[np.float64]] = {}
+
+    def __call__(self, atoms: Conjunction) -> Clause:
+        """Return the half-spaces, each scaled until its coefficients are float64 numbers."""
+        key: list[tuple[Variable, ...] | Fraction] = []
+        rhs, lower = [], []
+        scales = []
+        for atom in atoms:
+            values = list(atom.coefficients.values())
+            scale = _scale(values)
+            scales.append(scale)
+            key += [tuple(atom.coefficients), *values]
+            value = atom.rhs * scale if scale != 1 else atom.rhs
+            rhs.append(above(value))
+            lower.append(strictly_below(value) if atom.strict else below(value))
+        rows = self._rows.get(tuple(key))
+        if rows is None:
+            rows = np.zeros((len(atoms), self._outputs))
+            for row, atom, scale in zip(rows, atoms, scales, strict=True):
+                for (_, index), c in atom.coefficients.items():
+                    row[index] = float(c * scale)
+            self._rows[tuple(key)] = rows
+        return Clause(rows, np.array(lower), np.array(rhs))
+
+
+_ONE = Fraction(1)
 
 
 def _scale(coefficients: list[Fraction]) -> Fraction:
@@ -259,9 +284,11 @@ def _scale(coefficients: list[Fraction]) -> Fraction:
             for c in coefficients
         )
 
+    if all(c == 1 or c == -1 for c in coefficients):
+        return _ONE
     whole = Fraction(math.lcm(*(c.denominator for c in coefficients)))
     divisor = math.gcd(*(int(c * whole) for c in coefficients))
-    for factor in (Fraction(1), whole, whole / divisor):
+    for factor in (_ONE, whole, whole / divisor):
         if exact(factor):
             return factor
     raise UnsupportedError("coefficients of a condition have too many digits for float64")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -22,7 +23,7 @@ class Clause:
     rows: NDArray[np.float64]
     """[k, outputs]; k = 0 is met by every output."""
     rhs_lower: NDArray[np.float64]
-    """[k], rounded down: what is below meets the condition."""
+    """[k], rounded down: what is not above meets the condition."""
     rhs_upper: NDArray[np.float64]
     """[k], rounded up: what is above does not."""
 
@@ -58,10 +59,8 @@ class Property:
 
 def below(value: Fraction) -> float:
     """Return the largest float64 at most `value`; `-inf` under all of them."""
-    nearest = _nearest(value)
-    if math.isinf(nearest):
-        return math.nextafter(nearest, 0.0) if nearest > 0 else nearest
-    return math.nextafter(nearest, -math.inf) if Fraction(nearest) > value else nearest
+    nearest, past = _nearest(value)
+    return math.nextafter(nearest, -math.inf) if past > 0 else nearest
 
 
 def above(value: Fraction) -> float:
@@ -69,8 +68,24 @@ def above(value: Fraction) -> float:
     return 0.0 - below(-value)  # never -0.0
 
 
-def _nearest(value: Fraction) -> float:
+def strictly_below(value: Fraction) -> float:
+    """Return the largest float64 less than `value`; `-inf` under all of them."""
+    return math.nextafter(above(value), -math.inf)
+
+
+def strictly_above(value: Fraction) -> float:
+    """Return the smallest float64 greater than `value`; `inf` over all of them."""
+    return 0.0 - strictly_below(-value)
+
+
+def _nearest(value: Fraction) -> tuple[float, int]:
+    """Return a neighbour of `value`, and the sign of how far it is past it."""
     try:
-        return float(value)
+        nearest = float(value)
     except OverflowError:
-        return math.inf if value > 0 else -math.inf
+        nearest = math.inf if value > 0 else -math.inf
+    if math.isinf(nearest):
+        return nearest, 1 if nearest > 0 else -1
+    top, bottom = nearest.as_integer_ratio()
+    gap = top * value.denominator - value.numerator * bottom
+    return nearest, (gap > 0) - (gap < 0)

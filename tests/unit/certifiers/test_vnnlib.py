@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import time
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -99,6 +100,47 @@ def test_rounding(value, low, high):
     assert (below(value), above(value)) == (low, high)
 
 
+def test_strict_conditions_are_met_strictly_and_refuted_as_if_they_were_not(read):
+    (case,) = read(
+        DECLARED + BOX + "(assert (< X_0 0.5))(assert (> Y_0 0.5))(assert (< Y_1 Y_0))"
+    ).cases
+    assert (case.upper[0], case.inner_upper[0]) == (0.5, np.nextafter(0.5, 0))
+    (clause,) = case.clauses
+    np.testing.assert_array_equal(clause.rows, [[-1, 0], [-1, 1]])
+    np.testing.assert_array_equal(clause.rhs_upper, [-0.5, 0])
+    np.testing.assert_array_equal(clause.rhs_lower, np.nextafter([-0.5, 0], -1))
+    # What no decimal rounds to is strictly below its upper neighbour already.
+    (case,) = read(DECLARED + BOX + "(assert (< X_0 0.1))(assert (< Y_0 0.1))").cases
+    assert case.inner_upper[0] == case.clauses[0].rhs_lower[0] == below(Fraction(1, 10))
+
+
+def test_strict_bounds_leave_no_point_where_they_meet(read):
+    for text in ("(< X_0 0.5)) (assert (>= X_0 0.5)", "(> X_0 1)", "(< 1 1)"):
+        assert read(DECLARED + BOX + f"(assert {text})(assert (<= Y_0 0))").cases == ()
+    assert len(read(DECLARED + BOX + "(assert (> X_0 0.5))(assert (> X_0 0.5))").cases) == 1
+
+
+def test_equality_is_two_conditions(read):
+    found = read(DECLARED + BOX + "(assert (= X_0 0.25))(assert (= Y_0 (* 2 Y_1)))")
+    (case,) = found.cases
+    assert case.lower[0] == case.upper[0] == case.inner_lower[0] == case.inner_upper[0] == 0.25
+    np.testing.assert_array_equal(case.clauses[0].rows, [[1, -2], [-1, 2]])
+
+
+def test_thousands_of_alternatives_are_read_in_little_time(read):
+    text = "".join(
+        f"(and (>= X_0 {i}e-5) (<= X_0 {i + 1}e-5) ({relation} Y_0 {i}))\n"
+        for i in range(6000)
+        for relation in ("<=", ">=")
+    )
+    started = time.process_time()
+    found = read(DECLARED + BOX + f"(assert (or {text}))")
+    assert time.process_time() - started < 10
+    assert len(found.cases) == 6000
+    assert all(len(case.clauses) == 2 for case in found.cases)
+    assert found.cases[0].clauses[0].rows is found.cases[1].clauses[0].rows
+
+
 def test_an_empty_box_and_a_false_statement_leave_no_case(read):
     for text in ("(assert (<= X_0 -1))", "(assert (<= 1 0))"):
         assert read(DECLARED + BOX + text + "(assert (<= Y_0 0))").cases == ()
@@ -110,7 +152,7 @@ def test_an_empty_box_and_a_false_statement_leave_no_case(read):
         ("(assert (<= X_0 Y_0))", "line 6: a condition relates inputs to outputs"),
         ("(assert (<= (+ X_0 X_1) 1))", "inputs to each other"),
         ("(assert (<= (* Y_0 Y_1) 1))", "multiplied with each other"),
-        ("(assert (< Y_0 1))", 'operator "<"'),
+        ("(assert (distinct Y_0 1))", 'operator "distinct"'),
         ("(assert (<= (sin Y_0) 1))", 'function "sin"'),
         ("(assert (<= (+ (* 0.1 Y_0) (* 1e-300 Y_1)) 1))", "too many digits"),
     ],
