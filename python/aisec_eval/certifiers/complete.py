@@ -115,7 +115,8 @@ class Complete:
     bounds with slopes of their own, then beta-CROWN (Wang et al. 2021, arXiv:2103.06624) on domains
     split by filtered smart branching (De Palma et al. 2021, arXiv:2104.06718). Every refutation is
     computed once more in float64 with every rounding error taken off it. ReLU and leaky ReLU are
-    split; with other activations the bounds are tuned, but not every sample can be decided.
+    split at zero, curves where that takes most off their distance from the chord (Shi et al.
+    2024, arXiv:2405.21063).
     """
 
     timeout: float = 60.0

@@ -2,10 +2,13 @@
 //! alpha-CROWN (Xu et al. 2021, arXiv:2011.13824) and beta-CROWN (Wang et al. 2021,
 //! arXiv:2103.06624), with gradients in closed form.
 
+use std::ops::Range;
+
+use aisec_graph::{Activation, Curve};
 use aisec_numeric::Cancelled;
 
 use crate::lanes::{Cut, Lane, Row, Workspace, pass};
-use crate::layout::{Layout, Lines};
+use crate::layout::{Free, Layout, Lines};
 use crate::tuned::PACKED;
 
 /// How bounds are optimised.
@@ -127,6 +130,12 @@ pub(crate) struct Ascent<'a> {
     /// branching reads.
     pub coefficients: Vec<f32>,
     pub best_lines: Lines,
+    /// Ranges of the parameters, where splits leave less than the layout has.
+    limits: Option<Limits>,
+    /// Hinges' elements whose sign splits give, and the slope there.
+    fixed: Vec<(usize, f32)>,
+    /// How far weights move in a step, in units of slopes', where they are multipliers of their own.
+    reach: f32,
     finished: bool,
 }
 
@@ -150,29 +159,83 @@ impl<'a> Ascent<'a> {
             minimiser: Vec::new(),
             coefficients: Vec::new(),
             best_lines: Lines::default(),
+            limits: None,
+            fixed: Vec::new(),
+            reach: 0.0,
             finished: false,
         }
     }
 
     /// Splits, the lines of the elements split, and multipliers to start from.
     pub fn split(&mut self, layout: &Layout, cuts: Vec<Cut>, betas: Vec<f32>) {
-        for cut in &cuts {
-            let free = &layout.activations[cut.activation];
-            let at = free.first + cut.at;
-            let slope = match (cut.positive, free.kind) {
-                (true, _) => 1.0,
-                (false, aisec_graph::Activation::Hinge { slope }) => slope as f32,
-                (false, aisec_graph::Activation::Curve(_)) => {
-                    unreachable!("only hinges are split")
+        self.fixed.clear();
+        for (number, cut) in cuts.iter().enumerate() {
+            if cuts[..number].iter().any(|other| layout.same(cut, other)) {
+                continue;
+            }
+            for (free, at) in layout.read_by(cut) {
+                let element = free.at[at] as usize;
+                let (l, u) = layout.part(free, element, &cuts);
+                match free.kind {
+                    Activation::Curve(curve) => self.bend(layout, free, &curve, (at, (l, u))),
+                    Activation::Hinge { slope } => self.fold(free, slope as f32, (at, (l, u))),
                 }
-            };
-            let lines = &mut self.lane.lines;
-            (lines.lower_slope[at], lines.upper_slope[at]) = (slope, slope);
-            (lines.lower_offset[at], lines.upper_offset[at]) = (0.0, 0.0);
+            }
         }
         self.lane.cuts = cuts;
         self.lane.betas.clone_from(&betas);
         self.betas = Climber::new(betas);
+    }
+
+    /// Takes the lines of a hinge's element over the part of its bounds that splits leave.
+    fn fold(&mut self, free: &Free, slope: f32, (at, (l, u)): (usize, (f64, f64))) {
+        let (lines, element) = (&mut self.lane.lines, free.first + at);
+        if l >= 0.0 || u <= 0.0 {
+            self.fixed.push((element, if l >= 0.0 { 1.0 } else { slope }));
+            (lines.lower_offset[element], lines.upper_offset[element]) = (0.0, 0.0);
+            return;
+        }
+        let (l, u) = (l as f32, u as f32);
+        let chord = (u - slope * l) / (u - l);
+        let (side, offset) = if slope <= 1.0 {
+            (&mut lines.upper_slope, &mut lines.upper_offset)
+        } else {
+            (&mut lines.lower_slope, &mut lines.lower_offset)
+        };
+        (side[element], offset[element]) = (chord, u - chord * u);
+    }
+
+    /// Takes the usual lines of a curve's element over the part of its bounds that splits leave,
+    /// and moves what is chosen for it into what can be chosen there.
+    fn bend(
+        &mut self,
+        layout: &Layout,
+        free: &Free,
+        curve: &Curve,
+        (at, (l, u)): (usize, (f64, f64)),
+    ) {
+        let limits = self.limits.get_or_insert_with(|| Limits::new(layout));
+        let [below, above] = curve.usual(l, u);
+        let (lines, element) = (&mut self.lane.lines, free.first + at);
+        (lines.lower_slope[element], lines.lower_offset[element]) =
+            (below.0 as f32, below.1 as f32);
+        (lines.upper_slope[element], lines.upper_offset[element]) =
+            (above.0 as f32, above.1 as f32);
+        for (side, touch) in curve.touches(l, u).into_iter().enumerate() {
+            let own = free.first_parameter + side * free.at.len() + at;
+            let usual = touch.usual as f32;
+            let (least, most) = touch.range.map_or((usual, usual), |(l, h)| (l as f32, h as f32));
+            (limits.least[own], limits.most[own]) = (least, most);
+            for point in [&mut self.parameters.now[own], &mut self.parameters.best[own]] {
+                *point = if least < most { point.max(least).min(most) } else { usual };
+            }
+        }
+    }
+
+    /// Bounds plus or minus an element, where weights are multipliers of conditions that hold.
+    pub fn pursue(&mut self, goal: Cut, reach: f32) {
+        self.lane.goal = Some(goal);
+        self.reach = reach;
     }
 
     /// Multipliers and weights to judge by, whatever was found before.
@@ -204,19 +267,17 @@ impl<'a> Ascent<'a> {
     }
 
     /// Lines of the present parameters.
-    fn aim(&mut self, layout: &Layout) {
+    fn aim(&mut self, layout: &Layout, shared: &Limits) {
+        let limits = self.limits.as_ref().unwrap_or(shared);
         for free in &layout.activations {
             let range = free.first_parameter..free.first_parameter + free.usual.len();
-            free.aim(&self.parameters.now[range], &mut self.lane.lines, free.first);
+            let ends = limits.within(range.clone());
+            free.aim(&self.parameters.now[range], ends, &mut self.lane.lines, free.first);
         }
-        for cut in &self.lane.cuts {
+        for &(element, slope) in &self.fixed {
             // The slope of an element that was split is no choice.
-            let free = &layout.activations[cut.activation];
-            if let aisec_graph::Activation::Hinge { slope } = free.kind {
-                let slope = if cut.positive { 1.0 } else { slope as f32 };
-                self.lane.lines.lower_slope[free.first + cut.at] = slope;
-                self.lane.lines.upper_slope[free.first + cut.at] = slope;
-            }
+            self.lane.lines.lower_slope[element] = slope;
+            self.lane.lines.upper_slope[element] = slope;
         }
         self.lane.betas.clone_from(&self.betas.now);
         self.lane.weights.clone_from(&self.weights.now);
@@ -230,16 +291,19 @@ impl<'a> Ascent<'a> {
             self.weights.best.clone_from(&self.weights.now);
             self.coefficients.clone_from(&self.lane.coefficients);
             self.best_lines.lower_slope.clone_from(&self.lane.lines.lower_slope);
+            self.best_lines.upper_slope.clone_from(&self.lane.lines.upper_slope);
         }
     }
 
-    fn climb(&mut self, layout: &Layout, tuning: &Tuning, limits: &Limits, step: i32) {
+    fn climb(&mut self, layout: &Layout, tuning: &Tuning, shared: &Limits, step: i32) {
+        let limits = self.limits.as_ref().unwrap_or(shared);
         let pace = Pace::new(tuning.rate, tuning.decay, step);
         for free in &layout.activations {
             let range = free.first_parameter..free.first_parameter + free.usual.len();
             let marks = free.first..free.first + free.at.len();
             free.gradient(
                 &self.parameters.now[range.clone()],
+                limits.within(range.clone()),
                 (&self.lane.coefficients[marks.clone()], &self.lane.values[marks]),
                 &mut self.parameters.gradient[range],
             );
@@ -248,14 +312,18 @@ impl<'a> Ascent<'a> {
         if !self.lane.cuts.is_empty() {
             for (gradient, cut) in self.betas.gradient.iter_mut().zip(&self.lane.cuts) {
                 let at = layout.activations[cut.activation].first + cut.at;
-                *gradient = -cut.sign() * self.lane.values[at];
+                *gradient = -cut.sign() * (self.lane.values[at] - cut.limit);
             }
             let ends = (vec![0.0; self.lane.cuts.len()], vec![f32::MAX; self.lane.cuts.len()]);
             let pace = Pace::new(tuning.beta_rate, tuning.decay, step);
             self.betas.step(pace, &ends.0, &ends.1);
         }
         let rows = self.lane.rows.len();
-        if rows > 1 {
+        if self.lane.goal.is_some() {
+            self.weights.gradient.clone_from(&self.lane.residuals);
+            let pace = Pace { rate: pace.rate * self.reach, ..pace };
+            self.weights.step(pace, &vec![0.0; rows], &vec![f32::MAX; rows]);
+        } else if rows > 1 {
             self.weights.gradient.clone_from(&self.lane.residuals);
             let before = self.weights.now.clone();
             self.weights.step(pace, &vec![0.0; rows], &vec![1.0; rows]);
@@ -270,9 +338,23 @@ impl<'a> Ascent<'a> {
 }
 
 /// Ranges of all parameters of a layout.
+#[derive(Clone)]
 struct Limits {
     least: Vec<f32>,
     most: Vec<f32>,
+}
+
+impl Limits {
+    fn new(layout: &Layout) -> Self {
+        let gather = |side: fn(&Free) -> &[f32]| {
+            layout.activations.iter().flat_map(|free| side(free).iter().copied()).collect()
+        };
+        Self { least: gather(|f| &f.least), most: gather(|f| &f.most) }
+    }
+
+    fn within(&self, range: Range<usize>) -> (&[f32], &[f32]) {
+        (&self.least[range.clone()], &self.most[range])
+    }
 }
 
 /// Improves the bounds of all rows; each ends as it would have without the others.
@@ -287,10 +369,7 @@ pub(crate) fn ascend(
     points: bool,
     workspace: &mut Workspace,
 ) -> Result<(), Cancelled> {
-    let gather = |side: fn(&crate::layout::Free) -> &[f32]| {
-        layout.activations.iter().flat_map(|free| side(free).iter().copied()).collect()
-    };
-    let limits = Limits { least: gather(|f| &f.least), most: gather(|f| &f.most) };
+    let limits = Limits::new(layout);
     let input = layout.lower.len();
     for step in 0..tuning.iterations.max(1) {
         layout.prepared.cancel.check()?;
@@ -299,7 +378,7 @@ pub(crate) fn ascend(
         if active.is_empty() {
             break;
         }
-        active.iter_mut().for_each(|ascent| ascent.aim(layout));
+        active.iter_mut().for_each(|ascent| ascent.aim(layout, &limits));
         {
             let mut lanes: Vec<&mut Lane> =
                 active.iter_mut().map(|ascent| &mut ascent.lane).collect();

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use aisec_graph::{Graph, Interval, Operator, Relaxation, Site};
 
 use crate::crown::Method;
+use crate::layout::Sign;
 use crate::proof::{BoxProof, Inside, Leaf, Parameters, Part, Proof, Split, USUAL};
 use crate::region::Region;
 
@@ -256,14 +257,17 @@ impl<'a> Writer<'a> {
                 _ => Err(broken()),
             };
         }
-        let at = |end: &End| (end.splits()[depth].node, end.splits()[depth].index);
-        let (node, index) = at(ends.first().ok_or_else(broken)?);
-        if !ends.iter().all(|end| at(end) == (node, index)) {
+        let place = |end: &End| {
+            let Split { node, index, at, .. } = end.splits()[depth];
+            (node, index, at)
+        };
+        let (node, index, at) = place(ends.first().ok_or_else(broken)?);
+        if !ends.iter().all(|end| place(end) == (node, index, at)) {
             return Err(broken());
         }
         let (above, below): (Vec<End>, Vec<End>) =
             ends.iter().partition(|end| end.splits()[depth].positive);
-        entries.push(format!("{{\"split\":[{node},{index},\"0x0p+0\"]}}"));
+        entries.push(format!("{{\"split\":[{node},{index},\"{}\"]}}", hex(at)));
         self.tree(&below, depth + 1, entries)?;
         self.tree(&above, depth + 1, entries)
     }
@@ -349,11 +353,8 @@ impl<'a> Writer<'a> {
             (known.lower.clone(), known.upper.clone())
         };
         for split in splits.iter().filter(|split| split.node == at) {
-            if split.positive {
-                lower[split.index] = lower[split.index].max(0.0);
-            } else {
-                upper[split.index] = upper[split.index].min(0.0);
-            }
+            let ends = (&mut lower[split.index], &mut upper[split.index]);
+            Sign::narrow(split.at, split.positive, ends.0, ends.1);
         }
         Ok((lower, upper))
     }

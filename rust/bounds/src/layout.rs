@@ -8,13 +8,27 @@ use crate::prepared::Prepared;
 use crate::region::Region;
 use crate::state::State;
 
-/// The sign that an element is given which a hinge reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The sign that an element is given which a hinge reads, or the side of a limit where one is that
+/// a curve reads.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Sign {
-    /// The hinge, not the node it reads.
+    /// The activation, not the node it reads.
     pub node: usize,
     pub element: usize,
+    /// Zero for hinges.
+    pub limit: f32,
     pub positive: bool,
+}
+
+impl Sign {
+    /// Brings it into the bounds of an element.
+    pub fn narrow(limit: f64, positive: bool, lower: &mut f64, upper: &mut f64) {
+        if positive {
+            *lower = lower.max(limit);
+        } else {
+            *upper = upper.min(limit);
+        }
+    }
 }
 
 /// The way from the input to `start`, and what of it can be chosen.
@@ -74,6 +88,8 @@ pub(crate) struct Free {
     pub kind: Activation,
     /// In ascending order.
     pub at: Vec<u32>,
+    /// The bounds of what they read.
+    pub ends: Vec<(f64, f64)>,
     /// Slopes of the other elements, zero for the free ones; empty if all are free.
     pub base: Vec<f32>,
     /// Where its elements and its parameters start among those of all activations.
@@ -162,13 +178,45 @@ impl<'a> Layout<'a> {
         let activation = self.activations.iter().position(|free| free.node == sign.node)?;
         let element = u32::try_from(sign.element).ok()?;
         let at = self.activations[activation].at.binary_search(&element).ok()?;
-        Some(Cut { activation, at, positive: sign.positive })
+        Some(Cut { activation, at, limit: sign.limit, positive: sign.positive })
     }
 
     /// The sign that a cut gives.
     pub fn sign(&self, cut: &Cut) -> Sign {
         let free = &self.activations[cut.activation];
-        Sign { node: free.node, element: free.at[cut.at] as usize, positive: cut.positive }
+        let element = free.at[cut.at] as usize;
+        Sign { node: free.node, element, limit: cut.limit, positive: cut.positive }
+    }
+
+    /// Whether two cuts are of the same element.
+    pub fn same(&self, cut: &Cut, other: &Cut) -> bool {
+        let place = |cut: &Cut| {
+            let free = &self.activations[cut.activation];
+            (free.input, free.at[cut.at])
+        };
+        (cut.activation, cut.at) == (other.activation, other.at) || place(cut) == place(other)
+    }
+
+    /// The activations that read the element of a cut, and its place in each.
+    pub fn read_by(&self, cut: &Cut) -> impl Iterator<Item = (&Free, usize)> {
+        let free = &self.activations[cut.activation];
+        let (node, element) = (free.input, free.at[cut.at]);
+        let readers = self.activations.iter().filter(move |free| free.input == node);
+        readers.filter_map(move |free| Some((free, free.at.binary_search(&element).ok()?)))
+    }
+
+    /// The bounds of an element that an activation has free, where some cuts hold.
+    pub fn part(&self, free: &Free, element: usize, cuts: &[Cut]) -> (f64, f64) {
+        let at = free.at.binary_search(&(element as u32)).expect("it is free");
+        let (mut lower, mut upper) = free.ends[at];
+        for cut in cuts {
+            let other = &self.activations[cut.activation];
+            if other.input == free.input && other.at[cut.at] as usize == element {
+                Sign::narrow(f64::from(cut.limit), cut.positive, &mut lower, &mut upper);
+            }
+        }
+        // Bounds that cross by a rounding leave no point, so that any will do.
+        if lower > upper { (upper, lower) } else { (lower, upper) }
     }
 
     /// Numbers one row keeps alive in the search: node buffers, lines, marks and parameters.
@@ -265,6 +313,7 @@ impl Free {
             at.iter().for_each(|&i| base[i] = 0.0);
         }
         let (mut usual, mut least, mut most) = (Vec::new(), Vec::new(), Vec::new());
+        let ends: Vec<(f64, f64)> = at.iter().map(|&i| (lower[i], upper[i])).collect();
         let mut parameter = |value: f64, range: (f64, f64)| {
             usual.push(value as f32);
             least.push(range.0 as f32);
@@ -280,8 +329,7 @@ impl Free {
                 }
             }
             Activation::Curve(curve) => {
-                let touches: Vec<_> =
-                    at.iter().map(|&i| curve.touches(lower[i], upper[i])).collect();
+                let touches: Vec<_> = ends.iter().map(|&(l, u)| curve.touches(l, u)).collect();
                 for side in 0..2 {
                     for touch in touches.iter().map(|touches| touches[side]) {
                         parameter(touch.usual, touch.range.unwrap_or((touch.usual, touch.usual)));
@@ -295,6 +343,7 @@ impl Free {
             input,
             kind,
             at,
+            ends,
             base,
             first,
             first_parameter,
@@ -305,8 +354,15 @@ impl Free {
         })
     }
 
-    /// The lines that depend on parameters, for the parameters given.
-    pub fn aim(&self, parameters: &[f32], lines: &mut Lines, first: usize) {
+    /// The lines that depend on parameters, for the parameters given, which lie between `least` and
+    /// `most`.
+    pub fn aim(
+        &self,
+        parameters: &[f32],
+        (least, most): (&[f32], &[f32]),
+        lines: &mut Lines,
+        first: usize,
+    ) {
         let count = self.at.len();
         let range = first..first + count;
         match self.kind {
@@ -317,8 +373,8 @@ impl Free {
             Activation::Curve(curve) => {
                 let (below, above) = parameters.split_at(count);
                 let sides = [
-                    (below, &self.least[..count], &self.most[..count]),
-                    (above, &self.least[count..], &self.most[count..]),
+                    (below, &least[..count], &most[..count]),
+                    (above, &least[count..], &most[count..]),
                 ];
                 for (side, (points, least, most)) in sides.into_iter().enumerate() {
                     for (i, &point) in points.iter().enumerate() {
@@ -343,8 +399,13 @@ impl Free {
 
     /// Gradient of the row's bound by the parameters, from the coefficients on the activation's
     /// outputs and the values that it reads at the minimiser (both of the free elements).
-    pub fn gradient(&self, parameters: &[f32], marks: (&[f32], &[f32]), gradient: &mut [f32]) {
-        let (coefficients, values) = marks;
+    pub fn gradient(
+        &self,
+        parameters: &[f32],
+        (least, most): (&[f32], &[f32]),
+        (coefficients, values): (&[f32], &[f32]),
+        gradient: &mut [f32],
+    ) {
         let count = self.at.len();
         match self.kind {
             Activation::Hinge { slope } => {
@@ -357,7 +418,7 @@ impl Free {
                 for (i, (&a, &z)) in coefficients.iter().zip(values).enumerate() {
                     let own = if a > 0.0 { i } else { count + i };
                     (gradient[i], gradient[count + i]) = (0.0, 0.0);
-                    if self.least[own] < self.most[own] {
+                    if least[own] < most[own] {
                         let point = f64::from(parameters[own]);
                         let bend = curve.derivatives(point)[2];
                         gradient[own] = a * (bend * (f64::from(z) - point)) as f32;

@@ -93,8 +93,8 @@ pub struct NodeBounds {
 /// One part of the region, and why a clause cannot be met in it.
 ///
 /// In the part `min Σ weights·(row · y - rhs)` is at least `bound`, which is above zero: the rows
-/// are carried back through lines given by `slopes` over the root's bounds, clamped at zero where
-/// a split says so, and `beta · (±z)`, which is not negative there, is taken off on the way.
+/// are carried back through lines given by `slopes` over the root's bounds, clamped where a split
+/// says so, and `beta · ±(z - at)`, which is not negative there, is taken off on the way.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Leaf {
     /// Which clause it refutes.
@@ -113,13 +113,15 @@ pub struct Leaf {
     pub upper: Option<Vec<f64>>,
 }
 
-/// The sign of one element that a piecewise linear activation reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The side of a number where one element is that an activation reads.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Split {
     /// The node the activation reads.
     pub node: usize,
     pub index: usize,
-    /// The element is at least zero; at most zero otherwise.
+    /// Zero where the activation is piecewise linear.
+    pub at: f64,
+    /// The element is at least `at`; at most `at` otherwise.
     pub positive: bool,
 }
 

@@ -128,6 +128,7 @@ pub(crate) fn splits(prepared: &Prepared, signs: &[Sign]) -> Vec<Split> {
     let split = |sign: &Sign| Split {
         node: nodes[sign.node].inputs[0],
         index: sign.element,
+        at: f64::from(sign.limit),
         positive: sign.positive,
     };
     signs.iter().map(split).collect()

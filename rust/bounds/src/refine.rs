@@ -230,24 +230,21 @@ impl State {
         }
         let nodes = prepared.graph.nodes();
         for sign in signs.iter().filter(|sign| nodes[sign.node].inputs[0] == index) {
-            if sign.positive {
-                node.lower[sign.element] = node.lower[sign.element].max(0.0);
-            } else {
-                node.upper[sign.element] = node.upper[sign.element].min(0.0);
-            }
+            let (lower, upper) = (&mut node.lower[sign.element], &mut node.upper[sign.element]);
+            Sign::narrow(f64::from(sign.limit), sign.positive, lower, upper);
         }
         node.measure();
     }
 
     /// An element whose bounds, which all hold, exclude each other.
-    fn excluded(&self, index: usize) -> Option<usize> {
+    pub(crate) fn excluded(&self, index: usize) -> Option<usize> {
         let node = &self.nodes[index];
         let mut bounds = node.lower.iter().zip(&node.upper);
         bounds.position(|(l, u)| l - u > CROSSING * (1.0 + l.abs()))
     }
 
     /// Bounds that cross by no more than roundings change places.
-    fn uncross(&mut self, index: usize) {
+    pub(crate) fn uncross(&mut self, index: usize) {
         let node = &mut self.nodes[index];
         let bounds = node.lower.iter_mut().zip(&mut node.upper);
         bounds.filter(|(l, u)| l > u).for_each(|(l, u)| std::mem::swap(l, u));

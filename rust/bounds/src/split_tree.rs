@@ -1,4 +1,5 @@
-//! Branch and bound over the signs of neurons: beta-CROWN (Wang et al. 2021, arXiv:2103.06624).
+//! Branch and bound over the signs of neurons: beta-CROWN (Wang et al. 2021, arXiv:2103.06624),
+//! and over the values that curves read (Shi et al. 2024, arXiv:2405.21063).
 //!
 //! Domains are taken in waves of a fixed size, so that what is explored does not depend on the
 //! number of threads. A domain keeps its splits, slopes and multipliers, never bounds.
@@ -70,7 +71,7 @@ pub(crate) struct SplitTree<'a> {
     analysis: Analysis<'a>,
     layout: &'a Layout<'a>,
     judge: Judge<'a>,
-    estimates: Estimates,
+    estimates: Estimates<'a>,
     /// Rows of each clause.
     clauses: &'a [Vec<Row>],
     open: BinaryHeap<Domain>,
@@ -163,7 +164,7 @@ impl<'a> SplitTree<'a> {
             analysis: *analysis,
             layout,
             judge: Judge::new(analysis, layout, state, own_state),
-            estimates: Estimates::new(layout, state),
+            estimates: Estimates::new(layout),
             clauses,
             open: BinaryHeap::new(),
             deep: Vec::new(),
@@ -437,7 +438,8 @@ impl<'a> SplitTree<'a> {
 /// One half of a domain, to be bounded.
 fn half_of(domain: &Domain, split: &Candidate, positive: bool) -> Domain {
     let mut half = Domain { candidates: Vec::new(), ..domain.clone() };
-    half.cuts.push(Cut { activation: split.activation, at: split.at, positive });
+    let Candidate { activation, at, limit, .. } = *split;
+    half.cuts.push(Cut { activation, at, limit, positive });
     half.betas.push(split.betas[usize::from(!positive)]);
     half
 }

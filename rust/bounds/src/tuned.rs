@@ -24,11 +24,12 @@ pub(crate) struct Own<'a> {
     pub multipliers: Vec<Multiplier>,
 }
 
-/// What is taken off the coefficient of one element, plus or minus a split's `beta`.
+/// `amount·(z - at)`, which is not negative, is taken off a row: plus or minus a split's `beta`.
 pub(crate) struct Multiplier {
     pub node: usize,
     pub index: usize,
     pub amount: f64,
+    pub at: f64,
 }
 
 /// Lines of some elements of an activation.
@@ -44,27 +45,28 @@ pub(crate) struct OwnLines<'a> {
 }
 
 impl<'a> Own<'a> {
-    /// Lines over the part of the region where the cuts hold.
+    /// Lines over the part of the region where the cuts hold, for a row to which the goal is added.
     pub fn new(
         layout: &'a Layout,
         state: &State,
         parameters: &[f32],
-        cuts: &[Cut],
-        betas: &[f32],
+        (cuts, betas): (&[Cut], &[f32]),
+        goal: Option<&Cut>,
     ) -> Self {
         let nodes = layout.prepared.graph.nodes();
         let mut lines = Vec::with_capacity(layout.activations.len());
-        for (index, free) in layout.activations.iter().enumerate() {
+        for free in &layout.activations {
             let input = &state.nodes[free.input];
             let pick = |values: &[f64]| -> Vec<f64> {
                 free.at.iter().map(|&at| values[at as usize]).collect()
             };
             let (mut lower, mut upper) = (pick(&input.lower), pick(&input.upper));
-            for cut in cuts.iter().filter(|cut| cut.activation == index) {
-                if cut.positive {
-                    lower[cut.at] = lower[cut.at].max(0.0);
-                } else {
-                    upper[cut.at] = upper[cut.at].min(0.0);
+            for cut in
+                cuts.iter().filter(|cut| layout.activations[cut.activation].input == free.input)
+            {
+                let element = layout.activations[cut.activation].at[cut.at];
+                if let Ok(at) = free.at.binary_search(&element) {
+                    (lower[at], upper[at]) = layout.part(free, element as usize, cuts);
                 }
             }
             let chosen = &parameters[free.first_parameter..][..free.usual.len()];
@@ -100,9 +102,15 @@ impl<'a> Own<'a> {
         let multipliers = multipliers.map(|(cut, &beta)| {
             let free = &layout.activations[cut.activation];
             let amount = f64::from(cut.sign()) * f64::from(beta);
-            Multiplier { node: free.input, index: free.at[cut.at] as usize, amount }
+            let (index, at) = (free.at[cut.at] as usize, f64::from(cut.limit));
+            Multiplier { node: free.input, index, amount, at }
         });
-        Self { lines, multipliers: multipliers.collect() }
+        let goal = goal.map(|goal| {
+            let free = &layout.activations[goal.activation];
+            let amount = -f64::from(goal.sign());
+            Multiplier { node: free.input, index: free.at[goal.at] as usize, amount, at: 0.0 }
+        });
+        Self { lines, multipliers: multipliers.chain(goal).collect() }
     }
 
     /// The lines at a node, if there are any.

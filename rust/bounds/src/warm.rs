@@ -91,19 +91,21 @@ impl<'a> Warm<'a> {
         let mut domain = Domain::whole(clause, weights.to_vec());
         for (at, split) in end.splits.iter().enumerate() {
             let sign = Sign {
-                node: hinge(layout.prepared, split.node)?,
+                node: activation(layout.prepared, split)?,
                 element: split.index,
+                limit: split.at as f32,
                 positive: split.positive,
             };
-            if let Some(cut) = layout.cut(&sign) {
+            let known = &state.nodes[split.node];
+            let open = known.lower[split.index] < split.at && split.at < known.upper[split.index];
+            if let Some(cut) = layout.cut(&sign).filter(|_| open) {
                 domain.cuts.push(cut);
                 domain.betas.push(end.leaf.map_or(0.0, |leaf| leaf.betas[at] as f32));
                 continue;
             }
             // The sign is known here: this half is all there is, or it is empty.
-            let known = &state.nodes[split.node];
-            let positive = known.lower[split.index] >= 0.0;
-            if positive != split.positive && !(positive && known.upper[split.index] <= 0.0) {
+            let positive = known.lower[split.index] >= split.at;
+            if positive != split.positive && !(positive && known.upper[split.index] <= split.at) {
                 return None;
             }
         }
@@ -115,12 +117,14 @@ impl<'a> Warm<'a> {
     }
 }
 
-/// The activation that a split gives a sign for.
-fn hinge(prepared: &Prepared, node: usize) -> Option<usize> {
+/// The activation that a split is meant for: of several that read a node, a hinge where it is at zero.
+fn activation(prepared: &Prepared, split: &Split) -> Option<usize> {
     let nodes = prepared.graph.nodes();
-    let is_hinge =
-        |&&reader: &&usize| matches!(nodes[reader].op.activation(), Some(Activation::Hinge { .. }));
-    prepared.nodes[node].readers.iter().find(is_hinge).copied()
+    let kinds = prepared.nodes[split.node].readers.iter().filter_map(|&reader| {
+        nodes[reader].op.activation().map(|kind| (matches!(kind, Activation::Hinge { .. }), reader))
+    });
+    let found = kinds.max_by_key(|(hinge, _)| *hinge == (split.at == 0.0));
+    found.map(|(_, reader)| reader)
 }
 
 /// Parameters of a layout's elements, the usual ones where others are not known.

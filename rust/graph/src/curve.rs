@@ -56,6 +56,14 @@ impl Curve {
         self.sides().map(|side| side.touch(l, u))
     }
 
+    /// Slope and offset of the lines that [`crate::Operator::relax`] draws for one element: below and
+    /// above.
+    pub fn usual(&self, l: f64, u: f64) -> [(f64, f64); 2] {
+        let [below, above] = self.sides();
+        let (slope, offset) = above.below(l, u);
+        [below.below(l, u), (-slope, -offset)]
+    }
+
     /// Lines for every element of one sample.
     pub(crate) fn relax(&self, input: Interval) -> Relaxation {
         let [below, above] = self.sides();

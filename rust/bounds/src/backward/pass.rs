@@ -171,7 +171,9 @@ impl<'r> Pass<'r> {
                 // One rounding, relative to the computed value.
                 let size = self.route.state.nodes[node].size[multiplier.index];
                 let error = mul_up(mul_up(gamma(2), coefficient.abs()), size);
-                self.constants[row] = sub_down(self.constants[row], error);
+                // Two float32: the product is exact.
+                let shift = multiplier.amount * multiplier.at;
+                self.constants[row] = add_down(sub_down(self.constants[row], error), shift);
             }
         }
         any

@@ -191,7 +191,7 @@ pub fn random_proof(graph: &Graph, place: &Place, clauses: usize, numbers: &mut 
                 let (node, index) = free[numbers.below(free.len())];
                 for positive in [false, true] {
                     let mut more = splits.clone();
-                    more.push(Split { node, index, positive });
+                    more.push(Split { node, index, at: 0.0, positive });
                     open.push(more);
                 }
             } else {
