@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from .falsify import Search
 from .input_split import MAX_INPUTS, Outcome, Tree
+from .screen import FEWEST, screen
 from .sign_split import SignTree
 
 if TYPE_CHECKING:
@@ -64,13 +65,19 @@ class Cases:
         """Decide the cases, or as many as there is time for."""
         trees: list[Tree | SignTree] = []
         unknown: list[Outcome] = []
-        for at, case in enumerate(self.cases):
+        open_: Sequence[int] = range(len(self.cases))
+        if len(open_) >= FEWEST and not self.record:
+            screened = screen(self.graph, self.cases, self.replay, self.left, self.memory_limit)
+            if screened.counterexample is not None:
+                return Settled("sat", screened.counterexample)
+            open_ = screened.open
+            self._decided = len(self.cases) - len(open_)
+        for waiting, at in zip(range(len(open_), 0, -1), open_, strict=True):
             left = self.left()
             if left <= 0:
                 unknown.append(Outcome("unknown", "timeout", bound=-math.inf))
                 break
-            share = left / (len(self.cases) - at)
-            tree, found = self._begin(at, case, left - share)
+            tree, found = self._begin(at, self.cases[at], left - left / waiting)
             if found is not None:
                 return self._sat(found, tree)
             if self.record or tree.waiting:
@@ -92,7 +99,8 @@ class Cases:
             return self.left() - rest
 
         search = Search(self.graph, case, at, self.seed, self.replay)
-        kind = Tree if len(case.lower) <= MAX_INPUTS else SignTree
+        free = int((case.inner_lower < case.inner_upper).sum())
+        kind = Tree if free <= MAX_INPUTS else SignTree
         tree = kind(self.graph, case, search, self.memory_limit, record=self.record)
         scattered = kind is SignTree
         if scattered and search.possible:

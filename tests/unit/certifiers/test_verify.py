@@ -160,13 +160,22 @@ def test_no_case_is_unsat_and_no_condition_is_sat():
     assert ae.verify(model, question(box([0, 0], [1, 1], anything))).status == "sat"
 
 
-def test_a_box_without_a_float_in_it_gives_no_counterexample():
+def test_between_two_floats_only_what_holds_all_the_way_is_a_counterexample():
     model = small_network(0)
     low, high = np.nextafter(0.1, 0), 0.1
-    # The input is one real number strictly between two neighbouring floats.
-    anything = half_spaces(([1, 0], 1e6))
-    case = Case(*np.array([[low] * 2, [high] * 2, [high] * 2, [low] * 2]), (anything,))
-    result = ae.verify(model, question(case), timeout=5)
+
+    def between(clause: Clause) -> Case:
+        # The input is one real number strictly between two neighbouring floats.
+        return Case(*np.array([[low] * 2, [high] * 2, [high] * 2, [low] * 2]), (clause,))
+
+    result = ae.verify(model, question(between(half_spaces(([1, 0], 1e6)))), timeout=5)
+    assert result.status == "sat"
+    assert (result.counterexample.input == low).all()
+    ends = [model.graph.forward64(np.full((1, 2), end))[0, 0] for end in (low, high)]
+    split = between(half_spaces(([1, 0], (ends[0] + ends[1]) / 2)))
+    for end in (low, high):
+        assert replay(model.graph, split, np.full((1, 2), end)) is None
+    result = ae.verify(model, question(split), timeout=5)
     assert result.status == "unknown"
     assert result.reason.startswith("precision")
 
