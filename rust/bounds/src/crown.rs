@@ -61,6 +61,9 @@ pub(crate) struct Analysis<'a> {
     pub block_bytes: usize,
 }
 
+/// Multiplications and additions between two looks at the clock, a few seconds' worth.
+const WORK: usize = 1 << 33;
+
 /// Units that are bounded together, and the part of the node they lie in.
 type Tile = (Option<Patch>, Vec<Unit>);
 
@@ -92,7 +95,7 @@ impl Analysis<'_> {
         let route = Route::new(self.prepared, state, &trace);
         let len: usize = self.prepared.graph.output_len();
         let (mut coefficients, mut constants) = (Vec::new(), Vec::new());
-        for block in rows.chunks(len * self.block(route.peak())) {
+        for block in rows.chunks(len * self.together(&route)) {
             self.prepared.cancel.check()?;
             let found = route.planes(block, block.len() / len, &mut Pool::default());
             coefficients.extend(found.0);
@@ -193,7 +196,8 @@ impl Analysis<'_> {
                 let own = own.as_ref().map(|trace| Route::new(self.prepared, state, trace));
                 let route = own.as_ref().or(shared.as_ref()).expect("one of the two exists");
                 let mut bounds = Vec::with_capacity(units.len());
-                for block in units.chunks(self.block(route.peak())) {
+                for block in units.chunks(self.together(route)) {
+                    self.prepared.cancel.check()?;
                     let found = route.unit_bounds(block, pool);
                     bounds.extend(block.iter().map(|unit| unit.element).zip(found));
                 }
@@ -236,7 +240,7 @@ impl Analysis<'_> {
         let trace = Trace::new(self.prepared, state, index, None, stop);
         let route = Route::new(self.prepared, state, &trace);
         let len: usize = self.prepared.graph.nodes()[index].len();
-        let block = len * self.block(route.peak());
+        let block = len * self.together(&route);
         if rows.len() <= block {
             return Ok(route.lower_bounds(rows, rows.len() / len, &mut Pool::default()));
         }
@@ -248,6 +252,11 @@ impl Analysis<'_> {
             })
             .collect::<Result<_, Cancelled>>()?;
         Ok(blocks.into_iter().flatten().collect())
+    }
+
+    /// How many rows go together, so that they fit and a deadline is not far away.
+    fn together(&self, route: &Route<'_>) -> usize {
+        self.block(route.peak()).min(WORK / route.work().max(1)).max(1)
     }
 
     /// How many rows go together when one keeps up to `peak` coefficients alive.

@@ -22,6 +22,8 @@ pub(crate) struct Trace<'g> {
     pub asked: Option<Patch>,
     /// Most coefficients of one row that are kept at once.
     pub peak: usize,
+    /// Multiplications and additions of one row on its way, roughly.
+    pub work: usize,
 }
 
 /// One node on the way.
@@ -31,6 +33,14 @@ pub(crate) struct Step<'g> {
     pub patch: Option<Patch>,
     pub shape: Vec<usize>,
     pub action: Action<'g>,
+}
+
+impl Step<'_> {
+    fn work(&self) -> usize {
+        let Action::Affine { op, inputs } = &self.action else { return 0 };
+        let inputs: Vec<&[usize]> = inputs.iter().map(|input| input.2.as_slice()).collect();
+        op.op().work(&Site { batch: 1, inputs: &inputs, output: &self.shape })
+    }
 }
 
 /// What happens to the coefficients there.
@@ -148,7 +158,8 @@ impl<'g> Trace<'g> {
             steps.push(Step { node: index, patch, shape, action });
         }
         let peak = peak(&steps);
-        Self { steps, asked: patch, peak }
+        let work = steps.iter().map(Step::work).sum();
+        Self { steps, asked: patch, peak, work }
     }
 }
 

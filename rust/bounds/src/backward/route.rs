@@ -131,6 +131,11 @@ impl<'a> Route<'a> {
         self.trace.peak
     }
 
+    /// Multiplications and additions of one row, roughly.
+    pub fn work(&self) -> usize {
+        self.trace.work
+    }
+
     /// Lower bounds of the rows (row-major, over the part the trace was asked for) over the
     /// region; a bound that is not finite is `-inf`.
     pub fn lower_bounds(&self, rows: &[f64], count: usize, pool: &mut Pool) -> Vec<f64> {
