@@ -22,6 +22,8 @@ pub(crate) enum Stop {
     /// At the bounds of the first element on each path whose line is not the function itself, because
     /// its sign is not known.
     Signs,
+    /// At the input and the outputs of activations, where they stay.
+    Units,
 }
 
 /// `weight · sign·(z - at)` is taken off a row where `sign·(z - at) >= 0` is known.
@@ -64,6 +66,13 @@ impl<T: Number> Carry<'_, T> {
         (coefficients.unwrap_or_else(|| vec![T::zero(); count * wide]), state.constants)
     }
 
+    /// Rows over the input and the outputs of activations, with [`Stop::Units`]: constants, and
+    /// coefficients at each node up to `start`.
+    pub fn rests(&self, start: usize, rows: Vec<T>) -> (Vec<T>, Vec<Option<Vec<T>>>) {
+        let state = self.down_to(0, start, rows);
+        (state.constants, state.at)
+    }
+
     fn down_to(&self, last: usize, start: usize, rows: Vec<T>) -> Rows<T> {
         let count = rows.len() / self.network.places[start].len;
         let mut state = Rows { constants: vec![T::zero(); count], at: vec![None; start + 1] };
@@ -78,6 +87,9 @@ impl<T: Number> Carry<'_, T> {
             let Some(mut rows) = state.at[node].take() else { continue };
             self.take_off(&mut state, node, &mut rows);
             match &self.network.places[node].rule {
+                Rule::Input | Rule::Active(_) if self.stop == Stop::Units => {
+                    state.at[node] = Some(rows);
+                }
                 Rule::Input => self.end(&mut state, node, &rows),
                 Rule::Linear(_) => self.through_linear(&mut state, node, &rows),
                 _ if self.stop == Stop::Bounds => self.end(&mut state, node, &rows),

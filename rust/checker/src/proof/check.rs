@@ -175,8 +175,12 @@ impl Tree<'_> {
             upper: exact(&self.case.region.upper),
             ball: ball(self.case),
         };
+        let domain = Domain::new(self.network, region)?;
+        if let Some(boxes) = domain.in_floats().and_then(|domain| self.boxes(domain)) {
+            return self.walk_boxes(0, boxes);
+        }
         let part = Part {
-            domain: Domain::new(self.network, region)?,
+            domain,
             path: Vec::new(),
             needed: vec![true; self.case.clauses.len()],
             cheap: true,

@@ -36,6 +36,11 @@ impl<T: Number> Domain<T> {
         Self { region: Arc::new(region), cells: Vec::new() }.redraw(network, &nothing)
     }
 
+    /// Itself, where numbers are floats.
+    pub fn in_floats(&self) -> Option<&Domain<f64>> {
+        (self as &dyn std::any::Any).downcast_ref()
+    }
+
     /// Bounds and lines found again for this part, never looser than they were.
     pub fn redraw(&self, network: &Network, wanted: &BoundsClaim) -> Result<Self, String> {
         self.draw(network, wanted, false)

@@ -3,11 +3,46 @@
 
 use super::lines::Lines;
 
-const LANES: usize = 8;
+pub(super) const LANES: usize = 8;
+
+/// A function that runs a loop with the widest vectors the processor has. (Closures would be compiled
+/// for the narrowest ones.)
+macro_rules! widest {
+    ($name:ident($($argument:ident: $type:ty),+) -> $output:ty = $loop:path) => {
+        pub(in crate::proof) fn $name($($argument: $type),+) -> $output {
+            struct Call<T>(T);
+            impl pulp::WithSimd for Call<($($type,)+)> {
+                type Output = $output;
+
+                #[inline(always)]
+                fn with_simd<S: pulp::Simd>(self, _: S) -> $output {
+                    let ($($argument,)+) = self.0;
+                    $loop($($argument),+)
+                }
+            }
+            pulp::Arch::new().dispatch(Call(($($argument,)+)))
+        }
+    };
+}
+pub(super) use widest;
+
+/// The loops of [`super::number::Number`] for float64.
+pub(super) mod wide {
+    use super::Lines;
+
+    type Pair = (f64, f64);
+    type Sizes = (usize, usize);
+
+    widest!(gather_rows(sums: &mut [f64], factors: &[(usize, f64)], matrix: &[f64]) -> () = super::gather_rows);
+    widest!(gather_lines(sums: &mut [f64], stride: usize, lines: &[f64], sizes: Sizes, matrix: &[f64]) -> () = super::gather_lines);
+    widest!(weigh(row: &[f64], constants: &[f64], weight: &[f64]) -> Pair = super::weigh);
+    widest!(bend(row: &[f64], lines: &Lines<f64>, weight: &[f64], moved: &mut [f64]) -> Pair = super::bend);
+    widest!(reach(weights: &[f64], sizes: &[f64]) -> f64 = super::reach);
+}
 
 /// See [`super::number::Number::gather_rows`]: many sums at a time stay in registers.
 #[inline(always)]
-pub(super) fn gather_rows(sums: &mut [f64], factors: &[(usize, f64)], matrix: &[f64]) {
+fn gather_rows(sums: &mut [f64], factors: &[(usize, f64)], matrix: &[f64]) {
     #[inline(always)]
     fn part<const N: usize>(
         sums: &mut [f64],
@@ -59,21 +94,20 @@ pub(super) fn gather_rows(sums: &mut [f64], factors: &[(usize, f64)], matrix: &[
 /// Rows that are gathered together: each row of the matrix is read once for all of them.
 const TOGETHER: usize = 4;
 
-/// See [`super::number::Number::gather_lines`].
+/// See [`super::number::Number::gather_lines`]; lines of `sums` start `stride` numbers apart.
 #[inline(always)]
-pub(super) fn gather_lines(
+fn gather_lines(
     sums: &mut [f64],
+    stride: usize,
     lines: &[f64],
     (out, wide): (usize, usize),
     matrix: &[f64],
 ) {
-    let whole = sums.len() / wide / TOGETHER * TOGETHER;
-    let (blocks, rest) = sums.split_at_mut(whole * wide);
+    let whole = lines.len() / out / TOGETHER * TOGETHER;
     let (block_lines, rest_lines) = lines.split_at(whole * out);
     let mut factors: Vec<(usize, [f64; TOGETHER])> = Vec::with_capacity(out);
-    for (sums, lines) in
-        blocks.chunks_exact_mut(TOGETHER * wide).zip(block_lines.chunks_exact(TOGETHER * out))
-    {
+    for (block, lines) in block_lines.chunks_exact(TOGETHER * out).enumerate() {
+        let sums = &mut sums[block * TOGETHER * stride..];
         factors.clear();
         for row in 0..out {
             let factor: [f64; TOGETHER] = std::array::from_fn(|line| lines[line * out + row]);
@@ -84,19 +118,20 @@ pub(super) fn gather_lines(
         let mut first = 0;
         while first < wide {
             first += match wide - first {
-                16.. => tile::<16>(sums, first, &factors, matrix, wide),
-                8.. => tile::<8>(sums, first, &factors, matrix, wide),
-                4.. => tile::<4>(sums, first, &factors, matrix, wide),
-                2.. => tile::<2>(sums, first, &factors, matrix, wide),
-                _ => tile::<1>(sums, first, &factors, matrix, wide),
+                24.. => tile::<24>(sums, stride, first, &factors, matrix, wide),
+                16.. => tile::<16>(sums, stride, first, &factors, matrix, wide),
+                8.. => tile::<8>(sums, stride, first, &factors, matrix, wide),
+                4.. => tile::<4>(sums, stride, first, &factors, matrix, wide),
+                2.. => tile::<2>(sums, stride, first, &factors, matrix, wide),
+                _ => tile::<1>(sums, stride, first, &factors, matrix, wide),
             };
         }
     }
     let mut factors: Vec<(usize, f64)> = Vec::with_capacity(out);
-    for (sums, line) in rest.chunks_exact_mut(wide).zip(rest_lines.chunks_exact(out)) {
+    for (line, values) in rest_lines.chunks_exact(out).enumerate() {
         factors.clear();
-        factors.extend(line.iter().copied().enumerate().filter(|(_, factor)| *factor != 0.0));
-        gather_rows(sums, &factors, matrix);
+        factors.extend(values.iter().copied().enumerate().filter(|(_, factor)| *factor != 0.0));
+        gather_rows(&mut sums[(whole + line) * stride..][..wide], &factors, matrix);
     }
 }
 
@@ -104,6 +139,7 @@ pub(super) fn gather_lines(
 #[inline(always)]
 fn tile<const N: usize>(
     sums: &mut [f64],
+    stride: usize,
     first: usize,
     factors: &[(usize, [f64; TOGETHER])],
     matrix: &[f64],
@@ -111,18 +147,18 @@ fn tile<const N: usize>(
 ) -> usize {
     let mut own = [[0.0; N]; TOGETHER];
     for line in 0..TOGETHER {
-        own[line].copy_from_slice(&sums[line * wide + first..][..N]);
+        own[line].copy_from_slice(&sums[line * stride + first..][..N]);
     }
     for (row, factor) in factors {
         let row: &[f64; N] = matrix[row * wide + first..][..N].try_into().expect("N numbers");
         for line in 0..TOGETHER {
             for lane in 0..N {
-                own[line][lane] += factor[line] * row[lane];
+                own[line][lane] = factor[line].mul_add(row[lane], own[line][lane]);
             }
         }
     }
     for line in 0..TOGETHER {
-        sums[line * wide + first..][..N].copy_from_slice(&own[line]);
+        sums[line * stride + first..][..N].copy_from_slice(&own[line]);
     }
     N
 }
@@ -135,7 +171,7 @@ fn part(values: &[f64], start: usize) -> &[f64; LANES] {
 
 /// See [`super::number::Number::weigh`].
 #[inline(always)]
-pub(super) fn weigh(row: &[f64], constants: &[f64], weight: &[f64]) -> (f64, f64) {
+fn weigh(row: &[f64], constants: &[f64], weight: &[f64]) -> (f64, f64) {
     // Nothing is lost where a coefficient is zero, whatever it meets.
     #[inline(always)]
     fn term(a: f64, constant: f64, weight: f64) -> (f64, f64) {
@@ -163,12 +199,7 @@ pub(super) fn weigh(row: &[f64], constants: &[f64], weight: &[f64]) -> (f64, f64
 
 /// See [`super::number::Number::bend`].
 #[inline(always)]
-pub(super) fn bend(
-    row: &[f64],
-    lines: &Lines<f64>,
-    weight: &[f64],
-    moved: &mut [f64],
-) -> (f64, f64) {
+fn bend(row: &[f64], lines: &Lines<f64>, weight: &[f64], moved: &mut [f64]) -> (f64, f64) {
     /// What a coefficient becomes, what it adds to the constant, and its size.
     #[inline(always)]
     fn term(a: f64, slopes: (f64, f64), offsets: (f64, f64), weight: f64) -> (f64, f64, f64) {
@@ -206,7 +237,7 @@ pub(super) fn bend(
 
 /// See [`super::number::Number::reach`].
 #[inline(always)]
-pub(super) fn reach(weights: &[f64], sizes: &[f64]) -> f64 {
+fn reach(weights: &[f64], sizes: &[f64]) -> f64 {
     let n = weights.len();
     let sizes = &sizes[..n];
     let mut sums = [0.0; LANES];

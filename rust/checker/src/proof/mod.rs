@@ -2,6 +2,7 @@
 //! their definitions, bounds by weak duality, no search and no fast kernels.
 
 mod bend;
+mod boxes;
 mod carry;
 mod cell;
 mod certificate;
@@ -18,6 +19,8 @@ mod number;
 mod pair;
 mod region;
 mod shape;
+mod unit_lanes;
+mod units;
 
 pub use certificate::MAX_BYTES;
 pub use check::{Arithmetic, Proven, ProvenCase, Refusal, check_certificate};

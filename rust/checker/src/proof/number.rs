@@ -6,9 +6,8 @@ use std::fmt::Debug;
 use aisec_numeric::rounding;
 use num_rational::BigRational;
 use num_traits::{Signed, ToPrimitive, Zero};
-use pulp::Arch;
 
-use super::lanes;
+use super::lanes::wide;
 use super::lines::Lines;
 
 /// Numbers whose plain operations round to nearest or not at all, with a bound of what that
@@ -165,19 +164,19 @@ impl Number for f64 {
         *self += a * b;
     }
     fn gather_rows(sums: &mut [f64], factors: &[(usize, f64)], matrix: &[f64]) {
-        Arch::new().dispatch(|| lanes::gather_rows(sums, factors, matrix));
+        wide::gather_rows(sums, factors, matrix);
     }
     fn gather_lines(sums: &mut [f64], lines: &[f64], sizes: (usize, usize), matrix: &[f64]) {
-        Arch::new().dispatch(|| lanes::gather_lines(sums, lines, sizes, matrix));
+        wide::gather_lines(sums, sizes.1, lines, sizes, matrix);
     }
     fn weigh(row: &[f64], constants: &[f64], weight: &[f64]) -> (f64, f64) {
-        Arch::new().dispatch(|| lanes::weigh(row, constants, weight))
+        wide::weigh(row, constants, weight)
     }
     fn bend(row: &[f64], lines: &Lines<f64>, weight: &[f64], sums: &mut [f64]) -> (f64, f64) {
-        Arch::new().dispatch(|| lanes::bend(row, lines, weight, sums))
+        wide::bend(row, lines, weight, sums)
     }
     fn reach(weights: &[f64], sizes: &[f64]) -> f64 {
-        Arch::new().dispatch(|| lanes::reach(weights, sizes))
+        wide::reach(weights, sizes)
     }
     #[inline]
     fn plus_down(&self, other: &Self) -> Self {
