@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,10 @@ import numpy as np
 
 from ..errors import InputError
 from ..threats import L1, L2, Linf
+from .alpha_crown import AlphaCROWN
 from .attacking import broken, farthest, nearest
 from .complete import Complete
+from .crossing import CLOSE, Crossing, holds
 from .region import Regions
 
 if TYPE_CHECKING:
@@ -29,8 +32,12 @@ ROUNDS = 12
 """Most radii that are tried for a sample."""
 FURTHER = (0.0, 1e-5, 1e-4, 1e-3, 1e-2)
 """What a counterexample on the boundary is moved outward by, until it is one in float32."""
-CLOSE = 0.01
-"""Relative distance of the certified from the refuted radius at which a sample is done."""
+APPROACHES = 4
+"""Attacks on radii that branch and bound leaves open, at most."""
+SHARE = 0.15
+"""Of the seconds that branch and bound has for one radius, how many one of several gets."""
+PATIENCE = 1.5
+"""Times the seconds for one radius that all further radii of a sample get together."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,7 @@ def bracket_radii(
     threats: Sequence[ThreatModel],
     margin: NDArray[np.float64],
     *,
+    clean: NDArray[np.float64],
     block: int,
     memory_limit: int | None,
     progress: Callable[[int, int, str], None] | None,
@@ -68,8 +76,8 @@ def bracket_radii(
     """Bracket the distance to the boundary of samples the model is right about.
 
     From above minimum-norm attacks (DeepFool, FMN; re-checked in float64), from below bounds at
-    radii between: the smallest margin falls with the radius, so each next radius is where a line
-    through the two nearest known margins crosses zero, kept away from both ends (Illinois rule).
+    radii that follow the smallest margin to where it crosses zero. Branch and bound begins where
+    alpha-CROWN ends, each radius from the proof of the last one.
 
     Args:
         certifier: bounds margins from below.
@@ -79,6 +87,7 @@ def bracket_radii(
         threats: one a sample, of one norm and input range; their radii are where margins are known
             already.
         margin: smallest margins over the threat models themselves [n].
+        clean: smallest margins at the samples, about [n].
         block: samples to bound in one call.
         memory_limit: bytes that working memory may take.
         progress: called with rounds done, rounds in all.
@@ -87,57 +96,37 @@ def bracket_radii(
     found = nearest(graph, samples, threat)
     ends = np.where(np.isfinite(found), found, farthest(samples.x, threat))
     at = np.array([threat.eps_upper for threat in threats])
-    if isinstance(certifier, Complete):
-        # One sample after the other: each radius goes on from what the last one was proven by.
-        low = np.zeros(len(samples))
-        for row in range(len(samples)):
-            if progress is not None:
-                progress(row, len(samples), "radius")
-            one = slice(row, row + 1)
-            sample = samples.take(np.array([row]))
-            tree = _Tree(certifier, graph, sample, spec[row], threat, memory_limit)
-            low[one] = _bracket(tree, ends[one], at[one], margin[one], None)
-            found[row] = min(found[row], tree.nearest)
-        return Radii(low, found)
+    quick = AlphaCROWN() if isinstance(certifier, Complete) else certifier
 
     def margins(rows: NDArray[np.int64], at: NDArray[np.float64]) -> NDArray[np.float64]:
-        return _margins(certifier, graph, samples.x, spec, threat, rows, at, block, memory_limit)
+        return _margins(quick, graph, samples.x, spec, threat, rows, at, block, memory_limit)
 
-    # A radius is certified for the ball that was bounded; there is no going beyond an example.
-    return Radii(_bracket(margins, ends, at, margin, progress), found)
-
-
-def _bracket(
-    margins: Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.float64]],
-    high: NDArray[np.float64],
-    at: NDArray[np.float64],
-    value: NDArray[np.float64],
-    progress: Callable[[int, int, str], None] | None,
-) -> NDArray[np.float64]:
-    """Return certified radii, from radii above and a radius with its margin."""
-    n = len(high)
-    low = np.zeros(n)
-    below, above = np.full(n, np.inf), np.full(n, -np.inf)
-    rows = np.arange(n)
+    crossing = Crossing(ends, clean, early=getattr(quick, "stop", False))
+    if isinstance(certifier, Complete):
+        # What branch and bound certified says little of the margin that is followed.
+        crossing.low[holds(margin)] = at[holds(margin)]
+        rows = np.arange(len(samples))
+    else:
+        rows = crossing.learn(np.arange(len(samples)), at, margin)
     for turn in range(ROUNDS):
-        # A comparison with NaN is false, and a bound that is not finite proves nothing.
-        holds = (value > 0) & np.isfinite(value)
-        better, worse = holds & (at > low[rows]), ~holds & (at < high[rows])
-        # An end that stays twice counts half: the line bends towards it.
-        above[rows[better]] /= 2
-        below[rows[worse]] /= 2
-        low[rows[better]], below[rows[better]] = at[better], value[better]
-        high[rows[worse]], above[rows[worse]] = at[worse], value[worse]
-        rows = np.flatnonzero(high - low > CLOSE * high)
         if len(rows) == 0:
             break
         if progress is not None:
             progress(turn, ROUNDS, f"radius, {len(rows)} samples")
-        at = _between(low[rows], high[rows], below[rows], above[rows])
-        value = margins(rows, at)
-        if isinstance(margins, _Tree):
-            high[:] = np.minimum(high, margins.nearest)
-    return low
+        next_ = crossing.aim(rows)
+        rows = crossing.learn(rows, next_, margins(rows, next_))
+    low = crossing.low
+    if isinstance(certifier, Complete):
+        for row in range(len(samples)):
+            if progress is not None:
+                progress(row, len(samples), "radius")
+            sample = samples.take(np.array([row]))
+            tree = _Tree(certifier, graph, sample, spec[row], threat, memory_limit)
+            tree.nearest = float(found[row])
+            low[row] = tree.climb(float(low[row]), float(ends[row]))
+            found[row] = tree.nearest
+    # A radius is certified for the ball that was bounded; there is no going beyond an example.
+    return Radii(low, found)
 
 
 class _Tree:
@@ -157,28 +146,57 @@ class _Tree:
         memory_limit: int | None,
     ) -> None:
         self.nearest = np.inf
-        """Distance of the nearest counterexample met on the way."""
+        """Distance of the nearest counterexample known."""
         self._certifier, self._graph, self._sample = certifier, graph, sample
         self._spec, self._threat, self._memory_limit = spec, threat, memory_limit
         self._proof: SplitProof | None = None
 
-    def __call__(self, _: NDArray[np.int64], at: NDArray[np.float64]) -> NDArray[np.float64]:
+    def climb(self, low: float, high: float) -> float:
+        """Return the largest radius that is proven, from one that is and one that is not."""
+        whole = self._certifier.timeout
+        end = time.monotonic() + PATIENCE * whole
+        while high - low > CLOSE * high:
+            seconds = min(SHARE * whole, end - time.monotonic())
+            if seconds <= 0:
+                break
+            # Either answer is final, so that margins tell nothing.
+            middle = (low + high) / 2
+            if self._proves(middle, seconds):
+                low = middle
+            else:
+                high = min(middle, self.nearest)
+        self._approach(high)
+        return low
+
+    def _approach(self, open_: float) -> None:
+        """Attack radii between one that is not proven and the nearest counterexample's."""
+        for _ in range(APPROACHES):
+            if not open_ < self.nearest * (1 - CLOSE) < np.inf:
+                break
+            before = self.nearest
+            self._attack((open_ + before) / 2)
+            if self.nearest >= before:
+                break
+
+    def _proves(self, at: float, seconds: float) -> bool:
         whole = Regions.around(self._sample.x, self._threat)
-        regions = Regions(whole.lower, whole.upper, whole.center, at, whole.norm)
-        found = self._certifier.decide(
+        regions = Regions(whole.lower, whole.upper, whole.center, np.array([at]), whole.norm)
+        found = replace(self._certifier, timeout=seconds).decide(
             self._graph, regions, self._spec, start=self._proof, memory_limit=self._memory_limit
         )
         if found.answer == "refuted":
             self._proof = found.proof or self._proof
-            return np.array([found.bound])
+            return True
         if found.point is not None:
             self.nearest = min(self.nearest, self._distance(found.point))
         else:
-            threat = replace(self._threat, eps=Fraction(float(at[0])))
-            for point in broken(self._graph, self._sample, [threat]).values():
-                self.nearest = min(self.nearest, self._distance(point))
-        # Either answer is final, so that margins tell nothing: the next radius is in the middle.
-        return np.array([-np.inf])
+            self._attack(at)
+        return False
+
+    def _attack(self, at: float) -> None:
+        threat = replace(self._threat, eps=Fraction(at))
+        for point in broken(self._graph, self._sample, [threat]).values():
+            self.nearest = min(self.nearest, self._distance(point))
 
     def _distance(self, point: NDArray[Any]) -> float:
         from .._core import check_adversarial
@@ -202,17 +220,6 @@ class _Tree:
             if holds[0]:
                 return float(distance[0])
         return np.inf
-
-
-def _between(
-    low: NDArray[Any], high: NDArray[Any], below: NDArray[Any], above: NDArray[Any]
-) -> NDArray[np.float64]:
-    width = high - low
-    with np.errstate(invalid="ignore"):
-        share = below / (below - above)
-    # Nothing is known of an end that was never bounded; a tenth is kept from either.
-    share = np.where(np.isfinite(share) & np.isfinite(above), np.clip(share, 0.1, 0.9), 0.5)
-    return np.asarray(low + share * width, dtype=np.float64)
 
 
 def _margins(
