@@ -235,6 +235,9 @@ impl Units {
 
     /// Carries rows over everything before level `at` back through the units that `lines` replace.
     pub fn carry(&self, rows: &mut Rows, at: usize, lines: &Lines) {
+        if rows.constants.is_empty() {
+            return;
+        }
         let mut moved = Vec::new();
         for level in self.levels[..at].iter().rev() {
             let (n, range) = (level.units.len(), level.units.clone());
