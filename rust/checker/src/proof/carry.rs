@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::cell::{Cell, How};
+use super::lanes::LANES;
 use super::lines::Activation;
 use super::network::{Network, Rule};
 use super::number::Number;
@@ -34,6 +35,11 @@ pub(crate) struct Multiplier {
     pub positive: bool,
     pub at: f64,
     pub weight: f64,
+}
+
+/// Terms of one of the sums that [`Number::weigh`] and [`Number::bend`] add up, and those sums.
+fn lane_terms(len: usize) -> usize {
+    len / LANES + 1 + LANES
 }
 
 pub(crate) struct Carry<'a, T> {
@@ -169,7 +175,8 @@ impl<T: Number> Carry<'_, T> {
                         let mut size = T::zero();
                         let sizes = row.iter().zip(&self.cells[input].size);
                         sizes.for_each(|(a, m)| size.gather(&a.size(), m));
-                        let cost = T::cost(place.fan + len, &size, &T::one());
+                        // `size` may be off by as much as it is: the cost allows for twice the terms.
+                        let cost = T::cost(place.fan, &size, &T::one());
                         *constant = constant.minus_down(&cost);
                     }
                 }
@@ -177,10 +184,11 @@ impl<T: Number> Carry<'_, T> {
         }
     }
 
-    /// Adds a sum of offsets to a row's constant, less the cost of the whole step.
-    fn pay(&self, node: usize, constant: &mut T, (sum, size): (T, T)) {
+    /// Adds a sum of offsets to a row's constant, less the cost of the whole step. So many terms
+    /// were added one after the other.
+    fn pay(&self, node: usize, constant: &mut T, (sum, size): (T, T), terms: usize) {
         let (place, cell) = (&self.network.places[node], &self.cells[node]);
-        let cost = T::cost(place.fan.max(place.len), &size, &cell.reach);
+        let cost = T::cost(place.fan.max(terms), &size, &cell.reach);
         *constant = constant.plus_down(&sum.minus_down(&cost));
     }
 
@@ -189,7 +197,12 @@ impl<T: Number> Carry<'_, T> {
         let Rule::Linear(linear) = &place.rule else { unreachable!("it is linear") };
         let weight = &self.cells[node].weight;
         for (row, constant) in rows.chunks_exact(place.len).zip(&mut state.constants) {
-            self.pay(node, constant, T::weigh(row, &place.constants, weight));
+            self.pay(
+                node,
+                constant,
+                T::weigh(row, &place.constants, weight),
+                lane_terms(place.len),
+            );
         }
         self.open(state, node);
         let count = state.constants.len();
@@ -198,6 +211,13 @@ impl<T: Number> Carry<'_, T> {
             // A row may be several lines of the last axis.
             T::gather_lines(sums, rows, (out, length), weight);
             return;
+        }
+        if count > 1 && linear.slides() {
+            let wide = self.network.places[place.inputs[0]].len;
+            let sums = state.at[place.inputs[0]].as_mut().expect("room was made");
+            if T::gather_windows(sums, wide, rows, place.len, linear) {
+                return;
+            }
         }
         let mut alive: Vec<(usize, T)> = Vec::with_capacity(count);
         for output in 0..place.len {
@@ -234,7 +254,7 @@ impl<T: Number> Carry<'_, T> {
         let len = cell.lower.len();
         let rows = rows.chunks_exact(len).zip(sums.chunks_exact_mut(len));
         for ((row, sums), constant) in rows.zip(&mut state.constants) {
-            self.pay(node, constant, T::bend(row, lines, &cell.weight, sums));
+            self.pay(node, constant, T::bend(row, lines, &cell.weight, sums), lane_terms(len));
         }
     }
 
@@ -262,7 +282,7 @@ impl<T: Number> Carry<'_, T> {
                     sums[first + places[i][slot]].gather(a, &planes[i].slopes[slot]);
                 }
             }
-            self.pay(node, &mut state.constants[number], (sum, size));
+            self.pay(node, &mut state.constants[number], (sum, size), len);
         }
     }
 
@@ -279,7 +299,7 @@ impl<T: Number> Carry<'_, T> {
                     size.gather(&a.size(), &weight[i]);
                 }
             }
-            self.pay(node, constant, (sum, size));
+            self.pay(node, constant, (sum, size), picks.len());
         }
         self.open(state, node);
         let input = self.network.places[node].inputs[0];

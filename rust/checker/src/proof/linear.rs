@@ -89,6 +89,13 @@ impl Windows {
         self.output[0] * self.output[1]
     }
 
+    /// The most windows that one position is in.
+    fn overlap(&self) -> usize {
+        let mut seen = vec![0; self.area()];
+        (0..self.outputs()).for_each(|at| self.taps(at, |_, position| seen[position] += 1));
+        seen.into_iter().max().unwrap_or(0)
+    }
+
     /// Calls `visit(tap, position)` for the kernel entries that fall on the image, of the window
     /// of one output position.
     pub fn taps(&self, output: usize, mut visit: impl FnMut(usize, usize)) {
@@ -295,6 +302,26 @@ impl Linear {
         }
     }
 
+    /// Whether windows slide over its one input.
+    pub fn slides(&self) -> bool {
+        matches!(self, Self::Conv(_) | Self::Average { .. })
+    }
+
+    /// The most outputs that read one and the same element of an input.
+    pub fn fan(&self) -> usize {
+        match self {
+            Self::Moved { from, .. } => {
+                let mut read: Vec<_> = from.iter().flatten().collect();
+                read.sort_unstable();
+                read.chunk_by(|a, b| a == b).map(<[_]>::len).max().unwrap_or(0)
+            }
+            Self::Scaled { .. } | Self::Sum { .. } => 1,
+            Self::Dense { weight, .. } => weight.shape()[0],
+            Self::Conv(conv) => conv.group.1 * conv.windows.overlap(),
+            Self::Average { windows, .. } => windows.overlap(),
+        }
+    }
+
     /// What the sum behind an output element is divided by.
     pub fn divisor(&self, output: usize) -> f64 {
         match self {
@@ -373,6 +400,15 @@ mod tests {
                 seen.insert(graph.nodes()[at].op.name());
                 let inputs: Vec<(Vec<f64>, Vec<f64>)> =
                     graph.nodes()[at].inputs.iter().map(|&input| value(input)).collect();
+                let mut readers = std::collections::BTreeMap::new();
+                for output in 0..graph.nodes()[at].len() {
+                    linear.terms(output, |slot, start, weights| {
+                        (start..start + weights.len())
+                            .for_each(|i| *readers.entry((slot, i)).or_insert(0) += 1);
+                    });
+                }
+                assert!(readers.values().all(|&count| count <= linear.fan()));
+                assert!(readers.is_empty() || readers.values().any(|&n| n == linear.fan()));
                 let (low, high) = value(at);
                 for output in 0..graph.nodes()[at].len() {
                     let (mut sum, mut room) = (0.0, 1e-12);

@@ -21,6 +21,7 @@ mod region;
 mod shape;
 mod unit_lanes;
 mod units;
+mod window_lanes;
 
 pub use certificate::MAX_BYTES;
 pub use check::{Arithmetic, Proven, ProvenCase, Refusal, check_certificate};

@@ -100,6 +100,11 @@ impl<'a> Network<'a> {
                 Rule::Linear(linear) => (0..node.len()).map(|i| linear.constant(i)).collect(),
                 _ => Vec::new(),
             };
+            let fan = match &rule {
+                Rule::Linear(linear) => linear.fan(),
+                Rule::Input | Rule::Active(_) => 1,
+                Rule::Largest(_) | Rule::Product(_) => node.len(),
+            };
             places.push(Place {
                 rule,
                 constants,
@@ -108,8 +113,8 @@ impl<'a> Network<'a> {
                 readers: Vec::new(),
                 exact_on_boxes: from_box,
                 linear_in_input: linear && node.inputs.iter().all(|&i| places[i].linear_in_input),
-                // One for each output and slot, what is there already, and a division.
-                fan: node.len() * node.inputs.len() + 2,
+                // An input may be in several slots; what is there already, and a division.
+                fan: fan * node.inputs.len() + 2,
             });
         }
         Ok(Self { places, cancel })

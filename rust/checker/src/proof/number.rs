@@ -8,7 +8,9 @@ use num_rational::BigRational;
 use num_traits::{Signed, ToPrimitive, Zero};
 
 use super::lanes::wide;
+use super::linear::Linear;
 use super::lines::Lines;
+use super::window_lanes::gather_windows;
 
 /// Numbers whose plain operations round to nearest or not at all, with a bound of what that
 /// costs, and whose directed operations never lie on the wrong side of the real result.
@@ -52,6 +54,17 @@ pub(crate) trait Number: Clone + PartialOrd + Send + Sync + Debug + 'static {
             factors.extend(parts.map(|(i, a)| (i, a.clone())));
             Self::gather_rows(sums, &factors, matrix);
         }
+    }
+    /// See [`super::window_lanes::gather_windows`]; false, with nothing done, where there is no such
+    /// loop.
+    fn gather_windows(
+        _sums: &mut [Self],
+        _wide: usize,
+        _rows: &[Self],
+        _len: usize,
+        _linear: &Linear,
+    ) -> bool {
+        false
     }
     /// `Σ row·constants` and, where numbers are rounded, `Σ |row|·weight`.
     fn weigh(row: &[Self], constants: &[f64], weight: &[Self]) -> (Self, Self) {
@@ -168,6 +181,16 @@ impl Number for f64 {
     }
     fn gather_lines(sums: &mut [f64], lines: &[f64], sizes: (usize, usize), matrix: &[f64]) {
         wide::gather_lines(sums, sizes.1, lines, sizes, matrix);
+    }
+    fn gather_windows(
+        sums: &mut [f64],
+        wide: usize,
+        rows: &[f64],
+        len: usize,
+        linear: &Linear,
+    ) -> bool {
+        gather_windows(sums, wide, rows, len, linear);
+        true
     }
     fn weigh(row: &[f64], constants: &[f64], weight: &[f64]) -> (f64, f64) {
         wide::weigh(row, constants, weight)
