@@ -150,16 +150,17 @@ class Family:
     outputs: int
     radius: float = 0.1
     """Of the boxes to verify."""
-    free: int | None = None
-    """How many inputs are free; the others are fixed."""
+    free: tuple[int, int] | None = None
+    """The first of the inputs that are free, and the first after them; the others are fixed."""
 
     def box(self, key: int) -> Box:
         """Return the corners of a box of inputs, flat."""
         rng = np.random.Generator(np.random.Philox(key=1000 + key))
         count = int(np.prod(self.sample))
         middle = rng.uniform(0.2, 0.8, count)
-        radius = np.full(count, self.radius)
-        radius[: count - (self.free or count)] = 0.0
+        first, end = self.free or (0, count)
+        radius = np.zeros(count)
+        radius[first:end] = self.radius
         return middle - radius, middle + radius
 
 
@@ -548,15 +549,15 @@ FAMILIES = (
     Family("rl_benchmarks", _rl, (1, 4), 2, 0.2),
     Family("safenlp", _batchless, (30,), 2, 0.05),
     Family("double", _double, (1, 3), 2, 0.2),
-    Family("dist_shift", _dist_shift, (1, 32), 10, 0.2, free=8),
+    Family("dist_shift", _dist_shift, (1, 32), 10, 0.2, free=(24, 32)),
     Family("cgan", _cgan, (1, 5), 2, 0.05),
     Family("cgan_upsample", _cgan_upsample, (1, 5), 1, 0.1),
     Family("linearizenn", _linearize, (1, 4), 4, 0.2),
     Family("lsnc", _lsnc, (1, 6), 8, 0.05),
     Family("ml4acopf", _acopf, (1, 6), 7, 0.05),
-    Family("nn4sys_mscn", _mscn, (1, 6, 7), 1, 0.1, free=4),
-    Family("nn4sys_pensieve", _pensieve, (1, 12, 8), 1, 0.1, free=10),
-    Family("traffic_signs", _traffic_signs, (1, 8, 8, 3), 5, 1e-3),
+    Family("nn4sys_mscn", _mscn, (1, 6, 7), 1, 0.1, free=(36, 40)),
+    Family("nn4sys_pensieve", _pensieve, (1, 12, 8), 1, 0.1, free=(16, 24)),
+    Family("traffic_signs", _traffic_signs, (1, 8, 8, 3), 5, 0.05),
     Family("vggnet16", _vgg, (1, 3, 8, 8), 20, 0.005),
     Family("vit", _vit, (1, 3, 4, 4), 4, 0.005),
     Family("collins_yolo", _yolo, (1, 3, 8, 8), 80, 0.002),

@@ -56,10 +56,10 @@ def check_certificate(
     from ..certifiers.certificate import check_certificate, proves, read_text
     from ..certifiers.vnnlib import read_vnnlib
     from ..errors import CapabilityError
-    from ..models import load_model
+    from ..models import load_network
 
     read_text(path)  # a file that cannot be read is found out before the network is
-    model = load_model(net)
+    model = load_network(net, None)
     if model.graph is None:
         why = model.report.not_certifiable or "it was not lowered to the engine's graph"
         raise CapabilityError(f"model {model.name!r} cannot be checked: {why}")

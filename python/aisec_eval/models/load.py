@@ -39,9 +39,10 @@ def load_model(
     """Load a classifier and run a few samples to see that it does what is expected.
 
     Args:
-        source: path of an ONNX file; a JAX callable from inputs [n, *input_shape] to logits
-            [n, classes]; a flax.nnx or torch module (batched); an equinox module (one sample a
-            call); a fitted scikit-learn classifier; the http(s) URL of a black box. A `Model` is
+        source: path of an ONNX file, gzipped or not; a JAX callable from inputs
+            [n, *input_shape] to logits [n, classes]; a flax.nnx or torch module (batched); an
+            equinox module (one sample a call); a fitted scikit-learn classifier; the http(s) URL
+            of a black box. A `Model` is
             returned as it is.
         input_shape: one sample's shape without the batch axis; needed for callables, modules
             and URLs, and for ONNX files with symbolic sizes.
@@ -101,7 +102,7 @@ def _load_file(path: Path, options: Options) -> Model:
             f"{path.name}: {path.suffix} files can run code when loaded and are never opened; "
             "export the model to ONNX (torch.onnx.export) or pass a JAX callable"
         )
-    if path.suffix.lower() != ".onnx":
+    if not path.name.lower().endswith((".onnx", ".onnx.gz")):
         raise ModelImportError(f"{path.name}: models are loaded from .onnx files; export to ONNX")
     from .onnx_model import load_onnx
 

@@ -129,7 +129,8 @@ def load_onnx(path: Path, options: checks.Options) -> OnnxModel:
         graph = None if foreign else spec.to_core()
     except ValueError as error:
         raise ModelImportError(f"{network.where}: {error}") from None
-    model = OnnxModel(spec, graph, options.name or path.stem, path)
+    name = options.name or path.name.removesuffix(".gz").removesuffix(".onnx")
+    model = OnnxModel(spec, graph, name, path)
 
     oracle = onnx.Oracle(network)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -404,6 +405,25 @@ def test_oversized_file_is_not_read(answers: dict[str, list[Any]]) -> None:
     kind, code, message = answers["oversized"]
     assert (kind, code) == ("UnsafeArtifactError", 4)
     assert "more than the limit" in message
+
+
+def test_gzipped_files_are_read_and_bounded(tmp_path: Path) -> None:
+    from aisec_eval.errors import ModelImportError, UnsafeArtifactError
+    from aisec_eval.models import load_model
+
+    path = tmp_path / "net.onnx.gz"
+    data = gzip.compress(good().SerializeToString())
+    path.write_bytes(data)
+    model = load_model(path)
+    assert (model.name, model.num_classes) == ("net", 3)
+    for broken in (data[:-30], data[:40] + bytes(20) + data[60:]):
+        path.write_bytes(broken)
+        with pytest.raises(ModelImportError, match=r"net.onnx.gz: the gzip data is (cut|damaged)"):
+            load_model(path)
+    bomb = gzip.compress(bytes(100 << 20), compresslevel=1)
+    path.write_bytes(bomb)
+    with pytest.raises(UnsafeArtifactError, match="out of proportion"):
+        load_model(path)
 
 
 def test_every_truncation_and_bit_flip_is_an_answer(tmp_path: Path) -> None:

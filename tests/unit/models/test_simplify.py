@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from aisec_eval.models.lowering import onnx, onnx_lower
 from aisec_eval.models.lowering.builder import Value
 from aisec_eval.models.lowering.emit import Emitter
 from aisec_eval.models.lowering.simplify import simplify
+from helpers.onnx_models import OnnxBuilder, run_onnxruntime
 
 if TYPE_CHECKING:
     from aisec_eval.models.lowering.ir import GraphSpec
@@ -183,3 +186,38 @@ def test_random_chains_keep_their_function(seed: int) -> None:
         folded.to_core().forward64(x64), spec.to_core().forward64(x64), rtol=1e-11, atol=1e-11
     )
     assert len(folded.nodes) <= len(spec.nodes)
+
+
+def binary_signs(weight: list[list[float]], shift: float = 0.1) -> OnnxBuilder:
+    """Signs of sums of signs, both 1 at zero as larq writes them."""
+    b = OnnxBuilder((1, 3), 9)
+
+    def sign(x: str) -> str:
+        return b.op("Sign", b.op("Add", b.op("Sign", x), b.constant(shift, np.float32)))
+
+    b.output = sign(b.op("MatMul", sign("input"), b.constant(weight, np.float32)))
+    return b
+
+
+@pytest.mark.parametrize(
+    ("weight", "shift", "signs"),
+    [
+        ([[1, -1], [1, 1], [-1, 2]], 0.1, 3),
+        ([[1, -1], [1, 1], [-1, 2.5]], 0.1, 4),
+        ([[1, -1], [1, 1], [-1, 2]], 1.0, 4),
+    ],
+)
+def test_a_sign_of_whole_numbers_has_no_zero_to_tell_apart(tmp_path, weight, shift, signs):
+    b = binary_signs(weight, shift)
+    path = b.save(tmp_path / "net.onnx", b.output)
+    spec = onnx_lower.lower(onnx.read(path))
+    assert sum(node.op == "sign" for node in spec.nodes) == signs
+    graph = spec.to_core()
+    x = np.array(list(itertools.product([-1.0, 0.0, 0.5], repeat=3)), dtype=np.float32)
+    expected = np.concatenate([run_onnxruntime(path.read_bytes(), row[None]) for row in x])
+    np.testing.assert_array_equal(graph.forward(x), expected)
+    if signs == 3:
+        # Sums of signs are zero for half of these inputs: no interval is in doubt about them.
+        wide = x[(x != 0).all(axis=1)].astype(np.float64)
+        low, high = graph.interval(wide, wide)
+        np.testing.assert_array_equal(low, high)

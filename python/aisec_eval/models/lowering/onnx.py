@@ -6,6 +6,7 @@ The only file that imports `onnx`. Sizes are checked before anything is allocate
 from __future__ import annotations
 
 import math
+import zlib
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 1 << 30
 OPSETS = range(7, 22)
+_ALWAYS_UNPACKED = 64 << 20
+"""Bytes that any gzipped file may unpack to; larger ones may hold a few times their size."""
+_MOST_PACKED = 16
 
 # TensorProto.DataType: name and bytes an element, of the types a network may store.
 _TYPES = {
@@ -51,7 +55,7 @@ _TYPES = {
 
 
 def read(path: Path) -> OnnxNetwork:
-    """Read and admit an ONNX file.
+    """Read and admit an ONNX file, gzipped or not.
 
     Raises:
         UnsafeArtifactError: external data, or sizes out of proportion to the file.
@@ -72,6 +76,8 @@ def read(path: Path) -> OnnxNetwork:
         raise ModelImportError(
             f"{where}: cannot be read ({error.strerror}); give the path of an ONNX file"
         ) from None
+    if data.startswith(b"\x1f\x8b"):
+        data = _unpacked(data, where)
     scan(data, where)
 
     import onnx
@@ -87,6 +93,24 @@ def read(path: Path) -> OnnxNetwork:
         raise
     except Exception as error:  # untrusted bytes: anything can be wrong
         raise ModelImportError(f"{where}: not a valid ONNX model: {reason_of(error)}") from None
+
+
+def _unpacked(data: bytes, where: str) -> bytes:
+    """Return what gzip packed, of bounded size."""
+    most = min(MAX_FILE_BYTES, _ALWAYS_UNPACKED + _MOST_PACKED * len(data))
+    unpack = zlib.decompressobj(wbits=31)
+    try:
+        network = unpack.decompress(data, most)
+    except zlib.error as error:
+        raise ModelImportError(f"{where}: the gzip data is damaged ({error})") from None
+    if unpack.unconsumed_tail:
+        raise UnsafeArtifactError(
+            f"{where}: more than {most} bytes once unpacked, out of proportion to the file; "
+            "not loaded"
+        )
+    if not unpack.eof:
+        raise ModelImportError(f"{where}: the gzip data is cut short; fetch it again")
+    return network
 
 
 def _check_texts(graph: Any, where: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from . import shapes
 from .ir import GraphSpec, Node
+from .whole import whole
 
 _ELEMENTWISE = frozenset(
     (
@@ -81,6 +82,8 @@ class _Rebuilder:
             return None
         if node.op in _CONSTANT:
             return self._constant(node, uses)
+        if node.op == "sign" and (found := self._binary_sign(node, uses)) is not None:
+            return found
         if node.op in _ELEMENTWISE or node.op == "concat":
             return self._through_transpose(node, uses)
         match node.op:
@@ -101,6 +104,28 @@ class _Rebuilder:
     def _alias(self, index: int, uses: int) -> int:
         self.uses[index] += uses - 1
         return index
+
+    # Signs
+
+    def _binary_sign(self, node: Node, uses: int) -> int | None:
+        """Take `sign(sign(z) + c)`, as larq writes a sign that is 1 at zero, for `sign(z + 1/2)`.
+
+        That is the same for whole numbers z, which sums of signs are, and no rounding error can
+        move them across the step.
+        """
+        shifted = self.nodes[node.inputs[0]]
+        if shifted.op != "add_const":
+            return None
+        value = _wide(shifted, "value")
+        first = self.nodes[shifted.inputs[0]]
+        if first.op != "sign" or not ((value > 0) & (value < 1)).all():
+            return None
+        if not whole(self.nodes, first.inputs[0]):
+            return None
+        half = Node(
+            f"~{node.name}.z", "add_const", (), first.inputs, {}, {"value": np.full(1, 0.5)}
+        )
+        return self.put(replace(node, inputs=(self.put(half, 1),)), uses)
 
     # Layout
 
