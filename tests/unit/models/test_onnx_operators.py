@@ -240,10 +240,8 @@ UNSUPPORTED: dict[str, tuple[Callable[[OnnxBuilder], str], str]] = {
         lambda b: b.op("Not", b.op("Greater", "input", b.constant(0.0, np.float32))),
         "operator Greater",
     ),
-    "softmax": (
-        lambda b: b.op("Flatten", b.op("Softmax", "input", axis=1)),
-        "joining axes, as before opset 13, is not supported",
-    ),
+    "choice": (lambda b: b.op("ArgMax", "input", axis=1), "operator ArgMax"),
+    "step": (lambda b: b.op("Floor", "input"), "operator Floor"),
     "power": (lambda b: b.op("Pow", "input", b.constant(0.3, np.float32)), "a power of 0.3"),
     "pool_ceil": (
         lambda b: b.op("MaxPool", "input", kernel_shape=[1, 1], strides=[3, 3], ceil_mode=1),

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MOST_DIFFERENCES = 1 << 18
 """Most elements of all differences within a softmax."""
+MOST_MATRICES = 256
+"""Of a stack of constant matrices: each becomes a node."""
 
 
 class Emitter(WindowEmitter):
@@ -231,11 +233,13 @@ class Emitter(WindowEmitter):
         if isinstance(a, Value) and isinstance(b, Value):
             return self._matmul_values(a, b)
         if isinstance(a, Value):
-            weight = np.asarray(b)
+            weight: Any = np.asarray(b)
             if weight.ndim == 1:
                 y = self.matmul(a, weight[:, None])
                 return self.reshape(y, y.shape[:-1])
-            lead, weight = weight.shape[:-2], _matrix(weight)
+            if math.prod(weight.shape[:-2]) != 1:
+                return self._matmul_stack(a, weight)
+            lead, weight = weight.shape[:-2], weight.reshape(weight.shape[-2:])
             y = self.affine(a, weight.T, np.zeros(weight.shape[1], weight.dtype))
             missing = len(lead) + 2 - len(y.shape)
             return self.reshape(y, (1,) * max(missing, 0) + y.shape) if len(a.shape) > 1 else y
@@ -248,6 +252,29 @@ class Emitter(WindowEmitter):
         axes = [*range(len(y.shape) - 2), len(y.shape) - 1, len(y.shape) - 2]
         y = self.transpose(y, axes)
         return self.reshape(y, y.shape[:-2] + y.shape[-1:]) if weight.ndim == 1 else y
+
+    def _matmul_stack(self, a: Value, weight: Any) -> Value:
+        """Multiply each matrix of a stack by a constant one of its own."""
+        if len(a.shape) == 1:
+            y = self._matmul_stack(self.reshape(a, (1, *a.shape)), weight)
+            return self.reshape(y, y.shape[:-2] + y.shape[-1:])
+        if a.shape[-1] != weight.shape[-2]:
+            raise ValueError(f"cannot multiply {list(a.shape)} by {list(weight.shape)}")
+        lead = np.broadcast_shapes(a.shape[:-2], weight.shape[:-2])
+        count = math.prod(lead)
+        if count > MOST_MATRICES:
+            raise NotLowerable(f"a product with a stack of {count} matrices")
+        self.afford(*lead, *weight.shape[-2:])
+        weight = np.broadcast_to(weight, (*lead, *weight.shape[-2:]))
+        weight = weight.reshape(-1, *weight.shape[-2:])
+        x = self.expand(a, (*lead, *a.shape[-2:]))
+        x = self.reshape(x, (count, *a.shape[-2:]))
+        parts = []
+        for at, matrix in enumerate(weight):
+            one = self.slice(x, [at, 0, 0], [1, *x.shape[1:]], [1, 1, 1])
+            parts.append(self.affine(one, matrix.T, np.zeros(matrix.shape[1], matrix.dtype)))
+        y = self.concat(parts, 0) if count > 1 else parts[0]
+        return self.reshape(y, (*lead, a.shape[-2], weight.shape[-1]))
 
     def _matmul_values(self, a: Value, b: Value) -> Value:
         """Multiply all pairs and sum over the inner axis."""
@@ -293,9 +320,3 @@ class Emitter(WindowEmitter):
 def _at_least_2d(array: Any) -> Any:
     array = np.asarray(array)
     return array[None] if array.ndim == 1 else array
-
-
-def _matrix(weight: Any) -> Any:
-    if math.prod(weight.shape[:-2]) != 1:
-        raise NotLowerable(f"a product with a stack of matrices {list(weight.shape)}")
-    return weight.reshape(weight.shape[-2:])

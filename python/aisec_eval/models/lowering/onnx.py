@@ -308,7 +308,9 @@ class Oracle:
 
         self._network = network
         try:
-            self._evaluator = ReferenceEvaluator(network.proto, new_ops=_own_operators())
+            self._evaluator = ReferenceEvaluator(
+                network.proto, new_ops=_own_operators(network.opset < 13)
+            )
         except Exception as error:
             raise self._failure(error) from None
 
@@ -337,14 +339,16 @@ class Oracle:
 
 
 @cache
-def _own_operators() -> list[type]:
+def _own_operators(joined: bool) -> list[type]:
     """Wrap the implementations of `onnx_oracle` as classes the evaluator takes."""
     from onnx.reference.op_run import OpRun
+
+    older = onnx_oracle.BEFORE_13.items() if joined else ()
 
     def wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
         return lambda _self, *inputs, **attrs: (function(*inputs, **attrs),)
 
     return [
         type(name, (OpRun,), {"op_domain": "", "_run": wrapped(function)})
-        for name, function in onnx_oracle.OPERATORS.items()
+        for name, function in (*onnx_oracle.OPERATORS.items(), *older)
     ]

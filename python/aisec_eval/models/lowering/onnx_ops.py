@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import onnx_resample
+from . import onnx_einsum, onnx_resample
 from .builder import NotLowerable, Value
 from .onnx_forms import (
     axes_of,
@@ -155,6 +155,16 @@ def _gelu(e: Emitter, step: Step, _opset: int, x: Value) -> Value:
     return e.unary("gelu", x)
 
 
+def _celu(e: Emitter, step: Step, _opset: int, x: Value) -> Value:
+    alpha = np.float64(step.attrs.get("alpha", 1.0))
+    return e.binary("mul", e.unary("elu", e.binary("div", x, alpha)), alpha)
+
+
+def _softsign(e: Emitter, _step: Step, _opset: int, x: Value) -> Value:
+    spread = e.binary("add", e.absolute(x), np.float64(1))
+    return e.product(x, e.unary("reciprocal", spread))
+
+
 def _selu(e: Emitter, step: Step, _opset: int, x: Value) -> Value:
     # The defaults of the specification.
     alpha = step.attrs.get("alpha", 1.67326319217681884765625)
@@ -195,9 +205,11 @@ def _softmax(op: str) -> Operator:
     def rule(e: Emitter, step: Step, opset: int, x: Value) -> Value:
         rank = len(x.shape)
         axis = step.attrs.get("axis", -1 if opset >= 13 else 1) % rank
-        if opset < 13 and axis != rank - 1:
-            raise NotLowerable("joining axes, as before opset 13,")
-        return e.softmax(op, x, axis)
+        if opset >= 13 or axis == rank - 1:
+            return e.softmax(op, x, axis)
+        # Before opset 13 it is one over all axes from this one on.
+        flat = e.reshape(x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
+        return e.reshape(e.softmax(op, flat, 1), x.shape)
 
     return rule
 
@@ -356,6 +368,7 @@ def _identity(_e: Emitter, step: Step, _opset: int, x: Value, *rest: Any) -> Val
 OPERATORS: dict[str, Operator] = {
     "Gemm": _gemm,
     "MatMul": lambda e, _s, _o, a, b: e.matmul(a, b),
+    "Einsum": onnx_einsum.einsum,
     "Conv": _conv,
     "BatchNormalization": _batch_norm,
     "Add": _binary("add"),
@@ -411,6 +424,9 @@ OPERATORS: dict[str, Operator] = {
     "LogSoftmax": _softmax("log_softmax"),
     "Elu": lambda e, s, _o, x: e.elu(x, float(s.attrs.get("alpha", 1.0))),
     "Selu": _selu,
+    "Celu": _celu,
+    "Softsign": _softsign,
+    "Mish": lambda e, _s, _o, x: e.product(x, e.unary("tanh", e.unary("softplus", x))),
     "Softplus": _unary("softplus"),
     "Gelu": _gelu,
     "Swish": lambda e, s, _o, x: e.silu(x, float(s.attrs.get("alpha", 1.0))),

@@ -1,9 +1,9 @@
 """Direct numpy implementations of ONNX operators, to check imports against.
 
 ONNX's own reference evaluator computes batch statistics for inference-mode batch normalization
-before opset 14, mistakes some paddings of windows, knows no groups of transposed convolutions and
-no resizing before opset 11, so these replace its versions. They share
-nothing with the lowering: batches, padding and windows are worked out here from the operator
+before opset 14, mistakes some paddings of windows, knows no groups of transposed convolutions, no
+resizing before opset 11 and no joined axes before opset 13, so these replace its versions. They
+share nothing with the lowering: batches, padding and windows are worked out here from the operator
 specification.
 """
 
@@ -208,6 +208,14 @@ def resize(
     return y.astype(x.dtype)
 
 
+def joined_softmax(x: NDArray[Any], **attrs: Any) -> NDArray[Any]:
+    """Softmax before opset 13: one over all axes from the given one on."""
+    axis = attrs.get("axis")
+    flat = x.astype(np.float64).reshape(*x.shape[: 1 if axis is None else axis % x.ndim], -1)
+    powers = np.exp(flat - flat.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True)).reshape(x.shape).astype(x.dtype)
+
+
 OPERATORS: dict[str, Callable[..., Any]] = {
     "Conv": conv,
     "MaxPool": max_pool,
@@ -218,3 +226,9 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Upsample": lambda x, scales, **attrs: resize(x, scales, **attrs),
 }
 """ONNX operator to its implementation on whole batches."""
+
+BEFORE_13: dict[str, Callable[..., Any]] = {
+    "Softmax": joined_softmax,
+    "LogSoftmax": lambda x, **attrs: np.log(joined_softmax(x.astype(np.float64), **attrs)),
+}
+"""Those that meant something else before opset 13."""
