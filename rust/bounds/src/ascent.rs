@@ -215,16 +215,13 @@ impl<'a> Ascent<'a> {
         (at, (l, u)): (usize, (f64, f64)),
     ) {
         let limits = self.limits.get_or_insert_with(|| Limits::new(layout));
-        let [below, above] = curve.usual(l, u);
+        let bent = layout.bends.between(free.node, curve, (l, u));
         let (lines, element) = (&mut self.lane.lines, free.first + at);
-        (lines.lower_slope[element], lines.lower_offset[element]) =
-            (below.0 as f32, below.1 as f32);
-        (lines.upper_slope[element], lines.upper_offset[element]) =
-            (above.0 as f32, above.1 as f32);
-        for (side, touch) in curve.touches(l, u).into_iter().enumerate() {
+        let [below, above] = bent.lines;
+        (lines.lower_slope[element], lines.lower_offset[element]) = below;
+        (lines.upper_slope[element], lines.upper_offset[element]) = above;
+        for (side, (usual, (least, most))) in bent.touches.into_iter().enumerate() {
             let own = free.first_parameter + side * free.at.len() + at;
-            let usual = touch.usual as f32;
-            let (least, most) = touch.range.map_or((usual, usual), |(l, h)| (l as f32, h as f32));
             (limits.least[own], limits.most[own]) = (least, most);
             for point in [&mut self.parameters.now[own], &mut self.parameters.best[own]] {
                 *point = if least < most { point.max(least).min(most) } else { usual };

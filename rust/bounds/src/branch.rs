@@ -102,7 +102,10 @@ impl<'a> Estimates<'a> {
                 let bend = self.bend(at, taken).expect("it can be split");
                 let (l, u) = self.layout.part(free, free.at[position] as usize, taken);
                 let limit = f64::from(bend.limit);
-                let slope = |l: f64, u: f64| curve.usual(l, u)[usize::from(a <= 0.0)].0 as f32;
+                let slope = |l: f64, u: f64| {
+                    let bent = self.layout.bends.between(free.node, &curve, (l, u));
+                    bent.lines[usize::from(a <= 0.0)].0
+                };
                 let line = if a > 0.0 { lines.lower_slope[at] } else { lines.upper_slope[at] };
                 (bend.limit, [slope(limit, u), slope(l, limit)], line)
             }

@@ -83,6 +83,13 @@ impl Proof {
     ) -> Result<String, Unwritable> {
         let all: Vec<usize> = (0..clauses).collect();
         let mut entries = Vec::new();
+        let graph = match graph.without_maxima() {
+            Some(other) => {
+                entries.push("{\"maxima\":\"relu\"}".to_owned());
+                other
+            }
+            None => graph,
+        };
         Writer { graph, region, proof: self, compact }.all(&all, 0, &mut entries)?;
         Ok(format!("[{}]", entries.join(",")))
     }

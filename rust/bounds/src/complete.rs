@@ -130,6 +130,8 @@ pub fn decide(
     search: &Search,
     cancel: &Cancel,
 ) -> Decision {
+    // Signs of differences can be split, windows cannot.
+    let graph = graph.without_maxima().unwrap_or(graph);
     let prepared = Prepared::new(graph, cancel);
     let analysis = Analysis {
         prepared: &prepared,

@@ -3,6 +3,7 @@
 
 use aisec_graph::{Activation, Node, Operator, Plane, Planes, Relaxation, Site};
 
+use crate::bent::Bends;
 use crate::lanes::Cut;
 use crate::prepared::Prepared;
 use crate::region::Region;
@@ -45,6 +46,7 @@ pub(crate) struct Layout<'a> {
     pub lower: Vec<f32>,
     pub upper: Vec<f32>,
     pub region: &'a Region,
+    pub bends: Bends,
 }
 
 pub(crate) struct Step {
@@ -170,6 +172,7 @@ impl<'a> Layout<'a> {
             lower,
             upper,
             region,
+            bends: Bends::default(),
         })
     }
 

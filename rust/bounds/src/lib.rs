@@ -7,6 +7,7 @@ pub mod aggregation;
 mod alpha;
 mod ascent;
 mod backward;
+mod bent;
 mod branch;
 mod certificate;
 mod complete;

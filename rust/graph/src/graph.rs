@@ -55,6 +55,7 @@ pub struct Graph {
     work: usize,
     pub(crate) spare: Spare,
     facts: OnceLock<Box<dyn Any + Send + Sync>>,
+    pub(crate) without_maxima: OnceLock<Option<Box<Self>>>,
 }
 
 impl Graph {
@@ -86,19 +87,25 @@ impl Graph {
         }
         let computed = serde_json::json!(["aisec graph 1", canonical, spec.output]).to_string();
         let digest = blake3::hash(computed.as_bytes()).to_hex().to_string();
-        let forward = Plan::forward(&nodes, spec.output);
-        let recording = Plan::recording(&nodes, spec.output);
-        let work = (0..=spec.output).map(|node| work(&nodes, node)).fold(0, usize::saturating_add);
-        Ok(Self {
+        Ok(Self::of_nodes(nodes, spec.output, digest))
+    }
+
+    /// With nodes that were checked.
+    pub(crate) fn of_nodes(nodes: Vec<Node>, output: usize, digest: String) -> Self {
+        let forward = Plan::forward(&nodes, output);
+        let recording = Plan::recording(&nodes, output);
+        let work = (0..=output).map(|node| work(&nodes, node)).fold(0, usize::saturating_add);
+        Self {
             nodes,
-            output: spec.output,
+            output,
             digest,
             forward,
             recording,
             work,
             spare: Spare::default(),
             facts: OnceLock::new(),
-        })
+            without_maxima: OnceLock::new(),
+        }
     }
 
     /// What an engine needs to know of the graph besides: made the first time, kept with it.
@@ -174,7 +181,11 @@ fn work(nodes: &[Node], node: usize) -> usize {
 }
 
 /// Builds the next node, and what of it enters the digest.
-fn build_node(nodes: &[Node], spec: NodeSpec, constants: &mut Constants) -> Result<(Node, Value)> {
+pub(crate) fn build_node(
+    nodes: &[Node],
+    spec: NodeSpec,
+    constants: &mut Constants,
+) -> Result<(Node, Value)> {
     let index = nodes.len();
     let NodeSpec { name, op, inputs, tensors: roles, attrs } = spec;
     let fail = |reason: String| Error::node(index, &name, reason);

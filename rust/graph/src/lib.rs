@@ -11,6 +11,7 @@ mod execute;
 mod graph;
 mod hinge;
 mod interval;
+mod maxima;
 mod operator;
 pub mod ops;
 mod outward;

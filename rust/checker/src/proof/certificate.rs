@@ -71,6 +71,8 @@ pub(crate) struct ClauseSpec {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Entry {
+    /// The first one, if at all: the network meant is the one without max pooling.
+    Maxima(MaximaRule),
     /// Node, element and where: the part at most there follows, then the part at least there.
     Split(usize, usize, Hex),
     /// Bounds and lines are found anew, for the part that follows.
@@ -85,6 +87,14 @@ pub(crate) enum Entry {
     Nothing(usize, usize),
     /// The part is done: each clause that is left is refuted.
     Leaf(Vec<Refutation>),
+}
+
+/// What max pooling is replaced by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum MaximaRule {
+    /// ReLUs of differences, see [`aisec_graph::Graph::without_maxima`].
+    Relu,
 }
 
 #[derive(Debug, Default, Deserialize)]

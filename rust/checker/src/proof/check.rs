@@ -6,7 +6,7 @@ use num_rational::BigRational;
 
 use super::carry::{Carry, Multiplier, Stop};
 use super::certificate::{
-    BoundsClaim, Case, Certificate, Entry, Hex, Intermediate, NormSpec, Refutation,
+    BoundsClaim, Case, Certificate, Entry, Hex, Intermediate, MaximaRule, NormSpec, Refutation,
 };
 use super::domain::Domain;
 use super::network::Network;
@@ -85,9 +85,17 @@ pub fn check_certificate(
         });
     }
     let network = Network::new(graph, cancel).map_err(Refusal::Unsupported)?;
+    let other = graph.without_maxima().map(|graph| Network::new(graph, cancel));
+    let other = other.transpose().map_err(Refusal::Unsupported)?;
     let check = |(number, case): (usize, &Case)| {
         let run = || {
-            let tree = Tree::of(&network, case)?;
+            let network = match case.proof.first() {
+                Some(Entry::Maxima(MaximaRule::Relu)) => {
+                    other.as_ref().ok_or("the network has no max pooling that can be replaced")?
+                }
+                _ => &network,
+            };
+            let tree = Tree::of(network, case)?;
             let leaves = match arithmetic {
                 Arithmetic::Float => tree.prove::<f64>()?,
                 Arithmetic::Exact => tree.prove::<BigRational>()?,
@@ -193,6 +201,7 @@ impl Tree<'_> {
         self.network.cancel.check().map_err(|_| "cancelled".to_owned())?;
         let place = |why: String| format!("entry {at}: {why}");
         match &self.case.proof[at] {
+            Entry::Maxima(_) => self.walk(at + 1, part),
             Entry::Leaf(refutations) => {
                 self.leaf(&part, refutations).map_err(place)?;
                 Ok(1)

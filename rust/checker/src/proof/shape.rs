@@ -45,6 +45,7 @@ impl<'a> Tree<'a> {
     fn check_entry(&self, entry: &Entry) -> Result<(), String> {
         let len = |node: usize| self.network.places.get(node).map(|place| place.len);
         match entry {
+            Entry::Maxima(_) => Ok(()),
             Entry::Nothing(node, index) | Entry::Split(node, index, _) => {
                 need(len(*node).is_some_and(|n| *index < n), || {
                     format!("there is no element {index} of node {node}")
@@ -131,7 +132,10 @@ fn seconds(proof: &[Entry]) -> Result<Vec<usize>, String> {
         let get = |start: usize| part.get(start).copied().ok_or_else(cut);
         part[at] = match &proof[at] {
             Entry::Leaf(_) | Entry::Nothing(..) => (1, at + 1),
-            Entry::Bounds(_) | Entry::Clip(_) => {
+            Entry::Maxima(_) if at > 0 => {
+                return Err(format!("entry {at}: only the first one can choose the network"));
+            }
+            Entry::Maxima(_) | Entry::Bounds(_) | Entry::Clip(_) => {
                 let (depth, end) = get(at + 1)?;
                 (depth + 1, end)
             }

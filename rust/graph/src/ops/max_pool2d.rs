@@ -37,9 +37,14 @@ impl Build for MaxPool2d {
 }
 
 impl MaxPool2d {
+    /// Along height and width.
+    pub(crate) fn windows(&self) -> [Window; 2] {
+        [self.rows, self.columns]
+    }
+
     /// Calls `visit(output, positions)` for each window of one channel, the positions being
     /// indices into the channel, row by row.
-    fn windows(&self, site: &Site, mut visit: impl FnMut(usize, &mut dyn Iterator<Item = usize>)) {
+    fn each(&self, site: &Site, mut visit: impl FnMut(usize, &mut dyn Iterator<Item = usize>)) {
         let (height, width) = (site.inputs[0][1], site.inputs[0][2]);
         let (out_rows, out_columns) = (site.output[1], site.output[2]);
         for i in 0..out_rows {
@@ -61,7 +66,7 @@ impl MaxPool2d {
         let length = site.inputs[0][1] * site.inputs[0][2];
         let mut window = Vec::new();
         for first in (0..input.lower.len()).step_by(length.max(1)) {
-            self.windows(site, |_, positions| {
+            self.each(site, |_, positions| {
                 window.clear();
                 window.extend(positions.map(|at| first + at));
                 visit(&window, &Winner::of(&window, input));

@@ -14,6 +14,8 @@ mod curved;
 mod strided;
 mod window;
 
+pub(crate) use window::Window;
+
 /// How an operator is made from its description.
 pub(crate) trait Build: Sized {
     /// How many inputs it takes.

@@ -12,7 +12,7 @@ const TOO_LARGE: &str = "kernel, dilation or padding is too large";
 
 /// Which input positions each output position sees along one axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Window {
+pub(crate) struct Window {
     pub kernel: usize,
     pub stride: usize,
     pub dilation: usize,
