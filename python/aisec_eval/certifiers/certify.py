@@ -125,7 +125,10 @@ def certify(
                 samples.x[rows], threat if isinstance(threat, ThreatModel) else each
             )
             spec = margin_spec(samples.y[rows], classes)
-            clean[rows] = np.einsum("nmk,nk->nm", spec, logits[rows - start]).min(1, initial=np.inf)
+            if radius:
+                clean[rows] = (spec @ logits[rows - start, :, None]).min(
+                    axis=(1, 2), initial=np.inf
+                )
             if isinstance(certifier, Complete):
                 explained = certifier.explain(
                     graph,
