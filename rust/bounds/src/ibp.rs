@@ -59,8 +59,8 @@ fn kept(prepared: &Prepared) -> Vec<bool> {
 fn together(prepared: &Prepared, kept: &[bool], regions: &[Region], spec: &[f64]) -> Vec<f64> {
     let (graph, batch) = (prepared.graph, regions.len());
     let corner = |side: fn(&Region) -> &[f64]| Vec::from_iter(regions.iter().map(side)).concat();
-    let (lower, upper) = (corner(Region::lower), corner(Region::upper));
-    let bounds = graph.intervals_of(kept, &lower, &upper, batch, |(lower, upper)| {
+    let boxes = (corner(Region::lower), corner(Region::upper));
+    let bounds = graph.intervals_of(kept, boxes, batch, |(lower, upper)| {
         kernels::widen(lower, f64::NEG_INFINITY);
         kernels::widen(upper, f64::INFINITY);
     });

@@ -5,7 +5,7 @@ use aisec_numeric::rounding::{
     add_down, add_up, gamma, mul_down, mul_up, sub_down, sub_up, underflow,
 };
 
-use crate::kernels::least;
+use crate::kernels::{around, least};
 
 /// The norm a perturbation is measured in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,16 +70,14 @@ impl Region {
         if !(radius >= 0.0 && radius.is_finite()) {
             return Err(RegionError::Radius);
         }
-        for (at, &c) in center.iter().enumerate() {
-            if !c.is_finite() {
-                return Err(RegionError::Center(at));
-            }
-            let low = region.lower[at].max(sub_down(c, radius));
-            let high = region.upper[at].min(add_up(c, radius));
-            if low > high {
-                return Err(RegionError::Disjoint(at));
-            }
-            (region.lower[at], region.upper[at]) = (low, high);
+        if !around(center, radius, &mut region.lower, &mut region.upper) {
+            let known = |at: &usize| center[*at].is_finite();
+            let met = |at: &usize| region.lower[*at] <= region.upper[*at];
+            let at = (0..center.len()).find(|at| !(known(at) && met(at))).unwrap_or(0);
+            return Err(match known(&at) {
+                true => RegionError::Disjoint(at),
+                false => RegionError::Center(at),
+            });
         }
         if norm != Norm::Linf {
             let steps = |corner: &[f64], step: fn(f64, f64) -> f64| {
@@ -107,6 +105,11 @@ impl Region {
     /// Whether the region is nothing but a box.
     pub fn is_box(&self) -> bool {
         self.ball.is_none()
+    }
+
+    /// Norm, centre and radius of the ball that cuts the box.
+    pub(crate) fn round(&self) -> Option<(Norm, &[f64], f64)> {
+        self.ball.as_ref().map(|ball| (ball.norm, &ball.center[..], ball.radius))
     }
 
     /// The region of the coordinates inside a patch; the others are held at no cost, which is

@@ -37,7 +37,8 @@ impl Graph {
         kept[node] = true;
         let run = |lower: &[f64], upper: &[f64], below: &mut [f64], above: &mut [f64]| {
             cancel.check()?;
-            let bounds = self.walk(&needed, &kept, (lower, upper), lower.len() / length, |_| {});
+            let ends = (lower.to_vec(), upper.to_vec());
+            let bounds = self.walk(&needed, &kept, ends, lower.len() / length, |_| {});
             let (lower, upper) = &bounds[node];
             below.copy_from_slice(lower);
             above.copy_from_slice(upper);
@@ -64,7 +65,7 @@ impl Graph {
     /// (see [`Graph::interval`]).
     pub fn intervals(&self, lower: &[f64], upper: &[f64]) -> Vec<Bounds> {
         let all = vec![true; self.nodes().len()];
-        self.walk(&all, &all, (lower, upper), 1, |_| {})
+        self.walk(&all, &all, (lower.to_vec(), upper.to_vec()), 1, |_| {})
     }
 
     /// Interval bounds of the nodes that are `kept`, the others left empty, over the boxes of
@@ -73,8 +74,7 @@ impl Graph {
     pub fn intervals_of(
         &self,
         kept: &[bool],
-        lower: &[f64],
-        upper: &[f64],
+        (lower, upper): Bounds,
         batch: usize,
         mend: impl FnMut(&mut Bounds),
     ) -> Vec<Bounds> {
@@ -118,7 +118,7 @@ impl Graph {
         &self,
         needed: &[bool],
         kept: &[bool],
-        (lower, upper): (&[f64], &[f64]),
+        (lower, upper): Bounds,
         batch: usize,
         mut mend: impl FnMut(&mut Bounds),
     ) -> Vec<Bounds> {
@@ -128,7 +128,7 @@ impl Graph {
             self.nodes()[node].inputs.iter().for_each(|&input| last_reader[input] = node);
         }
         let mut bounds = vec![Bounds::default(); needed.len()];
-        bounds[0] = (lower.to_vec(), upper.to_vec());
+        bounds[0] = (lower, upper);
         let mut spare: Vec<Vec<f64>> = Vec::new();
         for node in nodes {
             let described = &self.nodes()[node];

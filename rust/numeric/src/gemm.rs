@@ -317,29 +317,41 @@ impl<T: Scalar> Target<'_, T> {
             return;
         }
         let adjacent = rows.windows(2).all(|pair| pair[1] == pair[0] + 1);
-        match rows.first_chunk::<TILE_ROWS>() {
-            Some(&[row, ..]) if adjacent && rows.len() == TILE_ROWS => {
-                for n in 0..panel.columns {
-                    let start = row + (panel.first + n) * self.stride;
-                    let out: &mut [T; TILE_ROWS] =
-                        self.values[start..].first_chunk_mut().expect("the target holds the tile");
-                    let sums = std::array::from_fn(|i| tile[i * width + n]);
-                    if self.accumulate {
-                        out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
-                    } else {
-                        *out = sums;
+        macro_rules! columns {
+            ($($m:literal)*) => {
+                match (adjacent, rows.len()) {
+                    $((true, $m) => columns::<T, $m>(self, tile, width, rows[0], panel),)*
+                    _ => {
+                        for (row, tile) in rows.iter().zip(tile.chunks_exact(width)) {
+                            columns::<T, 1>(self, tile, width, *row, panel);
+                        }
                     }
                 }
-            }
-            _ => {
-                for n in 0..panel.columns {
-                    let column = (panel.first + n) * self.stride;
-                    for (i, &row) in rows.iter().enumerate() {
-                        let (out, sum) = (&mut self.values[row + column], tile[i * width + n]);
-                        if self.accumulate { *out += sum } else { *out = sum }
-                    }
-                }
-            }
+            };
+        }
+        columns!(1 2 3 4 5 6 7 8);
+    }
+}
+
+/// Writes the columns of a tile of `M` rows whose targets are adjacent.
+#[inline(always)]
+fn columns<T: Scalar, const M: usize>(
+    target: &mut Target<T>,
+    tile: &[T],
+    width: usize,
+    row: usize,
+    panel: Panel,
+) {
+    let lines: [&[T]; M] = std::array::from_fn(|i| &tile[i * width..][..panel.columns]);
+    for n in 0..panel.columns {
+        let start = row + (panel.first + n) * target.stride;
+        let out: &mut [T; M] =
+            target.values[start..].first_chunk_mut().expect("the target holds the tile");
+        let sums: [T; M] = std::array::from_fn(|i| lines[i][n]);
+        if target.accumulate {
+            out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
+        } else {
+            *out = sums;
         }
     }
 }
