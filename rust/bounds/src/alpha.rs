@@ -177,8 +177,7 @@ impl<'a> Judge<'a> {
                 let sizes = &self.state.nodes[layout.start].size;
                 taken.push(combine(ascent.lane.rows, ascent.weights(), row, sizes));
                 let (cuts, betas) = (&ascent.lane.cuts, ascent.betas());
-                let (parameters, goal) = (ascent.parameters(), ascent.lane.goal.as_ref());
-                own.push(Own::new(layout, self.state, parameters, (cuts, betas), goal));
+                own.push(Own::new(layout, self.state, ascent.parameters(), (cuts, betas)));
             }
             let found = route.lower_bounds_with(&rows, block.len(), &own, pool);
             let less = found.into_iter().zip(taken).map(|(bound, taken)| sub_down(bound, taken));

@@ -134,8 +134,6 @@ pub(crate) struct Ascent<'a> {
     limits: Option<Limits>,
     /// Hinges' elements whose sign splits give, and the slope there.
     fixed: Vec<(usize, f32)>,
-    /// How far weights move in a step, in units of slopes', where they are multipliers of their own.
-    reach: f32,
     finished: bool,
 }
 
@@ -161,7 +159,6 @@ impl<'a> Ascent<'a> {
             best_lines: Lines::default(),
             limits: None,
             fixed: Vec::new(),
-            reach: 0.0,
             finished: false,
         }
     }
@@ -227,12 +224,6 @@ impl<'a> Ascent<'a> {
                 *point = if least < most { point.max(least).min(most) } else { usual };
             }
         }
-    }
-
-    /// Bounds plus or minus an element, where weights are multipliers of conditions that hold.
-    pub fn pursue(&mut self, goal: Cut, reach: f32) {
-        self.lane.goal = Some(goal);
-        self.reach = reach;
     }
 
     /// Multipliers and weights to judge by, whatever was found before.
@@ -316,11 +307,7 @@ impl<'a> Ascent<'a> {
             self.betas.step(pace, &ends.0, &ends.1);
         }
         let rows = self.lane.rows.len();
-        if self.lane.goal.is_some() {
-            self.weights.gradient.clone_from(&self.lane.residuals);
-            let pace = Pace { rate: pace.rate * self.reach, ..pace };
-            self.weights.step(pace, &vec![0.0; rows], &vec![f32::MAX; rows]);
-        } else if rows > 1 {
+        if rows > 1 {
             self.weights.gradient.clone_from(&self.lane.residuals);
             let before = self.weights.now.clone();
             self.weights.step(pace, &vec![0.0; rows], &vec![1.0; rows]);

@@ -69,7 +69,7 @@ pub fn plain_proof(method: Method, bounds: &[f64]) -> String {
 }
 
 impl Proof {
-    /// The entries, as JSON. With `compact`, bounds that follow from the usual lines are left to
+    /// The entries, as JSON; nodes are those of the graph without max pooling. With `compact`, bounds that follow from the usual lines are left to
     /// the checker to find again.
     ///
     /// # Errors
@@ -151,19 +151,28 @@ impl<'a> Writer<'a> {
         entries: &mut Vec<String>,
     ) -> Result<(), Unwritable> {
         entries.push(self.bounds()?);
-        let leaves = self.proof.leaves.iter().filter(|leaf| clauses.contains(&leaf.clause));
-        let leaves: Vec<&Leaf> = leaves.collect();
         let shared = |part: &&Part| part.clauses.len() > 1 && part.splits.len() == depth;
         if let Some(part) = self.proof.parts.iter().find(shared) {
-            // The others are done, each by one leaf.
             let others: Vec<usize> =
                 clauses.iter().copied().filter(|k| !part.clauses.contains(k)).collect();
             if !others.is_empty() {
                 entries.push(format!("{{\"apart\":[{}]}}", numbers(&others)));
-                entries.push(self.leaf(&leaves)?);
+                self.refuted(&others, depth, entries)?;
             }
             return self.part(part, depth, entries);
         }
+        self.refuted(clauses, depth, entries)
+    }
+
+    /// A leaf for all of some clauses, or a tree for each of them.
+    fn refuted(
+        &self,
+        clauses: &[usize],
+        depth: usize,
+        entries: &mut Vec<String>,
+    ) -> Result<(), Unwritable> {
+        let leaves = self.proof.leaves.iter().filter(|leaf| clauses.contains(&leaf.clause));
+        let leaves: Vec<&Leaf> = leaves.collect();
         if leaves.len() == clauses.len() && leaves.iter().all(|leaf| leaf.splits.len() == depth) {
             entries.push(self.leaf(&leaves)?);
             return Ok(());
@@ -200,7 +209,9 @@ impl<'a> Writer<'a> {
         for known in &self.proof.bounds {
             let parts: Vec<_> =
                 self.proof.slopes_root.iter().filter(|part| part.node == known.node).collect();
-            if self.compact && parts.is_empty() {
+            let trees: Vec<_> =
+                self.proof.trees.iter().filter(|tree| tree.node == known.node).collect();
+            if self.compact && parts.is_empty() && trees.is_empty() {
                 continue;
             }
             let finite = |x: f64| x.clamp(-f64::MAX, f64::MAX);
@@ -218,6 +229,16 @@ impl<'a> Writer<'a> {
                     side(true)
                 ));
             }
+            for tree in trees {
+                let mut branches = Vec::new();
+                self.branches(&tree.leaves.iter().collect::<Vec<_>>(), 0, &mut branches)?;
+                by.push(format!(
+                    "{{\"{}\":[{}],\"slopes\":[],\"tree\":[{}]}}",
+                    if tree.upper { "upper" } else { "lower" },
+                    tree.element,
+                    branches.join(",")
+                ));
+            }
             claims.push(format!(
                 "{{\"node\":{},\"lower\":{},\"upper\":{},\"by\":[{}]}}",
                 known.node,
@@ -227,6 +248,38 @@ impl<'a> Writer<'a> {
             ));
         }
         Ok(format!("{{\"bounds\":{{\"rule\":\"crown\",\"claims\":[{}]}}}}", claims.join(",")))
+    }
+
+    /// The tree that leaves of a bound are the ends of.
+    fn branches(
+        &self,
+        leaves: &[&Leaf],
+        depth: usize,
+        branches: &mut Vec<String>,
+    ) -> Result<(), Unwritable> {
+        let broken = || Unwritable("parts of a bound are not the ends of one tree".to_owned());
+        if let [leaf] = leaves
+            && leaf.splits.len() == depth
+        {
+            let slopes = self.slopes(&leaf.slopes, &leaf.splits)?;
+            let betas = if leaf.betas.iter().any(|&beta| beta != 0.0) {
+                format!(",\"betas\":{}", list(leaf.betas.clone()))
+            } else {
+                String::new()
+            };
+            branches.push(format!("{{\"leaf\":{{\"slopes\":{slopes}{betas}}}}}"));
+            return Ok(());
+        }
+        let place = |leaf: &Leaf| leaf.splits.get(depth).map(|s| (s.node, s.index, s.at));
+        let (node, index, at) = leaves.first().and_then(|leaf| place(leaf)).ok_or_else(broken)?;
+        if !leaves.iter().all(|leaf| place(leaf) == Some((node, index, at))) {
+            return Err(broken());
+        }
+        let (above, below): (Vec<&Leaf>, Vec<&Leaf>) =
+            leaves.iter().partition(|leaf| leaf.splits[depth].positive);
+        branches.push(format!("{{\"split\":[{node},{index},\"{}\"]}}", hex(at)));
+        self.branches(&below, depth + 1, branches)?;
+        self.branches(&above, depth + 1, branches)
     }
 
     /// A tree for each clause, set apart from the others by halves.

@@ -42,7 +42,8 @@ pub struct Clause {
 pub struct Search {
     /// Bytes that coefficients and the queue may take.
     pub memory_limit: Option<usize>,
-    /// Scalar operations that intermediate bounds may cost beyond CROWN's.
+    /// Scalar operations that slopes of intermediate bounds may cost beyond CROWN's; their
+    /// branching may cost some times as many.
     pub effort: f64,
     /// Domains after which to give up.
     pub most_domains: usize,
@@ -113,11 +114,26 @@ const FURTHER: Tuning = Tuning { iterations: 20, ..ROOT };
 pub(crate) const HALF: Tuning =
     Tuning { iterations: 10, rate: 0.05, beta_rate: 0.05, decay: 0.97, stop: true };
 
-/// Domains of the whole region's tree, after which each gets intermediate bounds of its own.
-const FIRST: usize = 512;
-
 /// Passes of one intermediate bound, at most.
 const INTERMEDIATE: usize = 20;
+
+/// How the whole region is bounded anew, round by round.
+struct Round {
+    /// Domains of one side of an intermediate bound.
+    domains: usize,
+    /// What these may cost, in terms of what slopes of intermediate bounds may.
+    cost: f64,
+    /// Domains of the tree over these bounds after which there is more to be had from closer ones.
+    /// The domains of the last tree have intermediate bounds of their own.
+    patience: usize,
+}
+
+const ROUNDS: [Round; 4] = [
+    Round { domains: 0, cost: 0.0, patience: 512 },
+    Round { domains: 64, cost: 3.0, patience: 1024 },
+    Round { domains: 256, cost: 6.0, patience: 2048 },
+    Round { domains: 1024, cost: 12.0, patience: 2048 },
+];
 
 /// Decides whether some point of the region meets one of the clauses.
 ///
@@ -174,7 +190,7 @@ impl Run<'_> {
         }
         let state = self.analysis.state(region.clone())?;
         let all: Vec<usize> = (0..rows.len()).collect();
-        let number = self.begin(&state, &[], &all);
+        let mut number = self.begin(0, &state, &[], &all);
         let (open, leaves) = self.by_crown(&state)?;
         self.record.extend(number, leaves);
         self.domains += 1;
@@ -185,7 +201,7 @@ impl Run<'_> {
         let split = |clause: &usize| self.warm.as_ref().is_some_and(|warm| warm.is_split(*clause));
         let (mut later, first): (Vec<usize>, Vec<usize>) = open.into_iter().partition(split);
         if !first.is_empty() {
-            match self.split(&state, &rows, &first, number, false)? {
+            match self.split(&state, &rows, &first, number, Patience::None)? {
                 Left::Open(open) => later.extend(open),
                 Left::Answer(Answer::Refuted) => {}
                 Left::Answer(answer) => return Ok(answer),
@@ -195,26 +211,47 @@ impl Run<'_> {
             return Ok(Answer::Refuted);
         }
         later.sort_unstable();
-        let open = later;
-        let effort = Effort {
-            work: self.search.effort,
-            iterations: INTERMEDIATE,
-            record: self.record.wanted(),
-            warm: self.warm.as_ref(),
-        };
-        let known = state.known(self.analysis.prepared);
+        let mut open = later;
+        let mut known = state.known(self.analysis.prepared);
         drop(state);
-        let (state, tuned) = self.analysis.tuned_state(region, &known, effort)?;
-        let number = self.begin(&state, &tuned, &open);
-        drop(tuned);
-        match self.split(&state, &rows, &open, number, true)? {
-            Left::Answer(answer) => Ok(answer),
-            Left::Open(_) => unreachable!("the search goes on until there is an answer"),
+        for (at, round) in ROUNDS.iter().enumerate() {
+            let effort = |round: &Round| Effort {
+                work: self.search.effort,
+                iterations: INTERMEDIATE,
+                branching: round.cost * self.search.effort,
+                domains: round.domains,
+                record: self.record.wanted(),
+                warm: self.warm.as_ref(),
+            };
+            let (state, tuned) =
+                self.analysis.tuned_state(region.clone(), &known, effort(round))?;
+            let further = ROUNDS.get(at + 1).map(effort);
+            let last = further.is_none_or(|next| !self.analysis.would_branch(&state, next));
+            number = self.begin(number, &state, &tuned, &open);
+            drop(tuned);
+            let patience = if last {
+                Patience::Forest(round.patience)
+            } else {
+                Patience::Tree(round.patience)
+            };
+            open = match self.split(&state, &rows, &open, number, patience)? {
+                Left::Answer(answer) => return Ok(answer),
+                Left::Open(open) => open,
+            };
+            known = state.known(self.analysis.prepared);
         }
+        unreachable!("the last round goes on until there is an answer")
     }
 
-    /// Notes that bounds were found for the whole region; returns the number of the part.
-    fn begin(&mut self, state: &State, tuned: &[TunedBound], clauses: &[usize]) -> usize {
+    /// Notes that bounds were found for the whole region; returns the number of the part, which
+    /// hangs in another one.
+    fn begin(
+        &mut self,
+        parent: usize,
+        state: &State,
+        tuned: &[TunedBound],
+        clauses: &[usize],
+    ) -> usize {
         if !self.record.wanted() {
             return 0;
         }
@@ -223,7 +260,7 @@ impl Run<'_> {
             return 0;
         };
         let inside = Inside::Proof(proof);
-        self.record.add(0, Part { clauses: clauses.to_vec(), splits: Vec::new(), inside })
+        self.record.add(parent, Part { clauses: clauses.to_vec(), splits: Vec::new(), inside })
     }
 
     fn rows(&self, clause: &Clause) -> Vec<Row> {
@@ -266,16 +303,15 @@ impl Run<'_> {
         Ok((open, leaves))
     }
 
-    /// Bounds the open clauses with tuned lines; with `deep` splits domains until there is an
-    /// answer, and otherwise returns the clauses that stay open. `number` is the part that `state`
-    /// has the bounds of.
+    /// Bounds the open clauses with tuned lines, and splits domains while patience lasts; returns
+    /// the clauses that are open then. `number` is the part that `state` has the bounds of.
     fn split(
         &mut self,
         state: &State,
         rows: &[Vec<Row>],
         open: &[usize],
         number: usize,
-        deep: bool,
+        patience: Patience,
     ) -> Result<Left, Cancelled> {
         let prepared = self.analysis.prepared;
         let output = prepared.graph.output();
@@ -303,6 +339,7 @@ impl Run<'_> {
             .collect();
         let before = self.domains;
         let mut progress = tree.begin(start, if self.warm.is_some() { &FURTHER } else { &ROOT })?;
+        let mut leaves: Vec<Leaf> = Vec::new();
         let answer = loop {
             self.domains = before + tree.domains;
             self.least = self.least.min(tree.least);
@@ -318,15 +355,24 @@ impl Run<'_> {
                     }
                 }
             }
-            let leaves = tree.refuted.drain(..).map(|refuted| leaf(&layout, &refuted, &[], 0));
-            self.record.extend(number, leaves.collect());
-            if tree.waiting() > 0 && !deep {
-                return Ok(Left::Open(tree.clauses()));
+            leaves.extend(tree.refuted.drain(..).map(|refuted| leaf(&layout, &refuted, &[], 0)));
+            let tired = match patience {
+                Patience::None => true,
+                Patience::Tree(most) | Patience::Forest(most) => tree.domains >= most,
+            };
+            if tree.waiting() > 0 && tired && !matches!(patience, Patience::Forest(_)) {
+                let open = tree.clauses();
+                // The others begin again.
+                leaves.retain(|leaf| !open.contains(&leaf.clause));
+                self.record.extend(number, leaves);
+                self.bound = self.bound.max(tree.worst());
+                return Ok(Left::Open(open));
             }
             if self.domains >= self.search.most_domains && tree.waiting() > 0 {
                 break Answer::Open(Why::Domains);
             }
-            if tree.domains >= FIRST && tree.waiting() > 0 {
+            if tired && tree.waiting() > 0 {
+                self.record.extend(number, leaves);
                 let family = Family { known: state.known(prepared), number };
                 let seeds = tree.into_open().map(|domain| Seed::new(&layout, domain, &family));
                 let forest = Forest::new(seeds.collect(), limit);
@@ -340,8 +386,20 @@ impl Run<'_> {
         if matches!(answer, Answer::Open(_)) {
             self.bound = self.bound.max(tree.worst());
         }
+        self.record.extend(number, leaves);
         Ok(Left::Answer(answer))
     }
+}
+
+/// How long the whole region's tree grows.
+#[derive(Clone, Copy)]
+enum Patience {
+    /// Not at all.
+    None,
+    /// So many domains.
+    Tree(usize),
+    /// So many domains, and trees of their own grow from what is open then.
+    Forest(usize),
 }
 
 /// What a search leaves.

@@ -52,8 +52,6 @@ pub(crate) struct Lane<'a> {
     pub cuts: Vec<Cut>,
     /// One a cut, not negative.
     pub betas: Vec<f32>,
-    /// An element that an activation reads, plus or minus which is bounded too.
-    pub goal: Option<Cut>,
     /// Filled by a pass: coefficients on the free elements' outputs, and the values the
     /// activations read there.
     pub coefficients: Vec<f32>,
@@ -79,7 +77,6 @@ impl<'a> Lane<'a> {
             lines,
             cuts: Vec::new(),
             betas: Vec::new(),
-            goal: None,
             coefficients: vec![0.0; layout.elements],
             values: vec![0.0; layout.elements],
             residuals: vec![0.0; rows.len()],
@@ -230,8 +227,7 @@ fn backward(layout: &Layout, lanes: &mut [&mut Lane], workspace: &mut Workspace)
     }
 }
 
-/// Takes the multipliers off the coefficients of the elements that were split, and adds what lanes
-/// ask for there.
+/// Takes the multipliers off the coefficients of the elements that were split.
 fn cut(layout: &Layout, node: usize, lanes: &[&mut Lane], rows: &mut [f32], len: usize) {
     if !layout.activations.iter().any(|free| free.input == node) {
         return;
@@ -241,12 +237,6 @@ fn cut(layout: &Layout, node: usize, lanes: &[&mut Lane], rows: &mut [f32], len:
             let free = &layout.activations[cut.activation];
             if free.input == node {
                 row[free.at[cut.at] as usize] -= cut.sign() * beta;
-            }
-        }
-        if let Some(goal) = &lane.goal {
-            let free = &layout.activations[goal.activation];
-            if free.input == node {
-                row[free.at[goal.at] as usize] += goal.sign();
             }
         }
     }
@@ -377,10 +367,6 @@ fn forward(layout: &Layout, lanes: &mut [&mut Lane], workspace: &mut Workspace) 
         for (cut, &beta) in lane.cuts.iter().zip(&lane.betas) {
             let at = layout.activations[cut.activation].first + cut.at;
             bound -= cut.sign() * beta * (lane.values[at] - cut.limit);
-        }
-        if let Some(goal) = &lane.goal {
-            let at = layout.activations[goal.activation].first + goal.at;
-            bound += goal.sign() * lane.values[at];
         }
         lane.bound = bound;
     }

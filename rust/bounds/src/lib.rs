@@ -14,6 +14,7 @@ mod complete;
 mod crown;
 mod forest;
 mod ibp;
+mod inner;
 pub mod input_split;
 mod kernels;
 mod lanes;
@@ -40,6 +41,6 @@ pub use crown::{Method, Planes};
 pub use margin::{Options, margin_bounds, margin_planes, on_one_thread};
 pub use proof::{
     BoxNode, BoxProof, Halves, Inside, Joint, Leaf, NodeBounds, Parameters, Part, Proof,
-    RootSlopes, Split, USUAL,
+    RootSlopes, RootTree, Split, USUAL,
 };
 pub use region::{Norm, Region, RegionError};

@@ -16,6 +16,8 @@ pub struct Proof {
     /// input), in topological order. Each follows from the ones before it. Those of parts may be
     /// left out where `Parameters::Packed` are all there are.
     pub bounds: Vec<NodeBounds>,
+    /// Where no slopes over the whole region or part give a root bound, but those of parts of it.
+    pub trees: Vec<RootTree>,
     pub leaves: Vec<Leaf>,
     /// Parts with a proof of their own, from bounds that are found anew.
     pub parts: Vec<Part>,
@@ -80,6 +82,17 @@ pub struct RootSlopes {
     pub rows: Vec<(usize, bool)>,
     /// Per activation node before it: see [`Leaf::slopes`].
     pub slopes: Vec<(usize, Parameters)>,
+}
+
+/// Parts that one bound of an element was found by: the ends of a tree.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RootTree {
+    pub node: usize,
+    pub element: usize,
+    /// Its upper bound is meant.
+    pub upper: bool,
+    /// Weights and clauses say nothing.
+    pub leaves: Vec<Leaf>,
 }
 
 /// Bounds of all elements of one node.

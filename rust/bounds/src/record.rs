@@ -4,8 +4,10 @@ use aisec_graph::{Activation, Operator};
 
 use crate::layout::{Layout, Sign};
 use crate::prepared::Prepared;
-use crate::proof::{Inside, Leaf, NodeBounds, Parameters, Part, Proof, RootSlopes, Split};
-use crate::refine::TunedBound;
+use crate::proof::{
+    Inside, Leaf, NodeBounds, Parameters, Part, Proof, RootSlopes, RootTree, Split,
+};
+use crate::refine::{Means, TunedBound};
 use crate::split_tree::Refuted;
 use crate::state::State;
 
@@ -78,7 +80,8 @@ fn part_bytes(part: &Part) -> usize {
     let Inside::Proof(proof) = &part.inside else { return splits };
     let bounds = proof.bounds.iter().map(|node| 16 * node.lower.len()).sum::<usize>();
     let slopes = proof.slopes_root.iter().map(|row| slopes_bytes(&row.slopes)).sum::<usize>();
-    splits + bounds + slopes + proof.leaves.iter().map(leaf_bytes).sum::<usize>()
+    let trees = proof.trees.iter().flat_map(|tree| &tree.leaves).map(leaf_bytes).sum::<usize>();
+    splits + bounds + slopes + trees + proof.leaves.iter().map(leaf_bytes).sum::<usize>()
 }
 
 fn leaf_bytes(leaf: &Leaf) -> usize {
@@ -110,16 +113,23 @@ pub(crate) fn begun(prepared: &Prepared, state: &State, tuned: &[TunedBound]) ->
         lower: state.nodes[node].lower.clone(),
         upper: state.nodes[node].upper.clone(),
     });
-    let mut slopes_root = Vec::new();
+    let (mut slopes_root, mut trees) = (Vec::new(), Vec::new());
     for same in tuned.chunk_by(|a, b| a.node == b.node) {
         let layout = Layout::new(prepared, state, same[0].node, &[])?;
-        slopes_root.extend(same.iter().map(|tuned| RootSlopes {
-            node: tuned.node,
-            rows: vec![(tuned.element, tuned.upper)],
-            slopes: layout.pack(&tuned.parameters),
-        }));
+        for &TunedBound { node, element, upper, ref means } in same {
+            match means {
+                Means::Parameters(parameters) => slopes_root.push(RootSlopes {
+                    node,
+                    rows: vec![(element, upper)],
+                    slopes: layout.pack(parameters),
+                }),
+                Means::Parts(leaves) => {
+                    trees.push(RootTree { node, element, upper, leaves: leaves.clone() });
+                }
+            }
+        }
     }
-    Some(Proof { slopes_root, bounds: bounds.collect(), ..Proof::default() })
+    Some(Proof { slopes_root, trees, bounds: bounds.collect(), ..Proof::default() })
 }
 
 /// The signs of a path as a certificate says them.

@@ -11,9 +11,11 @@ use crate::alpha::Judge;
 use crate::ascent::{Ascent, Tuning, ascend};
 use crate::backward::Pool;
 use crate::crown::Analysis;
+use crate::inner::{Goal, cost_of, worth};
 use crate::lanes::{Row, Workspace};
 use crate::layout::{Layout, Sign};
 use crate::prepared::Prepared;
+use crate::proof::Leaf;
 use crate::region::Region;
 use crate::state::State;
 use crate::warm::Warm;
@@ -21,12 +23,27 @@ use crate::warm::Warm;
 /// Bounds of the nodes that activations read, by node.
 pub(crate) type Known = Arc<Vec<(usize, Vec<f64>, Vec<f64>)>>;
 
-/// Parameters behind one intermediate bound.
+/// What is behind one intermediate bound.
 pub(crate) struct TunedBound {
     pub node: usize,
     pub element: usize,
     pub upper: bool,
-    pub parameters: Vec<f32>,
+    pub means: Means,
+}
+
+/// What gives a bound.
+pub(crate) enum Means {
+    Parameters(Vec<f32>),
+    /// Parts of the region, each with parameters of its own.
+    Parts(Vec<Leaf>),
+}
+
+/// A bound that was found: of the element or, of its upper side, of minus the element.
+struct Found {
+    element: usize,
+    upper: bool,
+    bound: f64,
+    means: Means,
 }
 
 /// How much may be spent on intermediate bounds.
@@ -36,6 +53,10 @@ pub(crate) struct Effort<'a> {
     pub work: f64,
     /// Passes of one element, at most.
     pub iterations: usize,
+    /// Scalar operations that branching may cost.
+    pub branching: f64,
+    /// Domains of one side of an element, at most.
+    pub domains: usize,
     /// Whether to keep the parameters.
     pub record: bool,
     /// Parameters to begin with.
@@ -58,12 +79,13 @@ impl Analysis<'_> {
         effort: Effort,
     ) -> Result<(State, Vec<TunedBound>), Cancelled> {
         let (mut state, mut tuned) = (State::new(region), Vec::new());
-        let mut left = effort.work;
+        let (mut left, mut branching) = (effort.work, effort.branching);
         for index in 1..=self.prepared.graph.output() {
             state.push(self.prepared, true);
             state.narrow_to(self.prepared, index, known, &[]);
             self.refine(&mut state, index)?;
-            self.tune(&mut state, index, effort, &mut left, &mut tuned)?;
+            let left = (&mut left, &mut branching);
+            self.tune(&mut state, index, effort, left, &mut tuned)?;
         }
         Ok((state, tuned))
     }
@@ -93,23 +115,41 @@ impl Analysis<'_> {
         Ok(Signed::There(state))
     }
 
+    /// Whether all that reads a node are hinges.
+    fn hinges(&self, index: usize) -> bool {
+        let nodes = self.prepared.graph.nodes();
+        let hinge = |&reader: &usize| {
+            matches!(nodes[reader].op.activation(), Some(Activation::Hinge { .. }))
+        };
+        self.prepared.nodes[index].readers.iter().all(hinge)
+    }
+
+    /// Whether the effort suffices to branch bounds of any node.
+    pub fn would_branch(&self, state: &State, effort: Effort) -> bool {
+        let wanted = |&index: &usize| {
+            let facts = &self.prepared.nodes[index];
+            !facts.readers.is_empty() && !facts.affine_in_input && self.hinges(index)
+        };
+        (1..self.prepared.graph.output()).filter(wanted).any(|index| {
+            let goals = 2 * self.loose(state, index).iter().filter(|&&loose| loose).count();
+            let layout = Layout::new(self.prepared, state, index, &[]);
+            layout.is_some_and(|layout| worth(&layout, goals, effort.branching, effort.domains) > 0)
+        })
+    }
+
     fn tune(
         &self,
         state: &mut State,
         index: usize,
         effort: Effort,
-        left: &mut f64,
+        (left, branching): (&mut f64, &mut f64),
         tuned: &mut Vec<TunedBound>,
     ) -> Result<(), Cancelled> {
         let facts = &self.prepared.nodes[index];
         if facts.readers.is_empty() || facts.affine_in_input {
             return Ok(()); // nothing on the way to choose
         }
-        let nodes = self.prepared.graph.nodes();
-        let hinges = facts
-            .readers
-            .iter()
-            .all(|&reader| matches!(nodes[reader].op.activation(), Some(Activation::Hinge { .. })));
+        let hinges = self.hinges(index);
         let Some(layout) = Layout::new(self.prepared, state, index, &[]) else { return Ok(()) };
         if layout.parameters == 0 {
             return Ok(());
@@ -128,6 +168,8 @@ impl Analysis<'_> {
         let judge = Judge::new(self, &layout, state, &own_state);
         let loose = self.loose(state, index);
         let mut gone = vec![false; loose.len()];
+        let goals = 2 * loose.iter().filter(|&&loose| loose).count();
+        let domains = if hinges { worth(&layout, goals, *branching, effort.domains) } else { 0 };
         for upper in [false, true] {
             let sign = if upper { -1.0 } else { 1.0 };
             let rows: Vec<Row> = (0..loose.len())
@@ -153,7 +195,11 @@ impl Analysis<'_> {
                         .iter()
                         .zip(bounds)
                         .map(|(ascent, bound)| {
-                            let kept = if effort.record { ascent.parameters() } else { &[] };
+                            let kept = if effort.record || domains > 0 {
+                                ascent.parameters()
+                            } else {
+                                &[]
+                            };
                             (ascent.lane.rows[0].entries[0].0, bound, kept.to_vec())
                         })
                         .collect())
@@ -161,13 +207,33 @@ impl Analysis<'_> {
                 .collect::<Result<_, Cancelled>>()?;
             for (element, bound, parameters) in bounds.into_iter().flatten() {
                 gone[element] |= hinges && bound > 0.0;
-                found.push((element, upper, bound, parameters));
+                let means = Means::Parameters(parameters);
+                found.push(Found { element, upper, bound, means });
+            }
+        }
+        if domains > 0 {
+            *branching -= cost_of(&layout, goals, domains);
+            let open = |found: &&mut Found| !gone[found.element] && found.bound <= 0.0;
+            let mut open: Vec<&mut Found> = found.iter_mut().filter(open).collect();
+            let goal = |found: &&mut Found| match &found.means {
+                Means::Parameters(start) => {
+                    Goal { element: found.element, upper: found.upper, start: start.clone() }
+                }
+                Means::Parts(_) => unreachable!("only slopes were tuned"),
+            };
+            let goals: Vec<Goal> = open.iter().map(goal).collect();
+            let how = (domains, effort.record);
+            let bounds = self.branch(&layout, (state, &own_state), goals, how)?;
+            for (found, (bound, leaves)) in open.iter_mut().zip(bounds) {
+                if bound > found.bound {
+                    (found.bound, found.means) = (bound, Means::Parts(leaves));
+                }
             }
         }
         drop(judge);
         drop(layout);
         let node = &mut state.nodes[index];
-        for (element, upper, bound, parameters) in found {
+        for Found { element, upper, bound, means } in found {
             let better =
                 if upper { -bound < node.upper[element] } else { bound > node.lower[element] };
             if better {
@@ -177,7 +243,7 @@ impl Analysis<'_> {
                     node.lower[element] = bound;
                 }
                 if effort.record {
-                    tuned.push(TunedBound { node: index, element, upper, parameters });
+                    tuned.push(TunedBound { node: index, element, upper, means });
                 }
             }
         }
@@ -237,14 +303,14 @@ impl State {
     }
 
     /// An element whose bounds, which all hold, exclude each other.
-    pub(crate) fn excluded(&self, index: usize) -> Option<usize> {
+    fn excluded(&self, index: usize) -> Option<usize> {
         let node = &self.nodes[index];
         let mut bounds = node.lower.iter().zip(&node.upper);
         bounds.position(|(l, u)| l - u > CROSSING * (1.0 + l.abs()))
     }
 
     /// Bounds that cross by no more than roundings change places.
-    pub(crate) fn uncross(&mut self, index: usize) {
+    fn uncross(&mut self, index: usize) {
         let node = &mut self.nodes[index];
         let bounds = node.lower.iter_mut().zip(&mut node.upper);
         bounds.filter(|(l, u)| l > u).for_each(|(l, u)| std::mem::swap(l, u));

@@ -36,10 +36,18 @@ struct Tableau {
     upper: Vec<f64>,
 }
 
+/// What a program comes to.
+pub(crate) struct Solution {
+    /// One a row, none negative: the optimal ones, or, where nothing is feasible, some whose bound is
+    /// far above zero.
+    pub multipliers: Vec<f64>,
+    /// Where the least is; `None` where nothing is feasible.
+    pub point: Option<Vec<f64>>,
+}
+
 impl Program {
-    /// Multipliers of the rows, none negative: the optimal ones, or, where nothing is feasible,
-    /// some whose bound is far above zero. `None` where numbers get in the way.
-    pub fn multipliers(&self) -> Option<Vec<f64>> {
+    /// `None` where numbers get in the way.
+    pub fn solve(&self) -> Option<Solution> {
         let (rows, columns) = (self.rhs.len(), self.cost.len());
         let slack = |row: usize| columns + row;
         let (mut lower, mut upper) = (self.lower.clone(), self.upper.clone());
@@ -60,11 +68,15 @@ impl Program {
         };
         for _ in 0..50 * (rows + columns) {
             let Some((row, short)) = tableau.most_violated() else {
-                return tableau.read(rows, columns, None);
+                let multipliers = tableau.read(rows, columns, None)?;
+                return Some(Solution { multipliers, point: Some(tableau.point()) });
             };
             match tableau.entering(row, short > 0.0) {
                 Some(column) => tableau.pivot(row, column, short > 0.0)?,
-                None => return tableau.read(rows, columns, Some((row, short))),
+                None => {
+                    let multipliers = tableau.read(rows, columns, Some((row, short)))?;
+                    return Some(Solution { multipliers, point: None });
+                }
             }
         }
         None
@@ -83,6 +95,23 @@ impl Tableau {
             At::Lower => self.lower[variable],
             At::Upper => self.upper[variable],
         }
+    }
+
+    /// The program's variables.
+    fn point(&self) -> Vec<f64> {
+        let values: Vec<f64> = (0..self.columns).map(|column| self.value(column)).collect();
+        let mut point = vec![0.0; self.columns];
+        for (&variable, &value) in self.outside.iter().zip(&values) {
+            if variable < self.columns {
+                point[variable] = value;
+            }
+        }
+        for (row, &variable) in self.basic.iter().enumerate().filter(|(_, v)| **v < self.columns) {
+            let terms = self.row(row).iter().zip(&values);
+            let value = terms.fold(self.shift[row], |sum, (a, y)| sum + a * y);
+            point[variable] = value.clamp(self.lower[variable], self.upper[variable]);
+        }
+        point
     }
 
     /// The basic variable furthest outside its bounds, and by how much it must rise.
@@ -265,10 +294,20 @@ mod tests {
                 lower: low.to_vec(),
                 upper: vec![1.0, 2.0],
             };
-            let found = program.dual(&program.multipliers().unwrap());
-            match program.by_vertices() {
-                Some(best) => prop_assert!((found - best).abs() < 1e-6, "{} is not {}", found, best),
-                None => prop_assert!(found > 1.0, "{}", found),
+            let solution = program.solve().unwrap();
+            let found = program.dual(&solution.multipliers);
+            let Some(best) = program.by_vertices() else {
+                prop_assert!(found > 1.0 && solution.point.is_none(), "{}", found);
+                return Ok(());
+            };
+            prop_assert!((found - best).abs() < 1e-6, "{} is not {}", found, best);
+            let x = solution.point.unwrap();
+            prop_assert!((cost[0] * x[0] + cost[1] * x[1] - best).abs() < 1e-6);
+            for (row, rhs) in &rows {
+                prop_assert!(row[0] * x[0] + row[1] * x[1] >= rhs - 1e-6);
+            }
+            for i in 0..2 {
+                prop_assert!(x[i] >= program.lower[i] && x[i] <= program.upper[i]);
             }
         }
     }

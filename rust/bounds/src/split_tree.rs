@@ -80,6 +80,8 @@ pub(crate) struct SplitTree<'a> {
     bytes: usize,
     limit: usize,
     tuning: Tuning,
+    /// Domains that are split together.
+    pub wave: usize,
     /// Domains bounded so far.
     pub domains: usize,
     /// The smallest bound of what was refuted.
@@ -171,6 +173,7 @@ impl<'a> SplitTree<'a> {
             bytes: 0,
             limit,
             tuning,
+            wave: WAVE,
             domains: 0,
             least: f64::INFINITY,
             next: 0,
@@ -222,6 +225,27 @@ impl<'a> SplitTree<'a> {
         self.open.len() + self.deep.len()
     }
 
+    /// What every part's row is at least, and all parts that were recorded or are open.
+    pub fn conclude(mut self) -> (f64, Vec<Refuted>) {
+        let open: Vec<Domain> = self.open.drain().chain(self.deep.drain(..)).collect();
+        let ascent =
+            |domain: &Domain| self.ascent(domain, domain.cuts.clone(), domain.betas.clone());
+        let bounds: Vec<Vec<f64>> = open
+            .par_chunks(self.analysis.lanes(self.layout))
+            .map_init(Pool::default, |pool, domains| {
+                let ascents: Vec<Ascent> = domains.iter().map(ascent).collect();
+                self.judge.bounds(&ascents, pool)
+            })
+            .collect();
+        let open = open.into_iter().zip(bounds.into_iter().flatten());
+        let open = open.map(|(Domain { clause, cuts, betas, parameters, weights, .. }, bound)| {
+            Refuted { clause, cuts, betas, parameters, weights, bound }
+        });
+        self.refuted.extend(open);
+        let least = self.refuted.iter().map(|part| part.bound).fold(f64::INFINITY, f64::min);
+        (least, self.refuted)
+    }
+
     /// The lowest bounds of open domains that can be proven; the smallest of what is open, but for
     /// the search's own rounding errors.
     pub fn worst(&self) -> f64 {
@@ -233,7 +257,7 @@ impl<'a> SplitTree<'a> {
 
     fn take(&mut self) -> Vec<Domain> {
         let mut taken = Vec::new();
-        while taken.len() < WAVE {
+        while taken.len() < self.wave {
             let Some(domain) = self.deep.pop().or_else(|| self.open.pop()) else { break };
             self.bytes -= domain.bytes();
             taken.push(domain);
@@ -337,8 +361,9 @@ impl<'a> SplitTree<'a> {
         self.each(&parts, |ascents, workspace| {
             ascend(self.layout, ascents, &last, 0.0, true, workspace)?;
             for ascent in ascents.iter_mut().filter(|ascent| ascent.bound <= 0.0) {
-                if let Some((betas, weights)) = affine_optimum(self.layout, ascent, workspace) {
-                    ascent.settle(betas, weights);
+                if let Some(optimum) = affine_optimum(self.layout, ascent, workspace) {
+                    ascent.settle(optimum.betas, optimum.weights);
+                    ascent.minimiser = optimum.point.unwrap_or_default();
                     ascent.bound = f32::MIN_POSITIVE; // float64 decides
                 }
             }

@@ -113,22 +113,6 @@ impl State {
     }
 }
 
-impl State {
-    /// Draws the lines of an operator again, from bounds of its inputs that have changed.
-    pub fn redraw(&mut self, prepared: &Prepared, index: usize) {
-        let node = &prepared.graph.nodes()[index];
-        let shapes = prepared.graph.input_shapes(index);
-        let site = Site { batch: 1, inputs: &shapes, output: &node.shape };
-        let sources: Vec<&NodeState> = node.inputs.iter().map(|&i| &self.nodes[i]).collect();
-        let inputs: Vec<Interval> =
-            sources.iter().map(|s| Interval { lower: &s.lower, upper: &s.upper }).collect();
-        let relaxation = node.op.relax(&site, &inputs);
-        let weight = weights(node, &site, &relaxation, &sources);
-        let state = &mut self.nodes[index];
-        (state.relaxation, state.weight) = (relaxation, weight);
-    }
-}
-
 /// At least the sum of the values, which are not negative.
 fn reach(sizes: &[f64]) -> f64 {
     mul_up(sizes.len() as f64, sizes.iter().fold(0.0, |most: f64, &size| most.max(size)))

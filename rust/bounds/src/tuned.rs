@@ -45,13 +45,12 @@ pub(crate) struct OwnLines<'a> {
 }
 
 impl<'a> Own<'a> {
-    /// Lines over the part of the region where the cuts hold, for a row to which the goal is added.
+    /// Lines over the part of the region where the cuts hold.
     pub fn new(
         layout: &'a Layout,
         state: &State,
         parameters: &[f32],
         (cuts, betas): (&[Cut], &[f32]),
-        goal: Option<&Cut>,
     ) -> Self {
         let nodes = layout.prepared.graph.nodes();
         let mut lines = Vec::with_capacity(layout.activations.len());
@@ -105,12 +104,7 @@ impl<'a> Own<'a> {
             let (index, at) = (free.at[cut.at] as usize, f64::from(cut.limit));
             Multiplier { node: free.input, index, amount, at }
         });
-        let goal = goal.map(|goal| {
-            let free = &layout.activations[goal.activation];
-            let amount = -f64::from(goal.sign());
-            Multiplier { node: free.input, index: free.at[goal.at] as usize, amount, at: 0.0 }
-        });
-        Self { lines, multipliers: multipliers.chain(goal).collect() }
+        Self { lines, multipliers: multipliers.collect() }
     }
 
     /// The lines at a node, if there are any.

@@ -162,6 +162,28 @@ pub(crate) struct ClaimPart {
     #[serde(default)]
     pub upper: Vec<usize>,
     pub slopes: Vec<NodeSlopes>,
+    /// Parts, in preorder, instead of slopes; none is left out.
+    #[serde(default)]
+    pub tree: Vec<Branch>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Branch {
+    /// Node, element and where: the part at most there follows, then the part at least there.
+    Split(usize, usize, Hex),
+    Leaf(Ends),
+}
+
+/// What a part is bounded by.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ends {
+    /// One a split above that cuts an inner node, in order.
+    #[serde(default)]
+    pub betas: Vec<Hex>,
+    #[serde(default)]
+    pub slopes: Vec<NodeSlopes>,
 }
 
 /// Slopes of the lines of an activation; what is not listed has the usual ones.

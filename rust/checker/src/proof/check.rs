@@ -329,7 +329,7 @@ fn is_cheap(claim: &BoundsClaim) -> bool {
 }
 
 /// The multipliers of the splits of inner nodes, in the order of the path.
-fn multipliers(path: &[Literal], betas: &[Hex]) -> Result<Vec<Multiplier>, String> {
+pub(super) fn multipliers(path: &[Literal], betas: &[Hex]) -> Result<Vec<Multiplier>, String> {
     if betas.is_empty() {
         return Ok(Vec::new());
     }

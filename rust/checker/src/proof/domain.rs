@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::branches::Branched;
 use super::carry::{Carry, Stop};
 use super::cell::{Cell, How, Pick, magnitude, pick, range, sizes};
-use super::certificate::{BoundsClaim, ClipRule, Hex, Intermediate, NodeClaim, NodeSlopes};
+use super::certificate::{
+    BoundsClaim, ClaimPart, ClipRule, Hex, Intermediate, NodeClaim, NodeSlopes,
+};
 use super::lines::{Activation, Line, Slopes};
 use super::network::{Network, Rule};
 use super::number::{Number, greatest, larger, smaller};
@@ -235,8 +238,14 @@ impl<T: Number> Domain<T> {
         stop: Stop,
     ) {
         let found = self.units(network, at, upper, elements, stop);
+        self.adopt(at, upper, elements, &found);
+    }
+
+    /// Takes in lower bounds of elements, or of what is below zero by them, where they are closer.
+    fn adopt(&mut self, at: usize, upper: bool, elements: &[usize], found: &[T]) {
         let cell = Arc::make_mut(&mut self.cells[at]);
         for (&element, bound) in elements.iter().zip(found) {
+            let bound = bound.clone();
             if upper {
                 let known = cell.upper[element].clone();
                 cell.upper[element] = smaller(known, bound.negated());
@@ -284,7 +293,17 @@ impl<T: Number> Domain<T> {
     /// by the usual ones.
     fn prove(&mut self, network: &Network, claim: &NodeClaim) -> Result<(), String> {
         let at = claim.node;
-        for (number, part) in claim.by.iter().enumerate() {
+        let trees: Vec<&ClaimPart> = claim.by.iter().filter(|by| !by.tree.is_empty()).collect();
+        let found: Vec<Vec<T>> = trees
+            .par_iter()
+            .map(|&claim| Branched { node: at, claim }.prove(network, self))
+            .collect::<Result<_, _>>()?;
+        for (claim, found) in trees.into_iter().zip(found) {
+            let (lower, upper) = found.split_at(claim.lower.len());
+            self.adopt(at, false, &claim.lower, lower);
+            self.adopt(at, true, &claim.upper, upper);
+        }
+        for (number, part) in claim.by.iter().enumerate().filter(|(_, by)| by.tree.is_empty()) {
             let drawn = self
                 .with_slopes(network, &part.slopes)
                 .map_err(|why| format!("bounds of node {at}, part {number}: {why}"))?;
@@ -413,7 +432,8 @@ impl<T: Number> Domain<T> {
         for &reader in &network.places[node].readers {
             let Rule::Active(activation) = &network.places[reader].rule else { continue };
             let size = part.cells[node].size[index].clone();
-            let cell = Arc::make_mut(&mut part.cells[reader]);
+            // Nodes that come later have no bounds yet, where single elements are split.
+            let Some(cell) = part.cells.get_mut(reader).map(Arc::make_mut) else { continue };
             let line = activation.line(&l, &u, Slopes::default());
             if !T::EXACT {
                 cell.weight[index] = line.weight(&size);

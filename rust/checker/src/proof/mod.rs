@@ -3,6 +3,7 @@
 
 mod bend;
 mod boxes;
+mod branches;
 mod carry;
 mod cell;
 mod certificate;
@@ -10,6 +11,7 @@ mod check;
 mod clips;
 mod curve;
 mod domain;
+mod enclosures;
 mod functions;
 mod lanes;
 mod linear;

@@ -1,6 +1,7 @@
 //! Whether a case fits the network: sizes, indices, and entries that are one tree.
 
-use super::certificate::{Case, Entry, Hex, MAX_DEPTH, NodeSlopes};
+use super::branches::check_tree;
+use super::certificate::{Case, Ends, Entry, Hex, MAX_DEPTH, NodeSlopes};
 use super::check::{Tree, need};
 use super::lines::Activation;
 use super::network::{Network, Rule};
@@ -62,6 +63,15 @@ impl<'a> Tree<'a> {
                             format!("node {} has {n} elements", part.node)
                         })?;
                         self.check_slopes(&by.slopes)?;
+                        let size = |node: usize| len(node).unwrap_or(0);
+                        let ends = |ends: &Ends| self.check_slopes(&ends.slopes);
+                        let tree = !by.tree.is_empty();
+                        need(!tree || by.slopes.is_empty(), || {
+                            format!("bounds of node {}: slopes belong to the parts", part.node)
+                        })?;
+                        if tree {
+                            check_tree(&by.tree, part.node, MAX_DEPTH, size, ends)?;
+                        }
                     }
                 }
                 Ok(())
