@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ._cli import folders, options, show, show_runs
+from ._cli import clock, folders, options, show, show_runs
 from ._cli.console import complain, emit, line, progress, table, verb
 from ._cli.parameters import DataName, Ids, Json, ModelFile, Seed, Split, Threat
 
@@ -220,7 +220,7 @@ def verify(
             metavar="PROPERTY", help="A .vnnlib or .vnnlib.gz file.", show_default=False
         ),
     ],
-    timeout: Annotated[float, typer.Option(help="Seconds, loading included.")] = 60.0,
+    timeout: Annotated[float, typer.Option(help="Seconds, starting and loading included.")] = 60.0,
     seed: Seed = 0,
     certificate: Annotated[
         Path | None,
@@ -243,6 +243,8 @@ def verify(
     """
     from .certifiers.verify import verify as run_verify
 
+    # What is left once the command has started, or next to nothing.
+    timeout = max(timeout - clock.spent(), min(timeout, 1e-3))
     with progress(quiet=as_json) as update:
         result = run_verify(
             model, prop, timeout=timeout, seed=seed, certificate=certificate, progress=update
@@ -351,6 +353,7 @@ def _load_model(path: Path, samples: Any) -> Any:
 
 def main() -> None:
     """Run the command line."""
+    clock.command_started()
     app()
 
 

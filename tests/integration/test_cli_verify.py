@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from aisec_eval import cli
+from aisec_eval._cli import clock
 from helpers.onnx_models import OnnxBuilder
 
 DECLARED = "".join(f"(declare-const {name} Real)" for name in ("X_0", "X_1", "Y_0", "Y_1"))
@@ -67,6 +69,18 @@ def test_unknown_says_why_on_standard_error(verify):
 def test_timeout_is_a_word_of_its_own(verify):
     result = verify("(assert (>= Y_0 1.01))", "--timeout", "1e-9")
     assert (result.exit_code, result.stdout) == (0, "timeout\n")
+
+
+def test_the_deadline_counts_from_the_start_of_the_process(verify, monkeypatch, tmp_path):
+    # Called as a function, a command has no start of its own.
+    assert clock.spent() == 0
+    assert 0 < clock.since(Path("/proc/self/stat")) < 3600
+    odd = tmp_path / "stat"
+    odd.write_text("7 (a) b (c) R 1 2")
+    assert clock.since(odd) == clock.since(tmp_path / "none") == 0
+    monkeypatch.setattr(clock, "spent", lambda: 30.0)
+    assert verify("(assert (>= Y_0 1.01))", "--timeout", "60").stdout == "unsat\n"
+    assert verify("(assert (>= Y_0 1.01))", "--timeout", "30").stdout == "timeout\n"
 
 
 def test_json(verify):
