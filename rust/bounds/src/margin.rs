@@ -49,10 +49,36 @@ pub fn margin_bounds(
         return ibp::margins(&Prepared::new(graph, cancel), &regions, spec, cancel);
     }
     let rows = spec.len() / regions.len();
+    let other = match options.method {
+        Method::AlphaCrown(_) => graph.without_maxima().map(|graph| Prepared::new(graph, cancel)),
+        _ => None,
+    };
     let bounds = each(graph, regions, options, cancel, |analysis, sample, region| {
-        analysis.margins(region, &spec[sample * rows..(sample + 1) * rows])
+        let spec = &spec[sample * rows..(sample + 1) * rows];
+        match &other {
+            Some(prepared) => without_maxima(analysis, prepared, region, spec),
+            None => analysis.margins(region, spec),
+        }
     })?;
     Ok(bounds.into_iter().flatten().collect())
+}
+
+/// The better bounds of CROWN and, on the graph without max pooling, which has slopes to choose, of
+/// alpha-CROWN.
+fn without_maxima(
+    analysis: &Analysis,
+    prepared: &Prepared,
+    region: Region,
+    spec: &[f64],
+) -> Result<Vec<f64>, Cancelled> {
+    let plain = Analysis { method: Method::Crown, ..*analysis };
+    let mut bounds = plain.margins(region.clone(), spec)?;
+    let stops = matches!(analysis.method, Method::AlphaCrown(tuning) if tuning.stop);
+    if !(stops && bounds.iter().all(|&bound| bound > 0.0)) {
+        let tuned = Analysis { prepared, ..*analysis }.margins(region, spec)?;
+        bounds.iter_mut().zip(tuned).for_each(|(bound, tuned)| *bound = bound.max(tuned));
+    }
+    Ok(bounds)
 }
 
 /// Planes over the input below `spec · output`, one set a region, and bounds as

@@ -6,13 +6,15 @@ use serde::{Deserialize, Serialize};
 use super::Build;
 use super::strided::Strided;
 use crate::operator::{Interval, Operator, Site};
-use crate::shape::{elements, strides};
 use crate::outward;
+use crate::patch::{Cropped, Patch};
+use crate::shape::{elements, strides};
 use crate::spec::Parts;
 
 /// `before` and `after` entries of `value` around each axis.
 #[derive(Debug, Clone)]
 pub struct Pad {
+    before: Vec<usize>,
     shape: Vec<usize>,
     value: f64,
     view: Strided,
@@ -41,10 +43,17 @@ impl Build for Pad {
             .map(|axis| before[axis].saturating_add(input[axis]).saturating_add(after[axis]))
             .collect();
         elements(&shape)?;
+        Ok(Self::new(input, before, shape, value))
+    }
+}
+
+impl Pad {
+    /// From one shape to another that holds it.
+    fn new(input: &[usize], before: Vec<usize>, shape: Vec<usize>, value: f64) -> Self {
         let strides = strides(&shape);
         let offset = before.iter().zip(&strides).map(|(before, stride)| before * stride).sum();
         let dims = input.iter().zip(&strides).map(|(&size, &stride)| (size, stride as isize));
-        Ok(Self { view: Strided::new(dims, offset), shape, value })
+        Self { view: Strided::new(dims, offset), before, shape, value }
     }
 }
 
@@ -90,5 +99,27 @@ impl Operator for Pad {
 
     fn is_separable(&self) -> bool {
         true
+    }
+
+    /// Of images, with no channels added, where the part reads any of the input.
+    fn crop(&self, site: &Site, patch: &Patch) -> Option<Cropped<Self>> {
+        let (&[channels, height, width], &[padded, ..]) = (site.inputs[0], &self.shape[..]) else {
+            return None;
+        };
+        if padded != channels {
+            return None;
+        }
+        // First line of the input, how many, and how many lines are added before them.
+        let along = |start: usize, count: usize, before: usize, size: usize| {
+            let first = start.saturating_sub(before);
+            let last = (start + count).saturating_sub(before).min(size);
+            (first < last).then(|| (first, last - first, (first + before) - start))
+        };
+        let (top, rows, above) = along(patch.top, patch.height, self.before[1], height)?;
+        let (left, columns, aside) = along(patch.left, patch.width, self.before[2], width)?;
+        let input = Patch { top, left, height: rows, width: columns };
+        let shape = patch.shape(&self.shape);
+        let op = Self::new(&[channels, rows, columns], vec![0, above, aside], shape, self.value);
+        Some(Cropped { op, inputs: vec![input] })
     }
 }
