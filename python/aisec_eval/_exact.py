@@ -6,6 +6,7 @@ import math
 import re
 import sys
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 
@@ -42,12 +43,14 @@ def exact(value: float | int | str | Fraction, *, name: str = "eps") -> Fraction
     return result
 
 
+@lru_cache(maxsize=256)
 def round_up(value: Fraction) -> float:
     """Return the smallest float64 that is at least `value`."""
     nearest = float(value)
     return nearest if Fraction(nearest) >= value else math.nextafter(nearest, math.inf)
 
 
+@lru_cache(maxsize=256)
 def round_down(value: Fraction) -> float:
     """Return the largest float64 that is at most `value`."""
     nearest = float(value)

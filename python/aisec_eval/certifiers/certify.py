@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,8 @@ METHODS: Mapping[str, Certifier] = MappingProxyType(
 )
 """Certifiers by the name `certify(method=...)` takes."""
 
+_FEW = 32
+"""Classes up to which the margins of every label are kept."""
 _BLOCK = 64
 """Samples a native call bounds when memory does not ask for fewer: progress moves between."""
 
@@ -186,6 +189,18 @@ def certify(
 
 def margin_spec(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
     """Return the rows `z_y - z_i` for each other class i ascending, float64 [n, K - 1, K]."""
+    if classes <= _FEW:
+        return _specs(classes)[labels]
+    return _spec(labels, classes)
+
+
+@lru_cache(maxsize=_FEW)
+def _specs(classes: int) -> NDArray[np.float64]:
+    """Return the rows of every label."""
+    return _spec(np.arange(classes), classes)
+
+
+def _spec(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
     n, samples, rows = len(labels), np.arange(len(labels)), np.arange(classes - 1)
     spec = np.zeros((n, classes - 1, classes))
     spec[samples[:, None], rows, rows + (rows >= labels[:, None])] = -1.0
