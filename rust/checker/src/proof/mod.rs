@@ -8,6 +8,7 @@ mod carry;
 mod cell;
 mod certificate;
 mod check;
+mod claims;
 mod clips;
 mod curve;
 mod domain;
@@ -24,6 +25,7 @@ mod shape;
 mod unit_lanes;
 mod units;
 mod window_lanes;
+mod windows;
 
 pub use certificate::MAX_BYTES;
 pub use check::{Arithmetic, Proven, ProvenCase, Refusal, check_certificate};

@@ -5,9 +5,10 @@ use aisec_numeric::Cancel;
 
 use super::curve::Curve;
 use super::functions::Function;
-use super::linear::{Linear, Windows, attr};
+use super::linear::{Linear, attr};
 use super::lines::Activation;
 use super::pair::{self, Places};
+use super::windows::Windows;
 
 /// What a node computes.
 #[derive(Debug)]
