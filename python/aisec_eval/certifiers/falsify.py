@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 RANDOM_POINTS = 1024
 STARTS = 32
 STEPS = 60
+WANDERED = 200
 _STREAM = "verify"
+_WANDER = 1 << 24
+"""First of the random numbers of searches without gradients."""
 _BATCH_ELEMENTS = 1 << 15
 """Numbers in the inputs of a batch: small networks see many points, large ones few."""
 
@@ -78,10 +81,12 @@ class Search:
 
     def descend(self, clauses: Iterable[int], late: Callable[[], bool]) -> Counterexample | None:
         """Descend towards each of the clauses, until `late()`."""
-        for number in clauses:
-            found = self._descend(self.case.clauses[number], number, late)
-            if found is not None or late():
-                return found
+        steps = any(self.graph.node_op(i) == "sign" for i in range(self.graph.num_nodes))
+        for search in (self._wander, self._descend) if steps else (self._descend,):
+            for number in clauses:
+                found = search(self.case.clauses[number], number, late)
+                if found is not None or late():
+                    return found
         return None
 
     def _scattered(self) -> Iterator[NDArray[np.float32]]:
@@ -105,10 +110,7 @@ class Search:
         starts = max(4, min(STARTS, _BATCH_ELEMENTS // len(self._low)))
         x = self._low + self._half + self._half * self._signed(2 + number, starts)
         x[0] = self._low + self._half
-        scale = np.abs(clause.rows).max(axis=1, initial=0.0)
-        scale[scale == 0] = 1.0
-        rows = (clause.rows / scale[:, None]).astype(np.float32)
-        rhs = (clause.rhs_upper / scale).astype(np.float32)
+        rows, rhs = _scaled(clause)
         if not len(rows):
             return None
         for step in range(STEPS):
@@ -128,6 +130,40 @@ class Search:
             x = self._clip(x - size * self._half * np.sign(gradient.reshape(len(x), -1)))
         return self.candidates(x)
 
+    def _wander(
+        self, clause: Clause, number: int, late: Callable[[], bool]
+    ) -> Counterexample | None:
+        """Move ever fewer inputs to ends of their ranges, and keep what helps the worst row.
+
+        For networks of steps, where there is no gradient to follow. Random search over corners of a
+        shrinking share of the inputs, as in Square (Andriushchenko et al. 2020, arXiv:1912.00049).
+        """
+        starts = max(4, min(STARTS, _BATCH_ELEMENTS // len(self._low)))
+        x = np.where(self._signed(2 + number, starts) < 0, self._low, self._high)
+        rows, rhs = _scaled(clause)
+        if not len(rows):
+            return None
+        best = np.full(starts, np.inf, dtype=np.float32)
+        kept = x
+        for step in range(WANDERED):
+            outputs = self.graph.forward(x.reshape(-1, *self.graph.input_shape)).reshape(starts, -1)
+            worst = (outputs @ rows.T - rhs).max(axis=1)
+            if (worst <= 0).any():
+                found = self.candidates(x[worst <= 0])
+                if found is not None:
+                    return found
+            if late():
+                return None
+            better = worst <= best
+            best = np.where(better, worst, best)
+            kept = np.where(better[:, None], x, kept)
+            share = np.float32(0.3 * (1 - step / WANDERED) ** 2 + 1 / len(self._low))
+            at = _WANDER + 2 * (number * WANDERED + step)
+            ends = np.where(self._signed(at, starts) < 0, self._low, self._high)
+            moved = np.abs(self._signed(at + 1, starts)) < share
+            x = np.ascontiguousarray(np.where(moved, ends, kept), dtype=np.float32)
+        return None
+
     def _clip(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.ascontiguousarray(np.clip(x, self._low, self._high), dtype=np.float32)
 
@@ -141,3 +177,12 @@ class Search:
     def _forward(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         shaped = np.ascontiguousarray(x.reshape(-1, *self.graph.input_shape))
         return self.graph.forward64(shaped).reshape(len(x), -1)
+
+
+def _scaled(clause: Clause) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return rows of alike size and their right-hand sides."""
+    scale = np.abs(clause.rows).max(axis=1, initial=0.0)
+    scale[scale == 0] = 1.0
+    return (clause.rows / scale[:, None]).astype(np.float32), (clause.rhs_upper / scale).astype(
+        np.float32
+    )

@@ -398,3 +398,16 @@ def test_reading_the_network_counts(monkeypatch, tmp_path):
         "timeout: the network was still being read",
     )
     ended.set()
+
+
+def test_networks_of_steps_are_searched_without_gradients(tmp_path):
+    """The corner that all signs agree with is one of 2^24: no random point and no gradient."""
+    b = OnnxBuilder((1, 24))
+    corner = b.rng.choice([-1.0, 1.0], (24, 1))
+    votes = b.op("Sign", b.op("Mul", "input", b.constant(corner.T, np.float32)))
+    count = b.op("MatMul", votes, b.constant(np.ones((24, 1)), np.float32))
+    path = b.save(tmp_path / "net.onnx", count)
+    agreeing = Clause(np.array([[-1.0]]), np.array([-23.5]), np.array([-23.5]))
+    result = ae.verify(path, Property(24, 1, (box([-1] * 24, [1] * 24, agreeing),)), timeout=20)
+    assert result.status == "sat"
+    np.testing.assert_array_equal(np.sign(result.counterexample.input.ravel()), corner.ravel())
