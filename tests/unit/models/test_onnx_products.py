@@ -12,6 +12,7 @@ from aisec_eval.models import load_network
 from helpers.onnx_models import OnnxBuilder, run_onnxruntime
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -112,3 +113,31 @@ def test_rarer_activations(tmp_path: Path, kind: str, attrs: dict[str, Any]) -> 
     values = graph.forward64(b.rng.uniform(-0.7, 0.7, (500, 6)))
     assert (low <= values).all()
     assert (values <= high).all()
+
+
+HOSTILE: dict[str, tuple[Callable[[OnnxBuilder], str], str]] = {
+    "nothing": (lambda b: b.op("Einsum", "input", equation=""), "does not have the axes"),
+    "long": (lambda b: b.op("Einsum", "input", equation="a" * 9000 + "->"), "is not supported"),
+    "escape": (lambda b: b.op("Einsum", "input", equation="n\x1b[2Jnn->n"), "is not supported"),
+    "terms": (lambda b: b.op("Einsum", "input", equation="nij,nij"), "1 terms do not fit"),
+    "sizes": (lambda b: b.op("Einsum", "input", b.weights(5), equation="nij,j"), "more than one"),
+    "huge": (
+        lambda b: b.op("Einsum", "input", b.weights(3000, 3000), equation="nij,kl->nijkl"),
+        "left of what a network of this size may use",
+    ),
+    "stack": (lambda b: b.op("MatMul", "input", b.weights(300, 1, 4, 5)), "stack of 300 matrices"),
+    "axis": (lambda b: b.op("Softmax", "input", axis=7), "axis 7 does not fit"),
+    "flat": (lambda b: b.op("Celu", "input", alpha=0.0), "holds zero"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_products_are_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    build, part = HOSTILE[name]
+    b = OnnxBuilder((1, 3, 4), opset=13)
+    path = b.save(tmp_path / "net.onnx", build(b), ("a",))
+    with pytest.raises(AisecError, match=part) as caught:
+        load_network(path, None)
+    message = str(caught.value)
+    assert message.isprintable()
+    assert len(message) < 500

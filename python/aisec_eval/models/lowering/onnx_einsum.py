@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .builder import NotLowerable, Value
+from .onnx_network import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +31,7 @@ def einsum(e: Emitter, step: Step, _opset: int, *terms: Any) -> Any:
         output = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
     words = [*subscripts, output]
     if "." in text or len(terms) > 2 or any(len(set(word)) < len(word) for word in words):
-        raise NotLowerable(f"the sum {text!r}")
+        raise NotLowerable(f"the sum {printable(text, 60)!r}")
     if len(subscripts) != len(terms):
         raise ValueError(f"{len(terms)} terms do not fit {text!r}")
     sizes: dict[str, int] = {}

@@ -203,8 +203,10 @@ def _instance_norm(e: Emitter, step: Step, _opset: int, x: Value, gain: Any, shi
 
 def _softmax(op: str) -> Operator:
     def rule(e: Emitter, step: Step, opset: int, x: Value) -> Value:
-        rank = len(x.shape)
-        axis = step.attrs.get("axis", -1 if opset >= 13 else 1) % rank
+        rank, axis = len(x.shape), step.attrs.get("axis", -1 if opset >= 13 else 1)
+        if not -rank <= axis < rank:
+            raise ValueError(f"axis {axis} does not fit rank {rank}")
+        axis %= rank
         if opset >= 13 or axis == rank - 1:
             return e.softmax(op, x, axis)
         # Before opset 13 it is one over all axes from this one on.
