@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 MIN_VALUES = 1 << 23
 """Elements that the values of one sample may have in any network; large files may have more."""
+INPUT_VALUES = 32
+"""More of them for each element of the input, as networks for large images have ..."""
+MAX_INPUT_VALUES = 1 << 26
+"""... up to so many."""
 
 
 def input_layout(network: OnnxNetwork, given: Shape | None) -> tuple[Shape, Shape]:
@@ -69,7 +74,8 @@ def lower(network: OnnxNetwork, input_shape: Shape | None = None) -> GraphSpec:
     """
     sample, full = input_layout(network, input_shape)
     stored = sum(c.size for c in network.constants.values())
-    emitter = Emitter(sample, printable(network.input), MIN_VALUES + 8 * stored)
+    image = min(INPUT_VALUES * math.prod(sample), MAX_INPUT_VALUES)
+    emitter = Emitter(sample, printable(network.input), MIN_VALUES + 8 * stored + image)
     budget = Budget(stored)
     values: dict[str, Any] = {**network.constants, network.input: Value(0, full), "": None}
     for step in network.steps:
