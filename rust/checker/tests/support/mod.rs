@@ -227,5 +227,5 @@ pub fn random_proof(graph: &Graph, place: &Place, clauses: usize, numbers: &mut 
     } else {
         Vec::new()
     };
-    Proof { slopes_root, bounds, leaves, parts }
+    Proof { slopes_root, bounds, leaves, parts, ..Proof::default() }
 }
