@@ -114,8 +114,8 @@ fn least_in_l1(folded: &Folded, place: &Place) -> f64 {
     best.expect("the ball has corners").to_f64().unwrap()
 }
 
-/// The least value in a ball of L2 that many points show: all over the circle, along each kink, and
-/// where kinks meet.
+/// The least value in a ball of L2 that many points show: all over the circle, along each kink and
+/// edge of the box, and where these meet.
 fn least_in_l2(folded: &Folded, place: &Place) -> f64 {
     let (c, r) = (&place.center, place.radius);
     let mut points: Vec<[f64; 2]> = (0..40_000)
@@ -124,8 +124,10 @@ fn least_in_l2(folded: &Folded, place: &Place) -> f64 {
             [c[0] + r * angle.cos(), c[1] + r * angle.sin()]
         })
         .collect();
-    let lines: Vec<([f64; 2], f64)> =
+    let mut lines: Vec<([f64; 2], f64)> =
         folded.slopes.iter().zip(&folded.offsets).map(|(s, o)| (*s, -o)).collect();
+    lines.extend([place.lower[0], place.upper[0]].map(|end| ([1.0, 0.0], end)));
+    lines.extend([place.lower[1], place.upper[1]].map(|end| ([0.0, 1.0], end)));
     for (i, (a, p)) in lines.iter().enumerate() {
         let size = a[0] * a[0] + a[1] * a[1];
         let short = (p - a[0] * c[0] - a[1] * c[1]) / size;
@@ -141,7 +143,8 @@ fn least_in_l2(folded: &Folded, place: &Place) -> f64 {
     }
     let inside = |x: &&[f64; 2]| {
         let length = ((x[0] - c[0]).powi(2) + (x[1] - c[1]).powi(2)).sqrt();
-        length <= r * (1.0 + 1e-12)
+        let between = |k: usize| place.lower[k] - 1e-12 <= x[k] && x[k] <= place.upper[k] + 1e-12;
+        length <= r * (1.0 + 1e-12) && between(0) && between(1)
     };
     points.iter().filter(inside).map(|x| folded.value(x)).fold(f64::INFINITY, f64::min)
 }
