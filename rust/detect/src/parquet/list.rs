@@ -5,7 +5,7 @@ use parquet::schema::types::ColumnDescPtr;
 
 use super::page::Pages;
 use super::schema::Leaf;
-use super::values::{Levels, Value, decode, skip};
+use super::values::{Levels, Value, decode};
 use super::{TableError, damaged};
 
 /// Values decoded at a time.
@@ -33,13 +33,19 @@ impl Lists {
         }
     }
 
-    /// Passes over rows.
-    pub(super) fn skip(&mut self, leaf: &Leaf, rows: usize) -> Result<(), TableError> {
-        let skipped = skip(&mut self.reader, rows)?;
-        if skipped != rows {
-            return Err(damaged(&format!("column '{}' ends early", leaf.name.escape_debug())));
+    /// Passes over rows. They are decoded: the column reader's own way of skipping has no end where
+    /// a page holds fewer levels than it says.
+    pub(super) fn skip<T: Value>(&mut self, leaf: &Leaf, rows: usize) -> Result<(), TableError> {
+        let mut left = rows;
+        let mut passed = Vec::<T>::new();
+        while left > 0 {
+            // One row until their length is known.
+            let width = self.shape.len();
+            let some = left.min(VALUES.checked_div(width).unwrap_or(1).max(1));
+            passed.clear();
+            self.read(leaf, width, some, &mut passed)?;
+            left -= some;
         }
-        self.row += rows as u64;
         Ok(())
     }
 

@@ -173,7 +173,7 @@ impl<T: Value> ListPages<T> {
         let pages = Pages::new(&self.file, &self.pool, self.chunk);
         let mut lists = Lists::new(pages, &self.descriptor, self.first);
         if self.row > 0 {
-            lists.skip(leaf, self.row)?;
+            lists.skip::<T>(leaf, self.row)?;
         }
         self.raw = Vec::new();
         self.carry = Vec::new();

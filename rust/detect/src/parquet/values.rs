@@ -126,19 +126,6 @@ pub(super) fn decode<T: Value>(
     }))
 }
 
-/// Passes over rows; returns how many there were.
-pub(super) fn skip(reader: &mut ColumnReader, records: usize) -> Result<usize, TableError> {
-    guard(AssertUnwindSafe(|| match reader {
-        ColumnReader::BoolColumnReader(r) => r.skip_records(records),
-        ColumnReader::FloatColumnReader(r) => r.skip_records(records),
-        ColumnReader::DoubleColumnReader(r) => r.skip_records(records),
-        ColumnReader::Int32ColumnReader(r) => r.skip_records(records),
-        ColumnReader::Int64ColumnReader(r) => r.skip_records(records),
-        ColumnReader::FixedLenByteArrayColumnReader(r) => r.skip_records(records),
-        _ => unreachable!("a leaf's kind comes from its physical type"),
-    }))
-}
-
 fn guard(
     work: AssertUnwindSafe<impl FnOnce() -> Result<usize, ParquetError>>,
 ) -> Result<usize, TableError> {
