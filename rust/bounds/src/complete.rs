@@ -214,7 +214,9 @@ impl Run<'_> {
         let mut open = later;
         let mut known = state.known(self.analysis.prepared);
         drop(state);
-        for (at, round) in ROUNDS.iter().enumerate() {
+        // What took more than the first round before will again.
+        let skipped = usize::from(self.warm.as_ref().is_some_and(|warm| warm.branched));
+        for (at, round) in ROUNDS.iter().enumerate().skip(skipped) {
             let effort = |round: &Round| Effort {
                 work: self.search.effort,
                 iterations: INTERMEDIATE,

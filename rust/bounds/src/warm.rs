@@ -17,6 +17,8 @@ pub(crate) struct Warm<'a> {
     /// By clause.
     ends: Vec<Vec<End<'a>>>,
     tuned: Vec<&'a RootSlopes>,
+    /// Intermediate bounds were branched.
+    pub branched: bool,
 }
 
 struct End<'a> {
@@ -26,7 +28,7 @@ struct End<'a> {
 
 impl<'a> Warm<'a> {
     pub fn new(proof: &'a Proof, clauses: usize) -> Self {
-        let mut warm = Self { ends: Vec::new(), tuned: Vec::new() };
+        let mut warm = Self { ends: Vec::new(), tuned: Vec::new(), branched: false };
         warm.ends.resize_with(clauses, Vec::new);
         warm.collect(proof);
         warm
@@ -34,6 +36,7 @@ impl<'a> Warm<'a> {
 
     fn collect(&mut self, proof: &'a Proof) {
         self.tuned.extend(&proof.slopes_root);
+        self.branched |= !proof.trees.is_empty();
         for leaf in &proof.leaves {
             if let Some(ends) = self.ends.get_mut(leaf.clause) {
                 ends.push(End { splits: &leaf.splits, leaf: Some(leaf) });
