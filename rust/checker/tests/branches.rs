@@ -108,6 +108,12 @@ fn mutations_are_refused() {
         let why = set(at, to);
         assert!(why.contains("claimed") && why.contains("proven"), "{at}: {why}");
     }
+    // A part that overflows has no bound, and so has the whole.
+    for beta in [1e300, 1e308, f64::MAX] {
+        for part in ["/by/0/tree/1/leaf/betas/0", "/by/0/tree/2/leaf/betas/0"] {
+            assert!(set(part, h(beta)).contains("is proven"), "{part}: {beta:e}");
+        }
+    }
     // What is out of range, or not there.
     for slope in [-1e-6, 1.0 + 1e-6] {
         let why = set("/by/0/tree/1/leaf/slopes/0/lower/0", h(slope));
@@ -140,6 +146,26 @@ fn mutations_are_refused() {
         (0..1100).for_each(|_| all.insert(0, split.clone()));
     });
     assert!(deep.contains("one below the other") || deep.contains("ends before"), "{deep}");
+}
+
+/// In an empty part multipliers show any bound, in rationals; floats overflow, and what is not a
+/// number then is no bound of the whole.
+#[test]
+fn a_part_without_a_number_proves_nothing() {
+    let mut certificate = wedge_certificate();
+    let tree = "/cases/0/proof/0/bounds/claims/1/by/0/tree";
+    let tree = certificate.pointer_mut(tree).unwrap().as_array_mut().unwrap();
+    let with = |betas: [f64; 2]| {
+        let mut leaf = tree[1].clone();
+        leaf["leaf"]["betas"] = json!(betas.map(hex));
+        leaf
+    };
+    let parts = [json!({"split": [1, 1, "0x0p+0"]}), with([f64::MAX; 2]), with([1.0, 0.0])];
+    tree.splice(1..2, parts);
+    let text = certificate.to_string();
+    assert_eq!(check_exactly(&wedge(), &text).err(), None);
+    let why = check(&wedge(), &text).unwrap_err().to_string();
+    assert!(why.contains("is proven"), "{why}");
 }
 
 proptest! {

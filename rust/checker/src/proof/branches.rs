@@ -5,7 +5,7 @@ use super::certificate::{Branch, ClaimPart, Ends};
 use super::check::{Literal, multipliers, need};
 use super::domain::Domain;
 use super::network::Network;
-use super::number::{Number, smaller};
+use super::number::{self, Number};
 
 /// Sides of elements of a node, and the tree they are bounded by.
 pub(super) struct Branched<'a> {
@@ -48,7 +48,8 @@ pub(super) fn check_tree(
 
 impl Branched<'_> {
     /// Lower bounds over a domain whose last cell is the node's: of the elements whose lower bound is
-    /// meant, then of what is below zero by those whose upper one is.
+    /// meant, then of what is below zero by those whose upper one is. Where a part has none that is a
+    /// number, nor has the whole.
     pub fn prove<T: Number>(
         &self,
         network: &Network,
@@ -85,9 +86,11 @@ impl Branched<'_> {
                     let found = carry.minima(self.node, rows.clone());
                     least = Some(match least {
                         None => found,
-                        Some(known) => {
-                            known.into_iter().zip(found).map(|(a, b)| smaller(a, b)).collect()
-                        }
+                        Some(known) => known
+                            .into_iter()
+                            .zip(found)
+                            .map(|(a, b)| number::least([a, b]))
+                            .collect(),
                     });
                 }
             }

@@ -116,6 +116,10 @@ impl Units {
             reach.extend_from_slice(&domain.cells[at].size);
         }
         whole.push(network, domain, network.output(), asked, &columns, &reach)?;
+        // From here on what is known never is anything but a number.
+        if !lower.iter().chain(&upper).chain(&reach).all(|x| x.is_finite()) {
+            return None;
+        }
         whole.finish(&reach);
         Some((whole, lower, upper))
     }
